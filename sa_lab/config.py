@@ -1,0 +1,265 @@
+"""Every dial of an experiment: frozen dataclasses, checked when they are made, saved as JSON with every run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import cattrs
+
+from sa_lab.schema import atomic_path
+
+Dataset = Literal["synthetic", "thermal", "roadscene", "folder"]
+Augmentation = Literal["none", "light", "random_linear", "channel_mix"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
+
+
+def _require(owner: str, **checks: tuple[Any, bool, str]) -> None:
+    for name, (value, fits, expected) in checks.items():
+        if not fits:
+            raise ValueError(f"{owner}.{name} is {value!r}, expected {expected}")
+
+
+def _choice(value: str, kind: Any) -> tuple[Any, bool, str]:
+    return value, value in get_args(kind), "one of " + ", ".join(get_args(kind))
+
+
+def _positive(value: float) -> tuple[Any, bool, str]:
+    return value, value > 0, "a number above 0"
+
+
+def _non_negative(value: float) -> tuple[Any, bool, str]:
+    return value, value >= 0, "a number of at least 0"
+
+
+def _share(value: float) -> tuple[Any, bool, str]:
+    return value, 0 <= value < 1, "a share in [0, 1)"
+
+
+def _reason(error: BaseException, kind: type | None) -> str:
+    """What is wrong with a value of a config file; our own checks say it themselves."""
+    return str(error) if isinstance(error, ValueError) else cattrs.v.format_exception(error, kind)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, at what size, and which identities are held back."""
+
+    dataset: Dataset = "synthetic"
+    """Where the images come from; synthetic and thermal are drawn on the spot, the others are read from root."""
+    root: str | None = None
+    """Folder of the data set on disk; needed by roadscene and folder."""
+    height: int = 64
+    """Height of the stored images in pixels."""
+    width: int = 32
+    """Width of the stored images in pixels."""
+    train_ids: int = 200
+    """Identities for training and validation; synthetic and thermal only."""
+    test_ids: int = 80
+    """Identities for testing; synthetic and thermal only."""
+    images_per_camera: int = 4
+    """Images of an identity in each camera; synthetic only."""
+    validation_fraction: float = 0.2
+    """Share of the training identities held back for model selection, 0 for none."""
+    seed: int = 0
+    """Seed of the drawings, the crops and the split."""
+
+    def __post_init__(self) -> None:
+        _require(
+            "data", dataset=_choice(self.dataset, Dataset), height=_positive(self.height), width=_positive(self.width),
+            train_ids=_positive(self.train_ids), test_ids=_positive(self.test_ids),
+            images_per_camera=_positive(self.images_per_camera), validation_fraction=_share(self.validation_fraction),
+            root=(self.root, self.root is not None or self.dataset in ("synthetic", "thermal"),
+                  f"the folder of the {self.dataset} data set"),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The two-stream network."""
+
+    backbone: Backbone = "mobilenet_v2"
+    """Torchvision network whose first block is doubled, one stem a modality."""
+    num_parts: int = 4
+    """Horizontal parts P of the pooled feature map."""
+    weights: str = "offline"
+    """Where the backbone starts: offline (ImageNet weights of mobilenet_v2 from the extra `offline`), imagenet
+    (torchvision's cache or download, then offline), random, or the path of a state file."""
+
+    def __post_init__(self) -> None:
+        _require("model", backbone=_choice(self.backbone, Backbone), num_parts=_positive(self.num_parts))
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the feature objective L = (1 - sas_weight) L_id + sas_weight L_sa + similarity_weight L_as."""
+
+    sas_weight: float = 0.7
+    """Share of SA-Softmax in the classification loss, 0..1; 0 with similarity_weight 0 is the softmax baseline."""
+    similarity_weight: float = 1.0
+    """Weight of the absolute-similarity term, at least 0."""
+    mask_value: float = 50.0
+    """Feature Mask: what is taken off the logit of the own prototype, 0..inf; 0 switches the mask off."""
+    warmup_steps: int = 60
+    """First steps in which the network follows L_id alone while the prototypes already learn."""
+
+    def __post_init__(self) -> None:
+        _require(
+            "loss", sas_weight=(self.sas_weight, 0 <= self.sas_weight <= 1, "a share in [0, 1]"),
+            similarity_weight=_non_negative(self.similarity_weight), mask_value=_non_negative(self.mask_value),
+            warmup_steps=_non_negative(self.warmup_steps),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Batches, optimisers and schedule."""
+
+    ids_per_batch: int = 16
+    """Identities in a batch."""
+    images_per_id: int = 2
+    """Images of an identity in a batch, in each modality."""
+    num_epochs: int = 6
+    """Epochs."""
+    steps_per_epoch: int | None = 40
+    """Iterations in an epoch; none: as many as draw max(#visible, #infrared) images of each modality."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """Optimiser of the network and of the prototypes; sgd has Nesterov momentum 0.9."""
+    backbone_lr: float = 5e-4
+    """Learning rate of stems and trunk."""
+    head_lr: float = 2e-3
+    """Learning rate of neck and classifier."""
+    prototype_lr: float = 2e-3
+    """Learning rate of the modality prototypes."""
+    weight_decay: float = 5e-4
+    """Weight decay."""
+    milestones: tuple[int, ...] = (5,)
+    """Epochs after which all learning rates are multiplied by 0.1."""
+    augmentation: Augmentation = "channel_mix"
+    """none; light: flip and pad-crop; random_linear: the reference's flip, RandomLinear and Random Erasing;
+    channel_mix: flip, pad-crop, channel mixing of visible images and Random Erasing."""
+    eval_every: int = 0
+    """Epochs between evaluations on the validation identities; 0: after the last epoch only."""
+    checkpoint_every: int = 1
+    """Epochs between checkpoints."""
+    precision: Precision = "32-true"
+    """Numeric precision."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    threads: int = 0
+    """CPU threads of torch; 0 leaves torch's own choice."""
+
+    def __post_init__(self) -> None:
+        steps = self.steps_per_epoch
+        _require(
+            "train", ids_per_batch=_positive(self.ids_per_batch), images_per_id=_positive(self.images_per_id),
+            num_epochs=_positive(self.num_epochs),
+            steps_per_epoch=(steps, steps is None or steps > 0, "a number above 0 or none"),
+            backbone_lr=_non_negative(self.backbone_lr), head_lr=_non_negative(self.head_lr),
+            prototype_lr=_non_negative(self.prototype_lr),
+            weight_decay=_non_negative(self.weight_decay), eval_every=_non_negative(self.eval_every),
+            checkpoint_every=_positive(self.checkpoint_every), threads=_non_negative(self.threads),
+            milestones=(self.milestones, sorted(self.milestones) == list(self.milestones), "epochs in rising order"),
+            optimizer=(self.optimizer, self.optimizer in ("adamw", "sgd"), "adamw or sgd"),
+            augmentation=_choice(self.augmentation, Augmentation), precision=_choice(self.precision, Precision),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """One run: data, model, loss, training and the seed of everything that is drawn in training."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """Images and splits."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Network."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Objective."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """Optimisation."""
+    seed: int = 0
+    """Seed of initial weights, batches and augmentation."""
+
+    def digest(self) -> str:
+        """Eight hexadecimal digits that change with any dial that can change a result."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, atomically."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> ExperimentConfig:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: the file has unknown keys or values out of range.
+        """
+        converter = cattrs.Converter(forbid_extra_keys=True)
+        try:
+            return converter.structure(json.loads(Path(path).read_text()), cls)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is no JSON: {error}") from error
+        except cattrs.BaseValidationError as error:
+            reasons = cattrs.transform_error(error, format_exception=_reason)
+            raise ValueError(f"{path}: " + "; ".join(reasons)) from error
+
+
+def _small() -> ExperimentConfig:
+    return ExperimentConfig(
+        data=DataConfig(height=128, width=64),
+        model=ModelConfig(backbone="resnet18", num_parts=6, weights="imagenet"),
+        train=TrainConfig(num_epochs=30, steps_per_epoch=None, milestones=(20,), images_per_id=4, eval_every=5),
+    )
+
+
+def _paper() -> ExperimentConfig:
+    return ExperimentConfig(
+        data=DataConfig(height=384, width=192, validation_fraction=0.0),
+        model=ModelConfig(backbone="resnet50", num_parts=12, weights="imagenet"),
+        loss=LossConfig(warmup_steps=0),
+        train=TrainConfig(
+            ids_per_batch=8, images_per_id=8, num_epochs=101, steps_per_epoch=None, optimizer="sgd",
+            backbone_lr=0.001, head_lr=0.01, prototype_lr=0.01, milestones=(40, 80), augmentation="random_linear", eval_every=10,
+        ),
+    )  # fmt: skip
+
+
+PRESETS: dict[str, Callable[[], ExperimentConfig]] = {"tiny": ExperimentConfig, "small": _small, "paper": _paper}
+"""tiny: two CPU cores, about a minute; small: one GPU, minutes; paper: the reference's recipe exactly."""
+
+VariantName = Literal["softmax", "no_mask", "no_absolute", "complete"]
+
+VARIANTS: dict[VariantName, dict[str, float]] = {
+    "softmax": {"sas_weight": 0.0, "similarity_weight": 0.0},
+    "no_mask": {"mask_value": 0.0},
+    "no_absolute": {"similarity_weight": 0.0},
+    "complete": {},
+}
+"""The four losses of the study: what each changes in `LossConfig`."""
+
+
+def variant(config: ExperimentConfig, name: VariantName) -> ExperimentConfig:
+    """``config`` with the loss of the study's variant ``name``.
+
+    Raises:
+        ValueError: no such variant.
+    """
+    if name not in VARIANTS:
+        raise ValueError(f"variant is {name!r}, expected one of {', '.join(VARIANTS)}")
+    return replace(config, loss=replace(config.loss, **VARIANTS[name]))  # type: ignore[arg-type]
+
+
+def home() -> Path:
+    """Folder of prepared data and runs: ``$SA_LAB_HOME``, else ``data/`` of the checkout, else the user's cache."""
+    if chosen := os.environ.get("SA_LAB_HOME"):
+        return Path(chosen)
+    checkout = Path(__file__).parents[1]
+    return checkout / "data" if (checkout / "pyproject.toml").is_file() else Path.home() / ".cache" / "sa_lab"

@@ -1,0 +1,97 @@
+"""The notebook series: executed with papermill, and cleaned for the repository."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from tqdm.auto import tqdm
+
+from sa_lab.schema import atomic_path
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+SIZE_LIMIT = 500_000
+"""Bytes that a committed notebook may have."""
+
+
+def chapters(folder: Path = NOTEBOOKS) -> list[Path]:
+    """The notebooks of the series in order.
+
+    Raises:
+        FileNotFoundError: the library was installed without its checkout.
+    """
+    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise FileNotFoundError(
+            f"no chapters in {folder}; the course runs from a checkout, not from an installed wheel"
+        )
+    return found
+
+
+def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[Path]:
+    """Execute the chapters one after another into ``out``; each hands its run on through the run folder.
+
+    Args:
+        out: folder of the executed notebooks; the chapters themselves stay as they are.
+        parameters: values for the chapters' ``parameters`` cells.
+        only: beginnings of file names, to execute some chapters alone.
+        folder: where the chapters are.
+
+    Raises:
+        ValueError: a parameter that a chapter does not have.
+        papermill.PapermillExecutionError: a cell failed; the partial notebook is in ``out``.
+    """
+    chosen = [path for path in chapters(folder) if not only or path.name.startswith(tuple(only))]
+    for path in chosen:
+        known = papermill.inspect_notebook(path)
+        unknown = sorted(set(parameters) - set(known))
+        if unknown:
+            raise ValueError(f"{path.name} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
+    out.mkdir(parents=True, exist_ok=True)
+    for path in tqdm(chosen, unit="chapter", desc="course"):
+        papermill.execute_notebook(path, out / path.name, dict(parameters), cwd=path.parent, progress_bar=False)
+    return [out / path.name for path in chosen]
+
+
+def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
+    """Execute the chapters in place with their own parameters, figures as data and as picture, and clean them.
+
+    Raises:
+        ValueError: a cleaned chapter is larger than `SIZE_LIMIT`.
+    """
+    os.environ["PLOTLY_RENDERER"] = "plotly_mimetype+png"
+    for path in chapters(folder):
+        if only and not path.name.startswith(tuple(only)):
+            continue
+        with atomic_path(path) as temporary:
+            papermill.execute_notebook(path, temporary, cwd=path.parent, progress_bar=False)
+            notebook = clean(nbformat.reads(temporary.read_text(), as_version=4))
+            temporary.write_text(nbformat.writes(notebook) + "\n")
+            if (size := temporary.stat().st_size) > SIZE_LIMIT:
+                raise ValueError(f"{path.name} has {size} bytes after cleaning, expected at most {SIZE_LIMIT}")
+        print(f"{path.name}: {size} bytes")
+
+
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Take out what changes from run to run: progress bars, timings, widget state, papermill's traces."""
+    for key in ("papermill", "widgets"):
+        notebook.metadata.pop(key, None)
+    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_passing(output)]
+    return notebook
+
+
+def _is_passing(output: nbformat.NotebookNode) -> bool:
+    """Progress bars: on stderr, or a widget's view."""
+    if output.output_type == "stream":
+        return bool(output.name == "stderr")
+    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})

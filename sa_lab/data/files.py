@@ -1,0 +1,83 @@
+"""What the sources share around files: opening, stamping, dividing identities, writing a whole folder or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image, ImageOps
+
+from sa_lab.schema import DataError
+
+
+def stamp(path: Path) -> str:
+    """``size:mtime_ns`` of a file: another text whenever the file was written anew."""
+    status = path.stat()
+    return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def read_image(path: Path) -> Image.Image:
+    """Decode an image file, upright, as mode ``RGB`` or ``L``.
+
+    Raises:
+        OSError: what PIL says of a file that is no image or is cut short.
+        DataError: more than eight bits a channel, which has no agreed range of brightness.
+    """
+    with Image.open(path) as image:
+        if image.mode.startswith(("I", "F")):
+            raise DataError(f"{path}: mode {image.mode}; expected eight bits a channel, so scale it to 0..255 first")
+        upright = ImageOps.exif_transpose(image)
+        return upright.convert("L" if image.mode in ("L", "LA", "1") else "RGB")
+
+
+def divide(count: int, fraction: float, seed: int, name: str, what: str) -> Bool[np.ndarray, " count"]:
+    """Choose a seeded part of ``count`` things.
+
+    Args:
+        count: how many there are.
+        fraction: share to choose, 0..1; strictly between 0 and 1, both parts get at least one.
+        seed: decides which.
+        name: the argument's name and ``what`` is divided, for the message.
+
+    Returns:
+        True where chosen; ``round(fraction * count)`` of them.
+
+    Raises:
+        ValueError: ``fraction`` is not in 0..1, or one thing cannot be divided in two.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"{name} is {fraction}, expected a share between 0 and 1")
+    number = round(fraction * count)
+    if 0 < fraction < 1:
+        if count < 2:
+            raise DataError(f"only {count} {what} to divide with {name}={fraction}; expected at least two")
+        number = min(max(number, 1), count - 1)
+    chosen = np.zeros(count, dtype=bool)
+    chosen[np.random.default_rng(np.random.SeedSequence([seed, count])).permutation(count)[:number]] = True
+    return chosen
+
+
+@contextmanager
+def new_folder(root: Path) -> Iterator[Path]:
+    """A temporary folder beside ``root`` that takes its name once the block has succeeded.
+
+    Raises:
+        FileExistsError: ``root`` exists and is not an empty folder.
+    """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise FileExistsError(f"{root} exists already; expected a new or empty folder to write the data set to")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}-"))
+    try:
+        inside = temporary / "data"  # made by mkdir, so that it has the usual permissions
+        inside.mkdir()
+        yield inside
+        os.replace(inside, root)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,108 @@
+"""The reader's own images: ``<root>/{visible,infrared}/<identity>/*.{jpg,jpeg,png,bmp}``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sa_lab.data.files import divide, read_image, stamp
+from sa_lab.schema import DataError, Listing, Modality
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
+CAMERA_PREFIX = re.compile(r"([1-9][0-9]?)_.")
+"""A camera prefix: a number 1..99 without leading zero, an underscore, and more: ``3_a.jpg`` is from camera 3."""
+
+
+def camera_of(name: str, modality: Modality) -> int:
+    """Camera of a file from its name; without a prefix 1 for visible and 2 for infrared.
+
+    Example:
+        >>> camera_of("3_a.jpg", Modality.VISIBLE), camera_of("0003_a.jpg", Modality.INFRARED)
+        (3, 2)
+    """
+    prefix = CAMERA_PREFIX.match(name)
+    return int(prefix.group(1)) if prefix else modality + 1
+
+
+def listing(root: Path | str, test_fraction: float = 1 / 3, seed: int = 0) -> Listing:
+    """Find the images of every identity in both modalities.
+
+    An identity is a folder name, any text, the same under ``visible`` and ``infrared``; person ids count from 1 in
+    the sorted order of the names, and the paths keep the names. A file name may start with its camera's number, see
+    `CAMERA_PREFIX`. Hidden files and files with other suffixes are passed over; the suffix may be in capitals.
+
+    Args:
+        root: folder that holds ``visible`` and ``infrared``.
+        test_fraction: share of the identities, 0..1, that are test identities.
+        seed: decides which.
+
+    Raises:
+        DataError: a folder is missing, images lie outside identity folders, an identity lacks one modality or has no
+            image in a folder; all faults are listed at once.
+        ValueError: ``test_fraction`` out of range.
+    """
+    root = Path(root)
+    found, faults = _find(root)
+    names = sorted(set().union(*found.values()))
+    for name in names:
+        for modality in Modality:
+            folder = root / modality.name.lower() / name
+            if name not in found[modality]:
+                faults.append(f"{folder}: no such folder; every identity needs visible and infrared images")
+            elif not found[modality][name]:
+                faults.append(f"{folder}: no image; expected at least one file *{', *'.join(SUFFIXES)}")
+    if not names:
+        faults.append(f"no identity; expected folders {root}/visible/<identity> and {root}/infrared/<identity>")
+    if faults:
+        raise DataError(f"{root} cannot be used:\n  " + "\n  ".join(faults))
+    is_test = divide(len(names), test_fraction, seed, "test_fraction", f"identities in {root}")
+    files = [
+        (path, person, modality)
+        for person, name in enumerate(names, start=1)
+        for modality in Modality
+        for path in found[modality][name]
+    ]
+    persons = np.array([person for _, person, _ in files], dtype=np.int64)
+    return Listing(
+        name="folder",
+        paths=tuple(path.relative_to(root).as_posix() for path, _, _ in files),
+        person_ids=persons,
+        camera_ids=np.array([camera_of(path.name, modality) for path, _, modality in files], dtype=np.int64),
+        modality=np.array([int(modality) for _, _, modality in files], dtype=np.int64),
+        is_train=~is_test[persons - 1],
+        stamps=tuple(stamp(path) for path, _, _ in files),
+        read=_Reader(tuple(path for path, _, _ in files)),
+    )
+
+
+def _find(root: Path) -> tuple[dict[Modality, dict[str, list[Path]]], list[str]]:
+    """Image files by modality and identity, and what is wrong with the layout."""
+    found: dict[Modality, dict[str, list[Path]]] = {}
+    faults: list[str] = []
+    for modality in Modality:
+        folder = root / modality.name.lower()
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder; expected the folders visible and infrared in {root}")
+        people = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        found[modality] = {person.name: _images(person) for person in people}
+        loose = _images(folder)
+        if loose:
+            faults.append(f"{loose[0]} and {len(loose) - 1} more: expected in a folder {folder}/<identity>")
+    return found, faults
+
+
+def _images(folder: Path) -> list[Path]:
+    files = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    return sorted(path for path in files if path.is_file())
+
+
+@dataclass(frozen=True)
+class _Reader:
+    files: tuple[Path, ...]
+
+    def __call__(self, index: int) -> Image.Image:
+        return read_image(self.files[index])

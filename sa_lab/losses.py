@@ -1,0 +1,218 @@
+"""SA-Softmax: the paper's losses as pure functions, and `SASoftmaxLoss`, a module that owns the prototypes.
+
+Source: Tan et al., Spectral Aware Softmax for Visible-Infrared Person Re-Identification, arXiv:2302.01512 (2023).
+Every loss is the batch mean, summed over the P parts; logits are raw dot products. Prototypes of C identities are
+stored as 2C rows, visible half first, so an identity y seen in modality m has
+
+    own prototype   y + m C          cross prototype   y + (1 - m) C
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def own_prototype(labels: Tensor, modality: Tensor, num_identities: int) -> Int[Tensor, " B"]:
+    """Row of the prototype of the sample's own spectrum, in 0..2C-1.
+
+    Args:
+        labels: identity in 0..C-1, (B,) integers.
+        modality: 0 visible, 1 infrared, (B,) integers.
+        num_identities: C.
+
+    Raises:
+        ValueError: shapes, types or values that do not fit.
+    """
+    _check_index("labels", labels, num_identities)
+    _check_index("modality", modality, 2)
+    if labels.shape != modality.shape:
+        raise ValueError(f"labels has {len(labels)} entries and modality {len(modality)}, expected as many")
+    return labels.long() + modality.long() * num_identities
+
+
+def cross_prototype(labels: Tensor, modality: Tensor, num_identities: int) -> Int[Tensor, " B"]:
+    """Row of the prototype of the same identity in the other spectrum, in 0..2C-1; as `own_prototype`."""
+    _check_index("modality", modality, 2)
+    return own_prototype(labels, 1 - modality, num_identities)
+
+
+def _check_index(name: str, index: Tensor, limit: int) -> None:
+    """Raise unless ``index`` is (B,) integers in 0..limit-1; on a GPU asynchronously, so that no step waits for it."""
+    if index.ndim != 1 or index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+        raise ValueError(f"{name} has shape {tuple(index.shape)} and type {index.dtype}, expected (B,) integers")
+    if index.device.type == "cuda":
+        torch._assert_async(((index >= 0) & (index < limit)).all(), f"{name} holds values outside 0..{limit - 1}")
+    elif len(index) and (int(index.min()) < 0 or int(index.max()) >= limit):
+        raise ValueError(f"{name} holds values {int(index.min())}..{int(index.max())}, expected 0..{limit - 1}")
+
+
+def _check_rows(name: str, rows: Tensor, labels: Tensor) -> None:
+    """Raise unless ``rows`` is (B,P,K) and there is one label for each of its B samples."""
+    if rows.ndim != 3:
+        raise ValueError(f"{name} has shape {tuple(rows.shape)}, expected three axes: batch, parts, rows")
+    if labels.shape != rows.shape[:1]:
+        raise ValueError(f"labels has shape {tuple(labels.shape)}, expected {(len(rows),)}: one for each of {name}")
+
+
+def _half(name: str, rows: int) -> int:
+    """C of 2C prototype rows."""
+    if rows % 2:
+        raise ValueError(f"{name} has {rows} prototype rows, expected an even number: a visible and an infrared half")
+    return rows // 2
+
+
+def prototype_logits(embeddings: Float[Tensor, "B P D"], prototypes: Float[Tensor, "P K D"]) -> Float[Tensor, "B P K"]:
+    """Raw dot products of every part of every sample with the K rows of its part."""
+    return torch.bmm(embeddings.transpose(0, 1), prototypes.transpose(1, 2)).transpose(0, 1)
+
+
+def _cross_entropy(logits: Float[Tensor, "B P K"], target: Int[Tensor, " B"]) -> Float[Tensor, ""]:
+    """Cross-entropy against one target row a sample: mean over the batch, sum over the parts."""
+    batch, parts, _ = logits.shape
+    return functional.cross_entropy(logits.flatten(0, 1), target.repeat_interleave(parts), reduction="sum") / batch
+
+
+def identity_loss(logits: Float[Tensor, "B P C"], labels: Tensor) -> Float[Tensor, ""]:
+    """L_id = CE(f.V, y), the ordinary softmax baseline."""
+    _check_rows("logits", logits, labels)
+    _check_index("labels", labels, logits.shape[2])
+    return _cross_entropy(logits, labels.long())
+
+
+def sa_softmax_loss(
+    prototype_logits: Float[Tensor, "B P C2"],
+    labels: Tensor,
+    modality: Tensor,
+    mask_value: float = 50.0,
+) -> Float[Tensor, ""]:
+    """L_sa = CE(f.W - mask onehot(own), cross): the sample is drawn to the other spectrum's prototype.
+
+    The Feature Mask takes ``mask_value`` off the logit of the own prototype. Without it the own prototype is a
+    negative, and success (both prototypes coincide) leaves p(own) = p(cross) <= 1/2, a floor of log 2 a part.
+
+    Args:
+        prototype_logits: f.W, visible half first.
+        labels: identity in 0..C-1.
+        modality: 0 visible, 1 infrared.
+        mask_value: 0..inf; inf removes the own prototype altogether.
+
+    Raises:
+        ValueError: ``mask_value`` is negative or NaN, or labels, modality or shapes that do not fit.
+    """
+    if not mask_value >= 0:
+        raise ValueError(f"mask_value is {mask_value}, expected a number in 0..inf")
+    _check_rows("prototype_logits", prototype_logits, labels)
+    num_identities = _half("prototype_logits", prototype_logits.shape[2])
+    own = own_prototype(labels, modality, num_identities)[:, None, None].expand(-1, prototype_logits.shape[1], 1)
+    masked = prototype_logits.scatter(2, own, prototype_logits.gather(2, own) - mask_value)
+    return _cross_entropy(masked, cross_prototype(labels, modality, num_identities))
+
+
+def absolute_similarity_loss(
+    embeddings: Float[Tensor, "B P D"],
+    prototypes: Float[Tensor, "P C2 D"],
+    labels: Tensor,
+    modality: Tensor,
+) -> Float[Tensor, ""]:
+    """L_as = mean (1 - cos(f, W_cross))^2 in [0, 4P]: closeness asked for outright, not relative to other rows."""
+    _check_rows("embeddings", embeddings, labels)
+    if prototypes.ndim != 3 or prototypes.shape[::2] != embeddings.shape[1:]:
+        parts, channels = embeddings.shape[1:]
+        raise ValueError(f"prototypes has shape {tuple(prototypes.shape)}, expected ({parts}, 2C, {channels})")
+    cross = cross_prototype(labels, modality, _half("prototypes", prototypes.shape[1]))
+    cosine = functional.cosine_similarity(embeddings, prototypes[:, cross].transpose(0, 1), dim=2)
+    return (1 - cosine).square().sum(1).mean()
+
+
+def prototype_loss(prototype_logits: Float[Tensor, "B P C2"], labels: Tensor, modality: Tensor) -> Float[Tensor, ""]:
+    """L_p = CE(f.W, own): each prototype learns to stand for its own spectrum."""
+    _check_rows("prototype_logits", prototype_logits, labels)
+    num_identities = _half("prototype_logits", prototype_logits.shape[2])
+    return _cross_entropy(prototype_logits, own_prototype(labels, modality, num_identities))
+
+
+class SASoftmaxLoss(nn.Module):
+    """SA-Softmax with its modality prototypes, for any training loop.
+
+    Asynchronous optimisation: step the network on `feature_loss` (plus an identity loss, if wanted), then forward
+    again and step the prototypes on `prototype_loss`. The prototypes see only `prototype_loss`, the network only
+    `feature_loss`; each method detaches what is not its own.
+
+    Args:
+        num_identities: C, identities of the training set.
+        embedding_dim: D, channels of a part.
+        num_parts: P.
+        sas_weight: weight of L_sa in `feature_loss`.
+        similarity_weight: weight of L_as in `feature_loss`, at least 0.
+        mask_value: Feature Mask, 0..inf.
+
+    Attributes:
+        prototypes: parameter (P,2C,D), visible half first, drawn from N(0, 0.001^2).
+    """
+
+    def __init__(
+        self,
+        num_identities: int,
+        embedding_dim: int,
+        num_parts: int = 1,
+        sas_weight: float = 0.7,
+        similarity_weight: float = 1.0,
+        mask_value: float = 50.0,
+    ) -> None:
+        super().__init__()
+        for name in ("num_identities", "embedding_dim", "num_parts"):
+            if locals()[name] < 1:
+                raise ValueError(f"{name} is {locals()[name]}, expected at least 1")
+        for name in ("sas_weight", "similarity_weight", "mask_value"):
+            if not locals()[name] >= 0:
+                raise ValueError(f"{name} is {locals()[name]}, expected a number of at least 0")
+        self.num_identities = num_identities
+        self.sas_weight, self.similarity_weight, self.mask_value = sas_weight, similarity_weight, mask_value
+        self.prototypes = nn.Parameter(torch.randn(num_parts, 2 * num_identities, embedding_dim) * 0.001)
+
+    def feature_terms(
+        self, embeddings: Tensor, labels: Tensor, modality: Tensor
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Unweighted (L_sa, L_as), prototypes detached."""
+        parts = self._checked(embeddings, labels)
+        fixed = self.prototypes.detach()
+        return (
+            sa_softmax_loss(prototype_logits(parts, fixed), labels, modality, self.mask_value),
+            absolute_similarity_loss(parts, fixed, labels, modality),
+        )
+
+    def feature_loss(self, embeddings: Tensor, labels: Tensor, modality: Tensor) -> Float[Tensor, ""]:
+        """sas_weight L_sa + similarity_weight L_as, prototypes detached: what the network follows.
+
+        Args:
+            embeddings: (B,P,D), or (B,D) with one part; after the BN neck.
+            labels: identity in 0..C-1, (B,).
+            modality: 0 visible, 1 infrared, (B,).
+
+        Raises:
+            ValueError: shapes that do not fit, labels outside 0..C-1, modalities other than 0 and 1.
+        """
+        sa_softmax, absolute = self.feature_terms(embeddings, labels, modality)
+        return self.sas_weight * sa_softmax + self.similarity_weight * absolute
+
+    def prototype_loss(self, embeddings: Tensor, labels: Tensor, modality: Tensor) -> Float[Tensor, ""]:
+        """L_p with the embeddings detached: what the prototypes follow. Arguments and errors as `feature_loss`."""
+        parts = self._checked(embeddings, labels).detach()
+        return prototype_loss(prototype_logits(parts, self.prototypes), labels, modality)
+
+    def extra_repr(self) -> str:
+        return f"sas_weight={self.sas_weight}, similarity_weight={self.similarity_weight}, mask_value={self.mask_value}"
+
+    def _checked(self, embeddings: Tensor, labels: Tensor) -> Float[Tensor, "B P D"]:
+        parts, _, channels = self.prototypes.shape
+        shape = tuple(embeddings.shape)
+        if embeddings.ndim == 2 and parts == 1:
+            embeddings = embeddings[:, None]
+        if embeddings.ndim != 3 or embeddings.shape[1:] != (parts, channels):
+            expected = f"(B, {parts}, {channels})" + (f" or (B, {channels})" if parts == 1 else "")
+            raise ValueError(f"embeddings has shape {shape}, expected {expected}")
+        _check_rows("embeddings", embeddings, labels)
+        return embeddings

