@@ -16,7 +16,7 @@ from sa_lab.schema import atomic_path
 
 Dataset = Literal["synthetic", "thermal", "roadscene", "folder"]
 Augmentation = Literal["none", "light", "random_linear", "channel_mix"]
-Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+Precision = Literal["32-true", "bf16-mixed", "64-true"]
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
 
 
@@ -30,19 +30,19 @@ def _choice(value: str, kind: Any) -> tuple[Any, bool, str]:
     return value, value in get_args(kind), "one of " + ", ".join(get_args(kind))
 
 
-def _positive(value: float) -> tuple[Any, bool, str]:
+def _positive(value: float | int) -> tuple[Any, bool, str]:
     return value, value > 0, "a number above 0"
 
 
-def _non_negative(value: float) -> tuple[Any, bool, str]:
+def _non_negative(value: float | int) -> tuple[Any, bool, str]:
     return value, value >= 0, "a number of at least 0"
 
 
-def _share(value: float) -> tuple[Any, bool, str]:
+def _share(value: float | int) -> tuple[Any, bool, str]:
     return value, 0 <= value < 1, "a share in [0, 1)"
 
 
-def _reason(error: BaseException, kind: type | None) -> str:
+def _reason(error: BaseException, kind: Any) -> str:
     """What is wrong with a value of a config file; our own checks say it themselves."""
     return str(error) if isinstance(error, ValueError) else cattrs.v.format_exception(error, kind)
 
@@ -110,6 +110,8 @@ class LossConfig:
     """First steps in which the network follows L_id alone while the prototypes already learn."""
 
     def __post_init__(self) -> None:
+        for name in ("sas_weight", "similarity_weight", "mask_value"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # 0 and 0.0 are one config
         _require(
             "loss", sas_weight=(self.sas_weight, 0 <= self.sas_weight <= 1, "a share in [0, 1]"),
             similarity_weight=_non_negative(self.similarity_weight), mask_value=_non_negative(self.mask_value),
@@ -121,17 +123,17 @@ class LossConfig:
 class TrainConfig:
     """Batches, optimisers and schedule."""
 
-    ids_per_batch: int = 16
+    ids_per_batch: int = 32
     """Identities in a batch."""
-    images_per_id: int = 2
+    images_per_id: int = 1
     """Images of an identity in a batch, in each modality."""
-    num_epochs: int = 6
+    num_epochs: int = 8
     """Epochs."""
     steps_per_epoch: int | None = 40
     """Iterations in an epoch; none: as many as draw max(#visible, #infrared) images of each modality."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """Optimiser of the network and of the prototypes; sgd has Nesterov momentum 0.9."""
-    backbone_lr: float = 5e-4
+    backbone_lr: float = 3e-4
     """Learning rate of stems and trunk."""
     head_lr: float = 2e-3
     """Learning rate of neck and classifier."""
@@ -139,9 +141,9 @@ class TrainConfig:
     """Learning rate of the modality prototypes."""
     weight_decay: float = 5e-4
     """Weight decay."""
-    milestones: tuple[int, ...] = (5,)
+    milestones: tuple[int, ...] = (6,)
     """Epochs after which all learning rates are multiplied by 0.1."""
-    augmentation: Augmentation = "channel_mix"
+    augmentation: Augmentation = "light"
     """none; light: flip and pad-crop; random_linear: the reference's flip, RandomLinear and Random Erasing;
     channel_mix: flip, pad-crop, channel mixing of visible images and Random Erasing."""
     eval_every: int = 0
@@ -152,7 +154,7 @@ class TrainConfig:
     """Numeric precision."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
-    threads: int = 0
+    threads: int = 1
     """CPU threads of torch; 0 leaves torch's own choice."""
 
     def __post_init__(self) -> None:
@@ -216,7 +218,16 @@ def _small() -> ExperimentConfig:
     return ExperimentConfig(
         data=DataConfig(height=128, width=64),
         model=ModelConfig(backbone="resnet18", num_parts=6, weights="imagenet"),
-        train=TrainConfig(num_epochs=30, steps_per_epoch=None, milestones=(20,), images_per_id=4, eval_every=5),
+        train=TrainConfig(
+            num_epochs=30,
+            steps_per_epoch=None,
+            ids_per_batch=16,
+            images_per_id=4,
+            milestones=(20,),
+            eval_every=5,
+            augmentation="channel_mix",
+            threads=0,
+        ),
     )
 
 
@@ -227,7 +238,8 @@ def _paper() -> ExperimentConfig:
         loss=LossConfig(warmup_steps=0),
         train=TrainConfig(
             ids_per_batch=8, images_per_id=8, num_epochs=101, steps_per_epoch=None, optimizer="sgd",
-            backbone_lr=0.001, head_lr=0.01, prototype_lr=0.01, milestones=(40, 80), augmentation="random_linear", eval_every=10,
+            backbone_lr=0.001, head_lr=0.01, prototype_lr=0.01,
+            milestones=(40, 80), augmentation="random_linear", eval_every=10, threads=0,
         ),
     )  # fmt: skip
 

@@ -37,7 +37,7 @@ class Measure:
     Attributes:
         mean: over the trials.
         std: deviation over the trials, 0 with one.
-        low, high: 95 % percentile bootstrap over query identities.
+        low, high: 95 % percentile bootstrap over query identities; 0 and 1 where there is only one.
     """
 
     mean: float
@@ -112,16 +112,17 @@ def embed(
 def _unit(features: Float[Tensor, "B P D"]) -> Float[Tensor, "B P D"]:
     """Unit length a part, then unit length over all parts."""
     parts = functional.normalize(features, dim=2)
-    return parts / parts.flatten(1).norm(dim=1)[:, None, None].clamp_min(1e-12)
+    whole = functional.normalize(parts.flatten(1), dim=1)
+    return whole.view_as(parts)
 
 
 def similarity(query: Embeddings, gallery: Embeddings) -> Float[Tensor, "Q G"]:
     """score(q,g) = A_q.A_g + B_q.B_g, higher is closer."""
-    score = torch.zeros(len(query), len(gallery))
+    scores = []
     for name in ("part_features", "embeddings"):
         q, g = (torch.from_numpy(getattr(side, name)).flatten(1) for side in (query, gallery))
-        score = score + q @ g.T
-    return score
+        scores.append(q @ g.T)
+    return torch.stack(scores).sum(0)
 
 
 def evaluate(embeddings: Embeddings, protocol: Protocol, seed: int = 0, draws: int = 1000) -> Report:
@@ -160,7 +161,8 @@ def evaluate(embeddings: Embeddings, protocol: Protocol, seed: int = 0, draws: i
     person = embeddings.person_ids[query]
     rows = [
         {
-            "path": embeddings.paths[image], "person_id": int(person[i]), "camera_id": int(embeddings.camera_ids[image]),
+            "path": embeddings.paths[image], "person_id": int(person[i]),
+            "camera_id": int(embeddings.camera_ids[image]),
             "trial": trial, "first_rank": int(result.first_rank[i]),
             "average_precision": float(result.average_precision[i]),
             "inverse_negative_penalty": float(result.inverse_negative_penalty[i]),
@@ -186,6 +188,9 @@ def _measures(results: list[RetrievalResult], person: np.ndarray, seed: int, dra
         trials = np.stack([values_of(result) for result in results]).astype(float)  # (T,Q)
         means, known = np.nanmean(trials, axis=1), ~np.isnan(trials)
         groups = np.broadcast_to(person, trials.shape)[known]
-        interval = bootstrap_interval(trials[known], groups, np.random.default_rng(seed), num_samples=draws)
-        measures[name] = Measure(float(means.mean()), float(means.std()), interval.low, interval.high)
+        low, high = 0.0, 1.0  # of one identity nothing more is known
+        if len(np.unique(groups)) > 1:
+            interval = bootstrap_interval(trials[known], groups, np.random.default_rng(seed), num_samples=draws)
+            low, high = interval.low, interval.high
+        measures[name] = Measure(float(means.mean()), float(means.std()), low, high)
     return measures

@@ -22,7 +22,7 @@ from sa_lab.schema import Embeddings
 
 @dataclass(frozen=True)
 class Run:
-    """A folder with config.json, metrics.csv, model.pt, embeddings.npz, training_embeddings.npz, report.json, queries.csv.
+    """A folder: config.json, metrics.csv, model.pt, embeddings.npz, training_embeddings.npz, report.json, queries.csv.
 
     Until it is finished there is also checkpoint.pt, from which it goes on.
     """

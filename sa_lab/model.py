@@ -163,7 +163,7 @@ def _split_mobilenet(network: nn.Module) -> tuple[nn.Module, nn.Module, int]:
 def build_model(num_identities: int, backbone: str, num_parts: int, weights: str, seed: int) -> TwoStreamNet:
     """A `TwoStreamNet` with its start decided by ``seed`` and ``weights``; the global random state is left alone.
 
-    Its convolutions are laid out channels-last: depthwise convolutions are much faster so on a CPU, all of them on a GPU.
+    Convolutions are laid out channels-last: depthwise ones are much faster so on a CPU, all of them on a GPU.
 
     Raises:
         WeightsError: the weights cannot be had; never a silent random start.

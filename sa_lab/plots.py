@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,48 @@ def lines(
         figure.add_hline(y=reference[0], line_dash="dot", line_color="grey", annotation_text=reference[1])
     figure.update_xaxes(title=x_title).update_yaxes(title=y_title)
     return _finish(figure, title)
+
+
+def scatter(
+    x: Float[np.ndarray, " N"], y: Float[np.ndarray, " N"], *, title: str, x_title: str, y_title: str
+) -> go.Figure:
+    """Points."""
+    figure = go.Figure(go.Scatter(x=x, y=y, mode="markers", marker={"color": COLOURS[1], "size": 7, "opacity": 0.7}))
+    figure.update_xaxes(title=x_title).update_yaxes(title=y_title)
+    return _finish(figure, title, width=520)
+
+
+class LiveCurves:
+    """Curves that grow while something trains; one panel a term, one line a run.
+
+    Args:
+        terms: panel titles by column of a training row.
+        runs: names of the lines.
+        every: steps between two redraws.
+
+    Attributes:
+        widget: the figure to display.
+    """
+
+    def __init__(self, terms: Mapping[str, str], runs: Sequence[str], every: int = 10) -> None:
+        empty = {name: {"step": np.zeros(0), **{term: np.zeros(0) for term in terms}} for name in runs}
+        self.widget = go.FigureWidget(training_curves(empty, terms))
+        self.widget._config = CONFIG
+        self._terms, self._runs, self._every = tuple(terms), tuple(runs), every
+        self._rows: dict[str, list[Mapping[str, float]]] = {name: [] for name in runs}
+
+    def watch(self, run: str) -> Callable[[Mapping[str, float]], None]:
+        """A function to pass as ``watch`` to `sa_lab.experiment.run`."""
+        rows, traces = self._rows[run], self.widget.data[self._runs.index(run) * len(self._terms) :]
+
+        def add(row: Mapping[str, float]) -> None:
+            rows.append(row)
+            if len(rows) % self._every == 0:
+                with self.widget.batch_update():
+                    for term, trace in zip(self._terms, traces, strict=False):
+                        trace.x, trace.y = [r["step"] for r in rows], [r[term] for r in rows]
+
+        return add
 
 
 def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]], terms: Mapping[str, str]) -> go.Figure:
@@ -214,9 +256,12 @@ def cmc_curves(curves: Mapping[str, Float[np.ndarray, " K"]], *, title: str) -> 
 
 
 def intervals(
-    measures: Mapping[str, Mapping[str, tuple[float, float, float]]], *, title: str, y_title: str
+    measures: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    *,
+    title: str,
+    y_title: str,
 ) -> go.Figure:
-    """Means with their intervals: groups on the x axis, one mark a run, ``measures[run][group] = (mean, low, high)``."""
+    """Means with intervals: groups on the x axis, one mark a run, ``measures[run][group] = (mean, low, high)``."""
     figure = go.Figure()
     for i, (run, groups) in enumerate(measures.items()):
         mean, low, high = (np.array(column) for column in zip(*groups.values(), strict=True))

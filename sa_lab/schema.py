@@ -142,10 +142,10 @@ class Embeddings:
                 raise ValueError(f"embeddings: {name} holds NaN or infinity, expected finite numbers")
         if (self.prototypes is None) != (self.prototype_ids is None):
             raise ValueError("embeddings: prototypes and prototype_ids come together or not at all")
-        if self.prototypes is not None and self.prototypes.shape[1] != 2 * len(self.prototype_ids):  # type: ignore[arg-type]
-            raise ValueError(
-                f"embeddings: prototypes has shape {self.prototypes.shape}, expected (P, 2*{len(self.prototype_ids)}, D)"
-            )  # type: ignore[arg-type]
+        if self.prototypes is not None and self.prototype_ids is not None:
+            shape, identities = self.prototypes.shape, len(self.prototype_ids)
+            if shape[1] != 2 * identities:
+                raise ValueError(f"embeddings: prototypes has shape {shape}, expected (P, 2*{identities}, D)")
 
     def __len__(self) -> int:
         return len(self.person_ids)

@@ -30,7 +30,20 @@ MEASURES = {
     "modality_probe": "modality probe accuracy, unseen identities (0.5: spectra cannot be told apart)",
     "prototype_alignment": "cosine of an identity's two prototypes",
 }
-"""What a study writes of each run; the first three in [0,1], shown in %."""
+"""What a study writes of each run."""
+
+TITLES = {
+    "rank_1": "Rank-1",
+    "mean_ap": "mAP",
+    "mean_inp": "mINP",
+    "stranger_ratio": "modality gap",
+    "modality_probe": "modality probe",
+    "prototype_alignment": "prototype cosine",
+}
+"""What tables call the measures."""
+
+SHARES = ("rank_1", "mean_ap", "mean_inp")
+"""The measures in [0,1] that are shown in %."""
 
 
 def measure_run(run: experiment.Run) -> dict[str, float]:
@@ -47,7 +60,10 @@ def overlap(embeddings: Embeddings, seed: int = 0) -> dict[str, float]:
     """How far the two spectra overlap: mean over identities (gap), images (probe), identities and parts (alignment)."""
     points = embeddings.embeddings.reshape(len(embeddings), -1)
     gap = analysis.modality_gap(points, embeddings.person_ids, embeddings.modality)
-    probe = analysis.modality_probe(points, embeddings.person_ids, embeddings.modality, np.random.default_rng(seed))
+    probe = analysis.modality_probe(
+        points, embeddings.person_ids, embeddings.modality, np.random.default_rng(seed),
+        num_folds=min(5, len(gap.person_ids)),
+    )  # fmt: skip
     numbers = {"stranger_ratio": float(np.nanmean(gap.stranger_ratio)), "modality_probe": probe.accuracy}
     if embeddings.prototypes is not None:
         numbers["prototype_alignment"] = float(analysis.prototype_alignment(embeddings.prototypes).mean())
@@ -134,17 +150,34 @@ def _run_quietly(config: ExperimentConfig) -> Path:
 def table(result: dict[str, Any]) -> str:
     """The study as a Markdown table: mean [95 % interval] of each measure."""
     names = [key for key in result["measures"] if key in next(iter(result["variants"].values()))]
-    titles = {"rank_1": "Rank-1, %", "mean_ap": "mAP, %", "mean_inp": "mINP, %", "stranger_ratio": "modality gap",
-              "modality_probe": "modality probe", "prototype_alignment": "prototype cosine"}  # fmt: skip
-    lines = ["| loss | " + " | ".join(titles[name] for name in names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = [
+        "| loss | " + " | ".join((f"{TITLES[name]}, %" if name in SHARES else TITLES[name]) for name in names) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
     for variant_name, columns in result["variants"].items():
         cells = []
         for name in names:
-            scale, digits = (100, 1) if name in ("rank_1", "mean_ap", "mean_inp") else (1, 2)
+            scale, digits = (100, 1) if name in SHARES else (1, 2)
             mean, low, high = (columns[name][key] * scale for key in ("mean", "low", "high"))
             cells.append(f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
         lines.append(f"| {variant_name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def verdicts(result: dict[str, Any], measures: Sequence[str] = ("rank_1", "mean_ap", "stranger_ratio")) -> list[str]:
+    """One sentence a variant and measure: its difference to softmax, and whether the interval leaves 0 out."""
+    sentences = []
+    for variant_name, columns in result["variants"].items():
+        for name in measures:
+            if "minus_softmax" not in columns[name]:
+                continue
+            scale, unit = (100, " points") if name in SHARES else (1, "")
+            mean, low, high = (columns[name]["minus_softmax"][key] * scale for key in ("mean", "low", "high"))
+            word = "higher" if low > 0 else "lower" if high < 0 else "not told apart from softmax"
+            digits = 1 if name in SHARES else 2
+            span = f"{mean:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
+            sentences.append(f"{variant_name}: {TITLES[name]} {span}, {word}")
+    return sentences
 
 
 def compare(runs: Sequence[experiment.Run]) -> str:

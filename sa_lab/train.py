@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from sa_lab import transforms
 from sa_lab.config import ExperimentConfig, LossConfig, TrainConfig
 from sa_lab.data.store import ImageStore
 from sa_lab.losses import SASoftmaxLoss, identity_loss
-from sa_lab.model import TwoStreamNet, build_model
+from sa_lab.model import Features, TwoStreamNet, build_model
 from sa_lab.samplers import CrossModalityIdentitySampler
 from sa_lab.schema import atomic_path
 
@@ -46,7 +46,7 @@ class Batch:
 
 
 class NonFiniteLossError(RuntimeError):
-    """A loss became NaN or infinite; no weight has followed it.
+    """A loss became NaN or infinite; no weight follows it.
 
     Attributes:
         batch: what it was computed on.
@@ -208,6 +208,14 @@ def draw_batch(training: Training, index: Int[np.ndarray, " B"]) -> Batch:
     return Batch(transforms.normalize(images), labels.to(training.fabric.device), modality)
 
 
+def _forward(training: Training, batch: Batch) -> Features:
+    """The network on a batch; Fabric would hand the output of a double-precision network back in single."""
+    double = training.config.train.precision == "64-true"
+    network = cast(nn.Module, training.model.module) if double else training.model
+    features: Features = network(batch.images, batch.modality)
+    return features
+
+
 def feature_step(training: Training, batch: Batch, loss: LossConfig) -> Row:
     """Step the network on L = (1-w_sas) L_id + w_sas L_sa + w_as L_as, the prototypes held fixed.
 
@@ -218,7 +226,7 @@ def feature_step(training: Training, batch: Batch, loss: LossConfig) -> Row:
         NonFiniteLossError: before any weight has changed.
     """
     training.model.train()
-    features = training.model(batch.images, batch.modality)
+    features = _forward(training, batch)
     modality = batch.modality.to(batch.labels.device)
     training.criterion.mask_value = loss.mask_value
     identity = identity_loss(features.identity_logits, batch.labels)
@@ -239,7 +247,7 @@ def feature_step(training: Training, batch: Batch, loss: LossConfig) -> Row:
 def prototype_step(training: Training, batch: Batch) -> Row:
     """Step the prototypes on L_p of a second forward, without gradient but in training mode, the network held fixed."""
     with torch.no_grad():
-        embeddings = training.model(batch.images, batch.modality).embeddings
+        embeddings = _forward(training, batch).embeddings
     loss = training.criterion.prototype_loss(embeddings, batch.labels, batch.modality.to(batch.labels.device))
     value = float(loss.detach())
     if not math.isfinite(value):
@@ -307,10 +315,10 @@ def fit(
         ValueError: the checkpoint in ``run`` belongs to another config.
     """
     training = start(config, store)
-    config.save(run / "config.json")
     checkpoint = run / "checkpoint.pt"
     if checkpoint.is_file():
         training.load_state_dict(torch.load(checkpoint, map_location=training.fabric.device, weights_only=True))
+    config.save(run / "config.json")
     total, done = training.num_steps, len(training.rows)
     bar = tqdm(total=total, initial=done, unit="step", desc=f"train {run.name}", disable=not progress)
     best = max((row.get("mean_ap", -1.0) for row in training.rows), default=-1.0)
@@ -334,7 +342,7 @@ def fit(
                     or (at_epoch_end and _due(int(row["epoch"]), config.train.checkpoint_every))
                 ):
                     _save(training, run)
-                if interrupted.is_set() and not last:
+                if interrupted.is_set():
                     raise KeyboardInterrupt(f"stopped after step {int(row['step'])}; the same call goes on from there")
         except NonFiniteLossError as error:
             file = run / f"failed_step_{len(training.rows)}.pt"

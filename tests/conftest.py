@@ -19,3 +19,47 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def micro_store(tmp_path_factory: pytest.TempPathFactory):
+    """8 training and 4 test identities, 3 images in each of 2 cameras (1 visible, 2 infrared), 32x16 pixels.
+
+    Each identity has a colour of its own under noise; ids are even; 2 and 4, 6 and 8 and so on form a group.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from sa_lab.data.store import build_store
+    from sa_lab.schema import Listing
+
+    rows = [(person, camera, k) for person in range(2, 26, 2) for camera in (1, 2) for k in range(3)]
+    person_ids, camera_ids, _ = np.array(rows).T
+    modality = camera_ids - 1
+
+    def read(i: int) -> Image.Image:
+        colour = np.random.default_rng(int(person_ids[i])).integers(60, 190, 3)
+        pixels = colour + np.random.default_rng(i).integers(-50, 50, (32, 16, 3))
+        image = Image.fromarray(pixels.astype(np.uint8))
+        return image.convert("L") if modality[i] else image
+
+    listing = Listing(
+        "micro",
+        tuple(f"{person:02}/{camera}/{k}.png" for person, camera, k in rows),
+        person_ids,
+        camera_ids,
+        modality,
+        person_ids <= 16,
+        tuple("1" for _ in rows),
+        read,
+        (person_ids - 2) // 4,
+    )
+    return build_store(listing, 32, 16, tmp_path_factory.mktemp("micro"), progress=False)
+
+
+@pytest.fixture
+def unchecked():
+    """As outside the tests: no check but the library's own."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -31,14 +29,6 @@ LOG2 = math.log(2)
 
 many = settings(deadline=None, max_examples=40)
 seeds = st.integers(0, 2**31)
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """As outside the tests: no shape checks but the library's own."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def golden(number: int) -> dict[str, np.ndarray]:

@@ -144,7 +144,7 @@ def backdrop(
     return values if values.ndim == 3 else values[..., None]
 
 
-def occlude(rng: np.random.Generator, image: np.ndarray, spectrum: str, probability: float = 0.14) -> None:
+def occlude(rng: np.random.Generator, image: np.ndarray, spectrum: str, probability: float = 0.1) -> None:
     """Perhaps cover part of ``image`` (H,W,channels), in place, by a post, a low obstacle or a passer-by."""
     if rng.random() >= probability:
         return
@@ -179,7 +179,7 @@ def _slope(rng: np.random.Generator, image: np.ndarray, strength: float) -> np.n
 def _visible(rng: np.random.Generator, image: np.ndarray, person: np.ndarray, outdoor: bool) -> np.ndarray:
     """Exposure, colour temperature, a gradient of light; harder outdoors."""
     warmth = rng.normal(-0.02 if outdoor else 0.03, 0.03)
-    gain = float(np.exp(rng.normal(0.05 if outdoor else -0.05, 0.17)))
+    gain = float(np.exp(rng.normal(0.05 if outdoor else -0.05, 0.12)))
     white = np.array([1 + warmth, 1 + rng.normal(0, 0.01), 1 - warmth], np.float32)
     colour = rng.uniform(0.6, 0.95)  # how strongly the camera renders colours
     image = colour * image + (1 - colour) * (image @ LUMINANCE.astype(np.float32))[..., None]
@@ -193,10 +193,10 @@ def _nir(rng: np.random.Generator, image: np.ndarray, person: np.ndarray, outdoo
     height, width = image.shape[:2]
     cy, cx = rng.uniform(0.25, 0.6), rng.uniform(0.3, 0.7)
     ys, xs = np.linspace(0, 1, height)[:, None] - cy, (np.linspace(0, 1, width)[None] - cx) * 0.5
-    lamp = 0.45 + 0.75 * np.exp(-(ys**2 + xs**2) / rng.uniform(0.15, 0.45))
+    lamp = 0.7 + 0.45 * np.exp(-(ys**2 + xs**2) / rng.uniform(0.15, 0.45))
     far = rng.uniform(0.35, 0.65) if outdoor else rng.uniform(0.6, 0.95)
     depth = far + (1 - far) * person
-    return image * (lamp * float(np.exp(rng.normal(0.1, 0.13))))[..., None] * depth
+    return image * (lamp * float(np.exp(rng.normal(0.12, 0.06))))[..., None] * depth
 
 
 def _thermal(rng: np.random.Generator, image: np.ndarray, person: np.ndarray, outdoor: bool) -> np.ndarray:
@@ -208,7 +208,7 @@ def _thermal(rng: np.random.Generator, image: np.ndarray, person: np.ndarray, ou
 _LIGHT: dict[str, Callable[[np.random.Generator, np.ndarray, np.ndarray, bool], np.ndarray]]
 _LIGHT = {"visible": _visible, "nir": _nir, "thermal": _thermal}
 _BLUR = {"visible": (0.2, 0.8), "nir": (0.3, 0.9), "thermal": (0.7, 1.2)}  # pixels at a height of 128
-_NOISE = {"visible": (0.006, 0.02), "nir": (0.015, 0.04), "thermal": (0.008, 0.02)}
+_NOISE = {"visible": (0.006, 0.02), "nir": (0.008, 0.02), "thermal": (0.008, 0.02)}
 
 
 def expose(

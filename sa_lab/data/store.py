@@ -118,10 +118,11 @@ def _is_sound(folder: Path, digest: str, shape: tuple[int, ...]) -> bool:
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         pixels = np.load(folder / "images.npy", mmap_mode="r")
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         return False
     return bool(
-        manifest.get("digest") == digest
+        isinstance(manifest, dict)
+        and manifest.get("digest") == digest
         and pixels.shape == shape
         and pixels.dtype == np.uint8
         and manifest.get("checksum") == _checksum(pixels)
@@ -140,18 +141,18 @@ def _build(listing: Listing, shape: tuple[int, ...], digest: str, folder: Path, 
     partial.mkdir(exist_ok=True)
     done_file, pixel_file = partial / "done", partial / "images.npy"
     try:
-        done = int(done_file.read_text())
+        done, size = int(done_file.read_text()), pixel_file.stat().st_size
         pixels = open_memmap(pixel_file, mode="r+")
-        if pixels.shape != shape:
+        if pixels.shape != shape or size < pixels.nbytes:  # numpy fills a truncated file up with zeros
             raise ValueError("another shape")
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         done, pixels = 0, open_memmap(pixel_file, mode="w+", dtype=np.uint8, shape=shape)
     unreadable: list[str] = []
 
     def put(i: int) -> None:
         try:
             pixels[i] = _pixels(listing.read(i), shape[2], shape[3])
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
             unreadable.append(f"{listing.paths[i]}: {error}")
 
     bar = tqdm(total=len(listing), initial=done, unit="image", desc=f"prepare {listing.name}", disable=not progress)

@@ -119,7 +119,7 @@ def _surface(rgb: Float[np.ndarray, " 3"], nir: float, heat: float) -> Surface:
 
 def _pick(rng: np.random.Generator, palette: Float[np.ndarray, "colours 3"]) -> Float[np.ndarray, " 3"]:
     """A palette colour with some dye lot: brightness and hue differ a little from garment to garment."""
-    colour = palette[rng.integers(len(palette))] * rng.uniform(0.85, 1.15) + rng.normal(0, 0.012, 3)
+    colour = palette[rng.integers(len(palette))] * rng.uniform(0.7, 1.3) + rng.normal(0, 0.012, 3)
     return np.asarray(np.clip(colour, 0.05, 0.9))
 
 
@@ -130,7 +130,7 @@ def _cloth(rng: np.random.Generator, palette: np.ndarray, insulation: float) -> 
         if abs((second - colour) @ LUMINANCE) > 0.15:
             break
         second = _pick(rng, palette)
-    reflectance, kept = rng.uniform(0.05, 0.95), rng.uniform(0.3, 1.0)
+    reflectance, kept = rng.uniform(0.2, 0.8), rng.uniform(0.6, 1.0)
     luminance = float(colour @ LUMINANCE)
     contrast = float(second @ LUMINANCE) - luminance
     nir = NIR_SHARE * luminance + (1 - NIR_SHARE) * reflectance

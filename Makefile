@@ -1,0 +1,60 @@
+# Two commands do it all: `make run` and `make test`. Both set up what they need.
+.ONESHELL:
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+STAMP := $(VENV)/.stamp
+DATASET ?= synthetic
+ROOT ?=
+
+export NUMBA_CACHE_DIR := $(CURDIR)/data/cache/numba
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help run test check lab render bench gpu study clean
+
+help: ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(STAMP): pyproject.toml .ci/constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "sa_lab needs Python 3.11 or newer, this is %d.%d; choose one: make PYTHON=python3.12" % v[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	# the exact versions were resolved on Python 3.11; elsewhere the lower bounds of pyproject.toml hold
+	if $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then pins="-c .ci/constraints.txt"; else pins=""; fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$pins -e '.[notebooks,offline,test]'
+	touch $(STAMP)
+
+run: $(STAMP) ## the main job: train softmax and SA-Softmax, evaluate, analyse, execute the course (DATASET=roadscene ROOT=folder)
+	sa-lab course --dataset $(DATASET) --root '$(ROOT)'
+
+check: $(STAMP) ## lint, types, imports, unit tests; under three minutes
+	ruff check . && ruff format --check .
+	mypy sa_lab
+	lint-imports
+	pytest -q -m 'not slow'
+
+test: $(STAMP) ## everything that CI checks
+	ruff check . && ruff format --check .
+	mypy sa_lab
+	lint-imports
+	pytest -q
+
+lab: $(STAMP) ## JupyterLab on this machine's loopback, with its token
+	jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
+
+render: $(STAMP) ## execute and clean the committed notebooks
+	python -c 'from sa_lab import course; course.render()'
+
+study: $(STAMP) ## four losses, five seeds, on DATASET
+	sa-lab study tiny --jobs 2 --data.dataset $(DATASET) $(if $(ROOT),--data.root '$(ROOT)')
+
+bench: $(STAMP) ## time the asynchronous iteration and its stages
+	python tests/bench.py
+
+gpu: $(STAMP) ## checks and timings that need a GPU; results go to data/results
+	python tests/bench.py --device cuda
+
+clean: ## remove runs, caches and the environment
+	rm -rf $(VENV) data/prepared data/runs data/executed data/cache

@@ -1,0 +1,171 @@
+"""The dials: round trip through JSON, what is refused, and digests that tell runs apart."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pytest
+
+from sa_lab import config as configs
+from sa_lab.config import PRESETS, VARIANTS, DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
+
+OTHER_VALUES = {
+    "dataset": "thermal", "root": "elsewhere", "backbone": "resnet18", "weights": "random", "optimizer": "sgd",
+    "milestones": (1, 2), "augmentation": "none", "precision": "64-true", "device": "cpu", "steps_per_epoch": None,
+}  # fmt: skip
+pytestmark = pytest.mark.usefixtures("unchecked")
+
+DIALS = [
+    (section, dial.name)
+    for section, kind in (("data", DataConfig), ("model", ModelConfig), ("loss", LossConfig), ("train", TrainConfig))
+    for dial in fields(kind)
+]
+
+
+def changed(config: ExperimentConfig, section: str, name: str) -> ExperimentConfig:
+    """``config`` with another value for one dial."""
+    part = getattr(config, section)
+    value = getattr(part, name)
+    fallback = value + 1 if isinstance(value, int) else value and value / 2 if isinstance(value, float) else None
+    return replace(config, **{section: replace(part, **{name: OTHER_VALUES.get(name, fallback)})})
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_round_trip(tmp_path: Path, preset: str, name: str) -> None:
+    config = variant(PRESETS[preset](), name)
+    config.save(tmp_path / "run" / "config.json")
+    loaded = ExperimentConfig.load(tmp_path / "run" / "config.json")
+    assert loaded == config
+    assert loaded.digest() == config.digest()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"], "no temporary file stays"
+
+
+def test_round_trip_of_an_infinite_mask(tmp_path: Path) -> None:
+    config = replace(ExperimentConfig(), loss=LossConfig(mask_value=math.inf))
+    config.save(tmp_path / "config.json")
+    assert ExperimentConfig.load(tmp_path / "config.json") == config
+
+
+@pytest.mark.parametrize(("section", "name"), DIALS)
+def test_every_dial_round_trips_and_changes_the_digest(tmp_path: Path, section: str, name: str) -> None:
+    config = changed(ExperimentConfig(), section, name)
+    assert config.digest() != ExperimentConfig().digest()
+    assert re.fullmatch("[0-9a-f]{8}", config.digest())
+    config.save(tmp_path / "config.json")
+    assert ExperimentConfig.load(tmp_path / "config.json") == config
+
+
+def test_digests_are_all_different() -> None:
+    configs_ = [changed(ExperimentConfig(), *dial) for dial in DIALS]
+    configs_ += [replace(ExperimentConfig(), seed=1), ExperimentConfig()]
+    assert len({config.digest() for config in configs_}) == len(configs_)
+
+
+def edited(path: Path, section: str | None, **changes) -> Path:
+    content = json.loads(json.dumps(asdict(ExperimentConfig())))
+    (content[section] if section else content).update(changes)
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("section", [None, "data", "model", "loss", "train"])
+def test_unknown_keys_are_named(tmp_path: Path, section: str | None) -> None:
+    path = edited(tmp_path / "config.json", section, colour=1)
+    with pytest.raises(ValueError, match=rf"config\.json.*colour.*\${'.' + section if section else ''}"):
+        ExperimentConfig.load(path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "nothing"])
+def test_files_that_are_no_json_are_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json is no JSON"):
+        ExperimentConfig.load(tmp_path / "config.json")
+
+
+def test_values_of_another_type_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"loss\.mask_value"):
+        ExperimentConfig.load(edited(tmp_path / "config.json", "loss", mask_value="much"))
+    with pytest.raises(ValueError, match=r"train\.steps_per_epoch"):
+        ExperimentConfig.load(edited(tmp_path / "config.json", "train", steps_per_epoch="few"))
+
+
+OUT_OF_RANGE = [
+    (section, kind, name, value)
+    for section, kind, wrong in (
+        ("data", DataConfig, {
+            "dataset": "faces", "height": 0, "width": -1, "train_ids": 0, "test_ids": 0, "images_per_camera": 0,
+            "validation_fraction": 1.0,
+        }),
+        ("model", ModelConfig, {"backbone": "vgg", "num_parts": 0}),
+        ("loss", LossConfig, {
+            "sas_weight": 1.1, "similarity_weight": -1.0, "mask_value": -1.0, "warmup_steps": -1,
+        }),
+        ("train", TrainConfig, {
+            "ids_per_batch": 0, "images_per_id": 0, "num_epochs": 0, "steps_per_epoch": 0, "optimizer": "lion",
+            "backbone_lr": -1.0, "head_lr": -1.0, "weight_decay": -1.0, "milestones": (3, 2), "augmentation": "more",
+            "eval_every": -1, "checkpoint_every": 0, "precision": "8-bit", "threads": -1,
+        }),
+    )
+    for name, value in wrong.items()
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("section", "kind", "name", "value"), OUT_OF_RANGE)
+def test_values_out_of_range_are_named(tmp_path: Path, section: str, kind: type, name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"{section}\.{name} is {re.escape(repr(value))}, expected "):
+        kind(**{name: value})
+    path = edited(tmp_path / "config.json", section, **{name: value})
+    with pytest.raises(ValueError, match=rf"(?s)config\.json.*{section}\.{name}"):
+        ExperimentConfig.load(path)
+
+
+@pytest.mark.parametrize("name", ["sas_weight", "similarity_weight", "mask_value"])
+def test_nan_is_out_of_range(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is nan"):
+        LossConfig(**{name: math.nan})
+
+
+@pytest.mark.parametrize("dataset", ["roadscene", "folder"])
+def test_data_on_disk_needs_its_folder(dataset: str) -> None:
+    with pytest.raises(ValueError, match=rf"data\.root is None, expected the folder of the {dataset} data set"):
+        DataConfig(dataset=dataset)
+    assert DataConfig(dataset=dataset, root="x").root == "x"
+
+
+def test_variants() -> None:
+    base = replace(ExperimentConfig(), loss=LossConfig(sas_weight=0.5, similarity_weight=2.0, mask_value=9.0))
+    dials = {name: variant(base, name).loss for name in VARIANTS}
+    assert dials["complete"] == base.loss
+    assert (dials["softmax"].sas_weight, dials["softmax"].similarity_weight) == (0, 0)
+    assert dials["no_mask"] == replace(base.loss, mask_value=0.0)
+    assert dials["no_absolute"] == replace(base.loss, similarity_weight=0.0)
+    for name in VARIANTS:
+        assert replace(variant(base, name), loss=base.loss) == base, "nothing but the loss"
+    assert len({variant(base, name).digest() for name in VARIANTS}) == len(VARIANTS)
+    with pytest.raises(ValueError, match="variant is 'best', expected one of softmax, no_mask"):
+        variant(base, "best")
+
+
+def test_paper_preset_is_the_recipe() -> None:
+    paper = PRESETS["paper"]()
+    assert (paper.data.height, paper.data.width) == (384, 192)
+    assert (paper.model.backbone, paper.model.num_parts, paper.model.weights) == ("resnet50", 12, "imagenet")
+    assert (paper.loss.sas_weight, paper.loss.similarity_weight, paper.loss.mask_value) == (0.7, 1.0, 50.0)
+    train = paper.train
+    assert (train.ids_per_batch, train.images_per_id, train.num_epochs, train.steps_per_epoch) == (8, 8, 101, None)
+    assert (train.optimizer, train.backbone_lr, train.head_lr, train.weight_decay) == ("sgd", 0.001, 0.01, 5e-4)
+    assert (train.milestones, train.augmentation) == ((40, 80), "random_linear")
+
+
+def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    assert configs.home() == tmp_path
+    monkeypatch.delenv("SA_LAB_HOME")
+    assert configs.home() == Path(configs.__file__).parents[1] / "data"
+    monkeypatch.setattr(configs, "__file__", str(tmp_path / "site-packages" / "sa_lab" / "config.py"))
+    assert configs.home() == Path.home() / ".cache" / "sa_lab"

@@ -1,0 +1,69 @@
+"""The main job itself: the whole series under papermill, on embedded and on real (or generated) pairs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / "shared" / "data" / "roadscene"
+
+
+def course(out: Path, *options: str) -> str:
+    """``sa-lab course`` in a process of its own, with the checkout's runs and caches."""
+    environment = {**os.environ, "SA_LAB_HOME": str(ROOT / "data")}
+    done = subprocess.run(
+        [sys.executable, "-m", "sa_lab", "course", "--out", str(out), *options],
+        env=environment, capture_output=True, text=True, cwd=out.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def assert_whole(out: Path) -> None:
+    notebooks = sorted(out.glob("*.ipynb"))
+    assert [path.name[:2] for path in notebooks] == ["01", "02", "03", "04", "05"]
+    for path in notebooks:
+        code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in code), path.name
+    report = (out / "report.md").read_text()
+    assert "| softmax | 0 |" in report
+    assert "| sa_softmax | 0 |" in report
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_main_job_on_embedded_data(tmp_path: Path) -> None:
+    printed = course(tmp_path / "out")
+    assert_whole(tmp_path / "out")
+    assert "Rank-1" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_main_job_on_visible_thermal_pairs(tmp_path: Path) -> None:
+    root = REAL if REAL.is_dir() else generated_pairs(tmp_path / "pairs")
+    course(tmp_path / "out", "--dataset", "roadscene", "--root", str(root))
+    assert_whole(tmp_path / "out")
+
+
+def generated_pairs(root: Path, count: int = 60) -> Path:
+    """Scenes of coloured blocks whose thermal partner keeps the layout, in RoadScene's folders."""
+    for folder in ("crop_LR_visible", "cropinfrared"):
+        (root / folder).mkdir(parents=True)
+    for scene in range(count):
+        rng = np.random.default_rng(scene)
+        layout = rng.integers(0, 6, (6, 10))
+        warm = rng.permutation(6) * 40
+        visible = rng.integers(20, 230, (6, 3))[layout].repeat(30, 0).repeat(30, 1)
+        thermal = warm[layout].repeat(30, 0).repeat(30, 1)
+        Image.fromarray(visible.astype(np.uint8)).save(root / "crop_LR_visible" / f"S{scene:03}.jpg")
+        Image.fromarray(thermal.astype(np.uint8)).save(root / "cropinfrared" / f"S{scene:03}.jpg")
+    return root

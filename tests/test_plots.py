@@ -1,0 +1,81 @@
+"""Figures: the data arrive in the traces, axes and title are named, nothing is computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from sa_lab import plots
+
+
+def assert_named(figure: go.Figure) -> None:
+    assert figure.layout.title.text
+    assert figure.layout.xaxis.title.text
+    assert figure.layout.yaxis.title.text
+
+
+def test_lines_and_reference() -> None:
+    x = np.arange(4.0)
+    figure = plots.lines(x, {"a": x, "b": 2 * x}, title="t", x_title="x", y_title="y", reference=(1.0, "one"))
+    assert_named(figure)
+    assert [trace.name for trace in figure.data] == ["a", "b"]
+    assert figure.data[0].line.dash != figure.data[1].line.dash
+    np.testing.assert_array_equal(figure.data[1].y, 2 * x)
+
+
+def test_training_curves_have_one_panel_a_term_and_one_legend_entry_a_run() -> None:
+    columns = {"step": np.arange(3.0), "identity": np.ones(3), "absolute": np.zeros(3)}
+    figure = plots.training_curves({"a": columns, "b": columns}, {"identity": "identity", "absolute": "absolute"})
+    assert_named(figure)
+    assert len(figure.data) == 4
+    assert sum(trace.showlegend for trace in figure.data) == 2
+
+
+def test_live_curves_follow_the_rows_of_their_own_run() -> None:
+    live = plots.LiveCurves({"identity": "identity", "absolute": "absolute"}, ("a", "b"), every=2)
+    watch = live.watch("b")
+    for step in range(4):
+        watch({"step": float(step), "identity": 10.0 - step, "absolute": float(step)})
+    assert list(live.widget.data[2].y) == [10, 9, 8, 7]
+    assert list(live.widget.data[3].y) == [0, 1, 2, 3]
+    assert len(live.widget.data[0].y) == 0
+
+
+def test_image_grid_places_every_image_and_frame() -> None:
+    images = np.random.default_rng(0).integers(0, 255, (5, 3, 16, 8), dtype=np.uint8)
+    figure = plots.image_grid(images, list("abcde"), title="t", columns=3, frames=[None, "#fff", None, "#000", None])
+    assert len(figure.layout.images) == 5
+    assert len(figure.layout.shapes) == 2
+    assert figure.layout.images[3].y < figure.layout.images[0].y
+    assert [note.text for note in figure.layout.annotations] == list("abcde")
+
+
+def test_projection_joins_the_two_prototypes_of_an_identity() -> None:
+    rng = np.random.default_rng(0)
+    samples, prototypes = rng.random((6, 2)), rng.random((4, 2))
+    modality = np.array([0, 0, 0, 1, 1, 1])
+    figure = plots.projection(samples, np.arange(6), modality, title="t", prototypes=prototypes)
+    assert_named(figure)
+    visible, infrared, joined = figure.data[:3]
+    assert visible.marker.symbol != infrared.marker.symbol
+    np.testing.assert_allclose(np.array([joined.x[:2], joined.y[:2]]).T, prototypes[[0, 2]])
+
+
+def test_histograms_share_their_bins() -> None:
+    figure = plots.histograms({"a": np.zeros(3), "b": np.ones(3)}, title="t", x_title="x")
+    assert_named(figure)
+    assert figure.data[0].xbins == figure.data[1].xbins
+
+
+def test_cmc_and_intervals_show_the_numbers_given() -> None:
+    figure = plots.cmc_curves({"a": np.array([0.25, 0.5])}, title="t")
+    assert_named(figure)
+    assert list(figure.data[0].y) == [25, 50]
+    figure = plots.intervals({"a": {"m": (2.0, 1.0, 4.0)}, "b": {"m": (3.0, 3.0, 3.0)}}, title="t", y_title="y")
+    assert list(figure.data[0].error_y.array) == [2]
+    assert list(figure.data[0].error_y.arrayminus) == [1]
+    assert figure.data[0].x[0] < figure.data[1].x[0]
+
+
+def test_scatter_is_named() -> None:
+    assert_named(plots.scatter(np.arange(3.0), np.arange(3.0), title="t", x_title="x", y_title="y"))

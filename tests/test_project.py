@@ -1,0 +1,138 @@
+"""What the repository promises around the library: README, environment.yml, chapters, command line."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from sa_lab import cli, course, sweeps
+from sa_lab.config import home
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+CHAPTERS = course.chapters()
+
+
+def test_readme_snippet_runs() -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    scope: dict = {}
+    exec(snippet, scope)
+    assert scope["criterion"].prototypes.grad is not None
+
+
+@pytest.mark.parametrize("dataset", ["synthetic", "roadscene"])
+def test_readme_prints_the_committed_study(dataset: str) -> None:
+    result = json.loads((ROOT / "data" / "results" / f"study-{dataset}.json").read_text())
+    assert len(result["seeds"]) >= 5
+    assert set(result["variants"]) == {"softmax", "no_mask", "no_absolute", "complete"}
+    assert sweeps.table(result) in README
+
+
+def test_readme_names_files_and_chapters_that_exist() -> None:
+    for target in re.findall(r"\]\(((?!http)[^)]+)\)", README):
+        assert (ROOT / target).is_file(), target
+    assert all(path.name in README for path in CHAPTERS)
+
+
+def test_environment_takes_its_versions_from_pyproject() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert pip == ["-e .[" + ",".join(project["optional-dependencies"]) + "]"]
+    (python,) = [entry for entry in environment["dependencies"] if str(entry).startswith("python=")]
+    assert python == "python=" + project["requires-python"].removeprefix(">=")
+
+
+def test_constraints_pin_every_direct_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    pinned = {
+        re.split("==", line)[0].lower().replace("_", "-")
+        for line in (ROOT / ".ci" / "constraints.txt").read_text().split()
+    }
+    names = {re.split("[>=<\\[]", entry)[0].lower() for entry in wanted}
+    assert names <= pinned, names - pinned
+
+
+def test_only_the_agreed_top_level() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert {path.split("/")[0] for path in tracked} <= {
+        "notebooks", "sa_lab", "data", "tests", "environment.yml", "README.md", "pyproject.toml", "Makefile", ".ci",
+        "LICENSE", "CHANGELOG.md", ".gitignore",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_chapter_is_clean_and_in_shape(path: Path) -> None:
+    assert path.stat().st_size <= course.SIZE_LIMIT
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    text = path.read_text()
+    assert course.clean(nbformat.reads(text, as_version=4)) == notebook
+    assert not re.search(r"/home/|/root/|/tmp/|/work/|it/s\]|step/s", text), "a path or a progress bar"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(len(cell.source.splitlines()) <= 15 for cell in code)
+    assert not any(re.search(r"^\s*class ", cell.source, re.M) for cell in code)
+    (parameters,) = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert re.findall(r"^(\w+) =", parameters.source, re.M) == ["dataset", "root", "seed"]
+    assert all(cell.execution_count for cell in code), "not executed: make render"
+    assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+
+
+def test_unknown_parameter_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no parameter datset; it has dataset"):
+        course.execute(tmp_path / "out", {"datset": "synthetic"}, only=["01"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "nowhere"], "nowhere"),
+        (["evaluate", "nowhere", "--protocol", "sysu"], "expected one of sysu-all"),
+        (["prepare", "--dataset", "roadscene"], "root is None, expected the folder of the roadscene data set"),
+        (["prepare", "--dataset", "folder", "--root", "nowhere"], "nowhere"),
+        (["train", "tiny", "--loss.mask-value", "-1"], "mask_value is -1.0, expected a number of at least 0"),
+        (["report", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(arguments: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert message in str(stop.value)
+
+
+def test_wrong_option_says_what_is_allowed(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["prepare", "--dataset", "market"])
+    printed = capfd.readouterr()
+    assert "roadscene" in printed.out + printed.err
+
+
+@pytest.mark.parametrize("command", ["prepare", "train", "evaluate", "embed", "report", "study", "course"])
+def test_every_option_has_help(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, *(["tiny"] if command in ("train", "study") else []), "--help"])
+    assert "TODO" not in capfd.readouterr().out
+
+
+def test_core_imports_no_notebook_package() -> None:
+    code = (
+        "import sys, sa_lab.cli\n"
+        "heavy = {'plotly', 'IPython', 'ipywidgets', 'umap', 'papermill', 'jupyterlab'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_runs_and_caches_of_tests_stay_out_of_the_checkout() -> None:
+    assert ROOT not in home().parents

@@ -1,0 +1,341 @@
+"""Asynchronous training on a micro store: who moves when, stopping and resuming bit for bit, and what a run leaves."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sa_lab import train
+from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
+from sa_lab.data.store import ImageStore
+from sa_lab.losses import identity_loss
+from sa_lab.train import NonFiniteLossError, Training, fit, iterate, split_identities, start
+
+COLUMNS = {
+    "step", "epoch", "identity", "sa_softmax", "absolute", "total", "prototype",
+    "sas_weight", "similarity_weight", "mask_value",
+}  # fmt: skip
+
+
+def config_of(loss: LossConfig | None = None, **dials) -> ExperimentConfig:
+    return ExperimentConfig(
+        DataConfig(height=32, width=16, validation_fraction=0.25),
+        ModelConfig("mobilenet_v2", 2, "random"),
+        loss or LossConfig(warmup_steps=0),
+        TrainConfig(
+            **{
+                "ids_per_batch": 3, "images_per_id": 2, "num_epochs": 2, "steps_per_epoch": 3, "milestones": (),
+                "augmentation": "channel_mix", "device": "cpu", **dials,
+            }
+        ),
+    )  # fmt: skip
+
+
+def network_state(training: Training) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in training.model.state_dict().items()}
+
+
+def parameters_of(training: Training) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in training.model.module.named_parameters()}
+
+
+def same(first: object, second: object) -> bool:
+    """Equal bit for bit, through dicts and lists."""
+    if isinstance(first, Tensor):
+        return isinstance(second, Tensor) and torch.equal(first, second)
+    if isinstance(first, dict):
+        return (
+            isinstance(second, dict) and first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
+        )
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(same, first, second))
+    return first == second
+
+
+def first_batch(training: Training) -> train.Batch:
+    return train.draw_batch(training, next(iter(training.sampler)))
+
+
+def test_identities_are_divided_by_whole_groups(micro_store: ImageStore) -> None:
+    """Training identities 2..16 in four groups of two; 18..24 are for testing."""
+    group = {int(p): int(g) for p, g in zip(micro_store.person_ids, micro_store.group_ids, strict=True)}
+    held_sets = set()
+    for seed in range(8):
+        for fraction, held_groups in ((0.0, 0), (0.25, 1), (0.5, 2)):
+            training, held = split_identities(micro_store, fraction, seed)
+            assert sorted([*training, *held]) == list(range(2, 18, 2))
+            assert list(training) == sorted(training)
+            assert {group[p] for p in training}.isdisjoint(group[p] for p in held)
+            assert len({group[p] for p in held}) == held_groups
+            held_sets.add(tuple(held))
+    assert len(held_sets) > 5
+    for first, again in zip(*(split_identities(micro_store, 0.25, 3) for _ in range(2)), strict=True):
+        np.testing.assert_array_equal(first, again)
+
+
+def test_only_training_identities_are_drawn(micro_store: ImageStore) -> None:
+    training = start(config_of(), micro_store)
+    _, held = split_identities(micro_store, 0.25, 0)
+    drawn = micro_store.person_ids[training.train_index]
+    assert set(drawn).isdisjoint(held)
+    assert micro_store.is_train[training.train_index].all()
+    assert set(drawn) == set(training.train_ids)
+    for index in training.sampler:
+        batch = train.draw_batch(training, index)
+        rows = training.train_index[index]
+        np.testing.assert_array_equal(training.train_ids[batch.labels], micro_store.person_ids[rows])
+        assert batch.modality.tolist() == [0] * 6 + [1] * 6
+        assert batch.images.shape == (12, 3, 32, 16)
+
+
+def test_a_start_is_decided_by_the_seed_and_leaves_the_global_one_alone(micro_store: ImageStore) -> None:
+    before = torch.get_rng_state()
+    first, again = (start(config_of(), micro_store).state_dict() for _ in range(2))
+    other = start(replace(config_of(), seed=1), micro_store)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert same(first, again)
+    assert not torch.equal(first["prototypes"], other.criterion.prototypes)
+    assert not torch.equal(first["model"]["classifier"], other.model.state_dict()["classifier"])
+
+
+def test_feature_step_moves_the_network_and_not_the_prototypes(micro_store: ImageStore) -> None:
+    training = start(config_of(), micro_store)
+    batch = first_batch(training)
+    before, prototypes = parameters_of(training), training.criterion.prototypes.detach().clone()
+    row = train.feature_step(training, batch, LossConfig())
+    assert torch.equal(training.criterion.prototypes, prototypes)
+    assert training.criterion.prototypes.grad is None
+    moved = {name for name, value in training.model.module.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == set(before) - {"neck.norm.bias"}
+    expected = 0.3 * row["identity"] + 0.7 * row["sa_softmax"] + row["absolute"]
+    assert row["total"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_prototype_step_moves_the_prototypes_and_running_statistics_alone(micro_store: ImageStore) -> None:
+    training = start(config_of(), micro_store)
+    batch = first_batch(training)
+    train.feature_step(training, batch, LossConfig())
+    before, state, prototypes = (
+        parameters_of(training), network_state(training), training.criterion.prototypes.detach().clone()
+    )  # fmt: skip
+    gradients = {n: None if p.grad is None else p.grad.clone() for n, p in training.model.module.named_parameters()}
+    row = train.prototype_step(training, batch)
+    assert row.keys() == {"prototype"}
+    for name, value in training.model.module.named_parameters():
+        assert torch.equal(value, before[name]), name
+        assert same(value.grad, gradients[name]), name
+    assert not torch.equal(training.criterion.prototypes, prototypes)
+    changed = {name for name, value in training.model.state_dict().items() if not torch.equal(value, state[name])}
+    statistics = {name for name in state if name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    assert changed == statistics
+
+
+def test_softmax_baseline_is_plain_training_with_the_identity_loss(micro_store: ImageStore) -> None:
+    config = config_of(LossConfig(0.0, 0.0, warmup_steps=0), augmentation="none", optimizer="sgd", backbone_lr=0.01)
+    training, plain = start(config, micro_store), start(config, micro_store)
+    batch = first_batch(training)
+    for _ in range(2):
+        row = train.feature_step(training, batch, config.loss)
+        loss = identity_loss(plain.model.train()(batch.images, batch.modality).identity_logits, batch.labels)
+        plain.feature_optimizer.zero_grad()
+        loss.backward()
+        plain.feature_optimizer.step()
+        assert row["total"] == row["identity"] == loss.item()
+    assert same(network_state(training), network_state(plain))
+
+
+def test_warm_up_follows_the_identity_loss_while_prototypes_move(micro_store: ImageStore) -> None:
+    complete = start(config_of(LossConfig(warmup_steps=2)), micro_store)
+    softmax = start(config_of(LossConfig(0.0, 0.0, warmup_steps=0)), micro_store)
+    other = start(config_of(LossConfig(warmup_steps=0)), micro_store)
+    fresh = complete.criterion.prototypes.detach().clone()
+    rows = [iterate(training) for training in (complete, softmax, other)]
+    for step in range(3):
+        warm, plain, hot = (next(row) for row in rows)
+        assert (warm["sas_weight"], warm["similarity_weight"]) == ((0, 0) if step < 2 else (0.7, 1))
+        assert (hot["sas_weight"], hot["similarity_weight"]) == (0.7, 1)
+        assert same(network_state(complete), network_state(softmax)) == (step < 2)
+        assert torch.equal(complete.criterion.prototypes, softmax.criterion.prototypes) == (step < 2)
+        assert not torch.equal(complete.criterion.prototypes, fresh)
+        assert not same(network_state(complete), network_state(other))
+        if step < 2:
+            assert warm["total"] == warm["identity"] == plain["total"]
+
+
+def test_weights_may_change_while_it_trains(micro_store: ImageStore) -> None:
+    training = start(config_of(), micro_store)
+    steps = iterate(training, lambda step: LossConfig(0.1 * step, 0.5 * step, 10.0 * step, warmup_steps=0))
+    for step, row in zip(range(2), steps, strict=False):
+        assert (row["sas_weight"], row["similarity_weight"], row["mask_value"]) == (0.1 * step, 0.5 * step, 10.0 * step)
+        expected = (1 - 0.1 * step) * row["identity"] + 0.1 * step * row["sa_softmax"] + 0.5 * step * row["absolute"]
+        assert row["total"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_learning_rates_fall_at_milestones(micro_store: ImageStore, optimizer: str) -> None:
+    config = config_of(
+        num_epochs=4, steps_per_epoch=1, milestones=(1, 3), optimizer=optimizer, backbone_lr=1e-4, head_lr=1e-3
+    )
+    training = start(config, micro_store)
+    heads = [id(p) for p in training.model.module.head_parameters()]
+    for row in iterate(training):
+        factor = 0.1 ** sum(row["epoch"] >= milestone for milestone in (1, 3))
+        backbone, head = training.feature_optimizer.param_groups
+        assert backbone["lr"] == pytest.approx(1e-4 * factor)
+        assert head["lr"] == pytest.approx(1e-3 * factor)
+        (group,) = training.prototype_optimizer.param_groups
+        assert group["lr"] == pytest.approx(group["base_lr"] * factor)
+        assert [id(p) for p in head["params"]] == heads
+    assert [row["epoch"] for row in training.rows] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("stop_after", [2, 3])
+def test_stopped_and_resumed_is_as_never_stopped(micro_store: ImageStore, tmp_path: Path, stop_after: int) -> None:
+    """In mid-epoch (after 2 of 3 steps) and at its end."""
+    config = config_of(milestones=(1,), checkpoint_every=2)
+
+    def interrupt(row: train.Row) -> None:
+        if row["step"] + 1 == stop_after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    whole = fit(config, micro_store, tmp_path / "whole", progress=False)
+    with pytest.raises(KeyboardInterrupt, match=f"stopped after step {stop_after - 1}"):
+        fit(config, micro_store, tmp_path / "stopped", watch=interrupt, progress=False)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert (tmp_path / "stopped" / "checkpoint.pt").is_file()
+    assert not (tmp_path / "stopped" / "model.pt").exists()
+    seen = []
+    resumed = fit(config, micro_store, tmp_path / "stopped", watch=seen.append, progress=False)
+    assert [row["step"] for row in seen] == list(range(stop_after, 6))
+    assert same(resumed.state_dict(), whole.state_dict())
+    for name in ("metrics.csv", "config.json"):
+        assert (tmp_path / "stopped" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    saved = [torch.load(tmp_path / run / "model.pt", weights_only=True) for run in ("whole", "stopped")]
+    assert same(*saved)
+    again = fit(config, micro_store, tmp_path / "whole", watch=seen.append, progress=False)
+    assert len(seen) == 6 - stop_after, "a finished run does not train again"
+    assert same(again.state_dict(), whole.state_dict())
+
+
+def test_a_run_leaves_its_files(micro_store: ImageStore, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    config = config_of()
+    training = fit(config, micro_store, run, progress=False)
+    assert {path.name for path in run.iterdir()} == {"config.json", "metrics.csv", "checkpoint.pt", "model.pt"}
+    assert ExperimentConfig.load(run / "config.json") == config
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert set(rows[0]) == COLUMNS
+    assert [int(row["step"]) for row in rows] == list(range(6))
+    assert [int(row["epoch"]) for row in rows] == [0, 0, 0, 1, 1, 1]
+    assert [float(row["total"]) for row in rows] == [row["total"] for row in training.rows]
+    state = torch.load(run / "model.pt", weights_only=True)
+    assert state["train_ids"].tolist() == training.train_ids.tolist()
+    assert torch.equal(state["prototypes"], training.criterion.prototypes)
+    assert same(state["model"], training.model.state_dict())
+
+
+def test_a_checkpoint_of_another_config_or_other_identities_is_refused(micro_store: ImageStore, tmp_path: Path) -> None:
+    config = config_of(num_epochs=1, steps_per_epoch=1)
+    state = fit(config, micro_store, tmp_path, progress=False).state_dict()
+    other = config_of(num_epochs=1, steps_per_epoch=1, head_lr=0.5)
+    with pytest.raises(ValueError, match=r"(?s)another config.*train: .*head_lr.*0\.5"):
+        fit(other, micro_store, tmp_path, progress=False)
+    fresh = start(config, micro_store)
+    with pytest.raises(ValueError, match="trained on 6 other identities"):
+        fresh.load_state_dict({**state, "train_ids": state["train_ids"] + 1})
+
+
+def test_a_refused_config_leaves_the_run_as_it_was(micro_store: ImageStore, tmp_path: Path) -> None:
+    config = config_of(num_epochs=1, steps_per_epoch=1)
+    fit(config, micro_store, tmp_path, progress=False)
+    with pytest.raises(ValueError, match="another config"):
+        fit(replace(config, seed=5), micro_store, tmp_path, progress=False)
+    assert ExperimentConfig.load(tmp_path / "config.json") == config
+
+
+def test_non_finite_loss_stops_with_the_batch_and_no_weight_changed(
+    micro_store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(augmentation="none")
+    reference = start(config, micro_store)
+    next(iterate(reference))
+    seen: list[Training] = []
+    draw = train.draw_batch
+
+    def spoiled(training: Training, index: np.ndarray) -> train.Batch:
+        seen.append(training)
+        batch = draw(training, index)
+        if len(training.rows) == 1:
+            batch.images[3] = torch.nan
+        return batch
+
+    monkeypatch.setattr(train, "draw_batch", spoiled)
+    with pytest.raises(NonFiniteLossError, match=r"step 1: .*not finite.*failed_step_1\.pt") as caught:
+        fit(config, micro_store, tmp_path, progress=False)
+    batch = torch.load(tmp_path / "failed_step_1.pt", weights_only=True)
+    assert batch.keys() == {"images", "labels", "modality"}
+    assert torch.isnan(batch["images"][3]).all()
+    assert torch.equal(batch["labels"], caught.value.batch.labels)
+    assert same(parameters_of(seen[-1]), parameters_of(reference))
+    assert torch.equal(seen[-1].criterion.prototypes, reference.criterion.prototypes)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_non_finite_prototype_loss_moves_no_prototype(micro_store: ImageStore) -> None:
+    training = start(config_of(), micro_store)
+    batch = first_batch(training)
+    batch.images[0] = torch.inf
+    before = training.criterion.prototypes.detach().clone()
+    with pytest.raises(NonFiniteLossError, match="prototype loss is nan"):
+        train.prototype_step(training, batch)
+    assert torch.equal(training.criterion.prototypes, before)
+
+
+def test_the_best_model_by_validation_is_kept(micro_store: ImageStore, tmp_path: Path) -> None:
+    scores, states = iter([0.2, 0.6, 0.6, 0.1]), []
+
+    def validate(model: torch.nn.Module) -> dict[str, float]:
+        model.eval()
+        states.append({name: value.clone() for name, value in model.state_dict().items()})
+        return {"mean_ap": next(scores), "rank_1": 0.5}
+
+    config = config_of(num_epochs=4, steps_per_epoch=1, eval_every=1)
+    training = fit(config, micro_store, tmp_path, validate, progress=False)
+    assert [row["mean_ap"] for row in training.rows] == [0.2, 0.6, 0.6, 0.1]
+    assert same(torch.load(tmp_path / "model.pt", weights_only=True)["model"], states[1])
+    with (tmp_path / "metrics.csv").open() as file:
+        assert set(next(csv.DictReader(file))) == COLUMNS | {"mean_ap", "rank_1"}
+
+
+@pytest.mark.parametrize(("every", "expected"), [(0, [3]), (2, [1, 3]), (3, [2, 3])])
+def test_validation_is_due(micro_store: ImageStore, tmp_path: Path, every: int, expected: list[int]) -> None:
+    """Every so many epochs, and always after the last one."""
+    config = config_of(num_epochs=4, steps_per_epoch=1, eval_every=every, checkpoint_every=10)
+    training = fit(config, micro_store, tmp_path, lambda model: {"mean_ap": 0.5}, progress=False)
+    assert [row["epoch"] for row in training.rows if "mean_ap" in row] == expected
+
+
+def test_double_precision_all_the_way(micro_store: ImageStore) -> None:
+    training = start(config_of(precision="64-true"), micro_store)
+    next(iterate(training))
+    batch = first_batch(training)
+    assert train._forward(training, batch).embeddings.dtype == batch.images.dtype == torch.float64
+    assert {p.dtype for p in training.model.parameters()} == {torch.float64}
+    assert training.criterion.prototypes.dtype == torch.float64
+
+
+def test_training_learns(micro_store: ImageStore) -> None:
+    training = start(config_of(num_epochs=1, steps_per_epoch=25, augmentation="none"), micro_store)
+    rows = list(iterate(training))
+    for name, share in (("identity", 0.8), ("prototype", 0.8), ("total", 0.95)):
+        assert np.mean([row[name] for row in rows[-5:]]) < share * np.mean([row[name] for row in rows[:5]]), name
