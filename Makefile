@@ -40,6 +40,7 @@ test: $(STAMP) ## everything that CI checks
 	mypy sa_lab
 	lint-imports
 	pytest -q
+	SA_LAB_HOME=$(CURDIR)/data pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks
 
 lab: $(STAMP) ## JupyterLab on this machine's loopback, with its token
 	jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks

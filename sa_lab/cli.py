@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         tyro.extras.subcommand_cli_from_dict(
             {command.__name__: command for command in commands}, args=arguments, prog="sa-lab",
-            config=(tyro.conf.ConsolidateSubcommandArgs,),
+            config=(tyro.conf.CascadeSubcommandArgs,),
             description="SA-Softmax for visible-infrared person re-identification.",
         )  # fmt: skip
     except (ValueError, OSError, WeightsError, NonFiniteLossError) as error:

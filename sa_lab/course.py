@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import nbformat
 import papermill
 from tqdm.auto import tqdm
 
+from sa_lab.config import home
 from sa_lab.schema import atomic_path
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -60,6 +62,8 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
 def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
     """Execute the chapters in place with their own parameters, figures as data and as picture, and clean them.
 
+    The two projections of chapter 04 are also saved as the README's pictures.
+
     Raises:
         ValueError: a cleaned chapter is larger than `SIZE_LIMIT`.
     """
@@ -74,6 +78,16 @@ def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
             if (size := temporary.stat().st_size) > SIZE_LIMIT:
                 raise ValueError(f"{path.name} has {size} bytes after cleaning, expected at most {SIZE_LIMIT}")
         print(f"{path.name}: {size} bytes")
+        if path.name.startswith("04"):
+            for name, picture in zip(("softmax", "sa_softmax"), pictures(notebook), strict=False):
+                with atomic_path(home() / "results" / f"overlap-{name}.png") as temporary:
+                    temporary.write_bytes(picture)
+
+
+def pictures(notebook: nbformat.NotebookNode) -> list[bytes]:
+    """The figures of an executed chapter as PNG, in order."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [base64.b64decode(o["data"]["image/png"]) for o in outputs if "image/png" in o.get("data", {})]
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import zlib
 from pathlib import Path
@@ -12,9 +13,13 @@ import torch
 from torch import Tensor
 
 from sa_lab import model as models
-from sa_lab import transforms
-from sa_lab.losses import SASoftmaxLoss, absolute_similarity_loss, identity_loss, prototype_logits, sa_softmax_loss
+from sa_lab import train, transforms
+from sa_lab.config import ExperimentConfig, LossConfig, TrainConfig
+from sa_lab.data.store import ImageStore
+from sa_lab.evaluation import _unit
+from sa_lab.losses import SASoftmaxLoss
 from sa_lab.model import TwoStreamNet, WeightsError, build_model, import_reference
+from sa_lab.samplers import CrossModalityIdentitySampler
 
 SHARED = Path(__file__).parents[2] / "shared" / "golden"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the golden model file lies outside the repository")
@@ -64,9 +69,24 @@ def golden_network(golden: dict) -> tuple[TwoStreamNet, SASoftmaxLoss]:
     return net.double(), criterion.double()
 
 
+def as_training(net: TwoStreamNet, criterion: SASoftmaxLoss, store: ImageStore) -> train.Training:
+    """The library's own steps around a given network, in double precision, with the paper's optimiser."""
+    recipe = TrainConfig(
+        optimizer="sgd", backbone_lr=0.001, head_lr=0.01, prototype_lr=0.01, precision="64-true", device="cpu"
+    )
+    config = ExperimentConfig(loss=LossConfig(warmup_steps=0), train=recipe)
+    fabric = train.fabric_of(recipe)
+    model, feature_optimizer = fabric.setup(net, train._feature_optimizer(net, recipe))
+    prototypes = train._optimizer([{"params": [criterion.prototypes], "lr": recipe.prototype_lr}], recipe)
+    sampler = CrossModalityIdentitySampler(store.person_ids, store.modality, 2, 2, seed=0)
+    return train.Training(
+        config, fabric, model, criterion, feature_optimizer, fabric.setup_optimizers(prototypes), sampler,
+        torch.Generator(), store, np.unique(store.person_ids), np.arange(len(store)),
+    )  # fmt: skip
+
+
 @needs_shared
-@pytest.mark.slow
-def test_reference_network_losses_and_three_asynchronous_iterations() -> None:
+def test_reference_network_losses_and_three_asynchronous_iterations(micro_store: ImageStore) -> None:
     golden = dict(np.load(SHARED / "model_resnet50.npz"))
     net, criterion = golden_network(golden)
     labels = torch.from_numpy(golden["labels"]).long()
@@ -81,8 +101,6 @@ def test_reference_network_losses_and_three_asynchronous_iterations() -> None:
     net.eval()
     with torch.no_grad():
         features, mirrored = net(images, modality), net(images.flip(3), modality)
-    from sa_lab.evaluation import _unit
-
     descriptors = [
         sum(_unit(getattr(view, name)).flatten(1) for view in (features, mirrored))
         for name in ("part_features", "embeddings")
@@ -95,40 +113,20 @@ def test_reference_network_losses_and_three_asynchronous_iterations() -> None:
         np.testing.assert_allclose(d[count:, ::16], golden[f"infrared_{name}"], rtol=1e-6, atol=1e-6)
 
     net.train()
-    steps = torch.optim.SGD(
-        [{"params": net.backbone_parameters(), "lr": 0.001}, {"params": net.head_parameters()}],
-        lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4,
-    )  # fmt: skip
-    proto_steps = torch.optim.SGD(criterion.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    history = []
-    for iteration in range(3):
-        features = net(images, modality)
-        if iteration == 0:
-            for name in ("part_features", "embeddings"):
-                value = getattr(features, name).detach()[..., ::8]
-                np.testing.assert_allclose(
-                    value.reshape(golden[f"train_{name}"].shape), golden[f"train_{name}"], atol=1e-6, rtol=1e-6
-                )
-            np.testing.assert_allclose(
-                features.identity_logits.detach(), golden["train_identity_logits"], atol=1e-6, rtol=1e-6
-            )
-        fixed = criterion.prototypes.detach()
-        terms = (
-            identity_loss(features.identity_logits, both),
-            sa_softmax_loss(prototype_logits(features.embeddings, fixed), both, modality),
-            absolute_similarity_loss(features.embeddings, fixed, both, modality),
-        )
-        total = 0.3 * terms[0] + 0.7 * terms[1] + terms[2]
-        steps.zero_grad()
-        total.backward()
-        steps.step()
-        with torch.no_grad():
-            again = net(images, modality).embeddings
-        own = criterion.prototype_loss(again, both, modality)
-        proto_steps.zero_grad()
-        own.backward()
-        proto_steps.step()
-        history.append([float(x.detach()) for x in (*terms, total, own)])
+    with torch.no_grad():
+        first = copy.deepcopy(net)(images, modality)
+    for name in ("part_features", "embeddings"):
+        value = getattr(first, name)[..., ::8].reshape(golden[f"train_{name}"].shape)
+        np.testing.assert_allclose(value, golden[f"train_{name}"], atol=1e-6, rtol=1e-6)
+    np.testing.assert_allclose(first.identity_logits, golden["train_identity_logits"], atol=1e-6, rtol=1e-6)
+
+    training = as_training(net, criterion, micro_store)
+    batch = train.Batch(images, both, modality)
+    rows = [
+        train.feature_step(training, batch, training.config.loss) | train.prototype_step(training, batch)
+        for _ in range(3)
+    ]
+    history = [[row[k] for k in ("identity", "sa_softmax", "absolute", "total", "prototype")] for row in rows]
     np.testing.assert_allclose(history, golden["history"], rtol=1e-9)
     state = net.state_dict()
     finals = {

@@ -33,7 +33,7 @@ def config_of(loss: LossConfig | None = None, **dials) -> ExperimentConfig:
         TrainConfig(
             **{
                 "ids_per_batch": 3, "images_per_id": 2, "num_epochs": 2, "steps_per_epoch": 3, "milestones": (),
-                "augmentation": "channel_mix", "device": "cpu", **dials,
+                "augmentation": "channel_mix", "device": "cpu", "backbone_lr": 5e-4, **dials,
             }
         ),
     )  # fmt: skip
