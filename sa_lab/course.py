@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import nbformat
 import papermill
+from PIL import Image
 from tqdm.auto import tqdm
 
 from sa_lab.config import home
@@ -74,20 +76,33 @@ def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
         with atomic_path(path) as temporary:
             papermill.execute_notebook(path, temporary, cwd=path.parent, progress_bar=False)
             notebook = clean(nbformat.reads(temporary.read_text(), as_version=4))
-            temporary.write_text(nbformat.writes(notebook) + "\n")
+            if path.name.startswith("04"):
+                _save_pictures(notebook, ("overlap-softmax.png", "overlap-sa_softmax.png"))
+            temporary.write_text(nbformat.writes(shrink(notebook)) + "\n")
             if (size := temporary.stat().st_size) > SIZE_LIMIT:
                 raise ValueError(f"{path.name} has {size} bytes after cleaning, expected at most {SIZE_LIMIT}")
         print(f"{path.name}: {size} bytes")
-        if path.name.startswith("04"):
-            for name, picture in zip(("softmax", "sa_softmax"), pictures(notebook), strict=False):
-                with atomic_path(home() / "results" / f"overlap-{name}.png") as temporary:
-                    temporary.write_bytes(picture)
 
 
-def pictures(notebook: nbformat.NotebookNode) -> list[bytes]:
-    """The figures of an executed chapter as PNG, in order."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return [base64.b64decode(o["data"]["image/png"]) for o in outputs if "image/png" in o.get("data", {})]
+def shrink(notebook: nbformat.NotebookNode, most: int = 80_000) -> nbformat.NotebookNode:
+    """Recode pictures of more than ``most`` bytes (photographs, mainly) from PNG to JPEG."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if len(data.get("image/png", "")) > most:
+                buffer = io.BytesIO()
+                picture = Image.open(io.BytesIO(base64.b64decode(data.pop("image/png")))).convert("RGB")
+                picture.save(buffer, "JPEG", quality=75)
+                data["image/jpeg"] = base64.b64encode(buffer.getvalue()).decode()
+    return notebook
+
+
+def _save_pictures(notebook: nbformat.NotebookNode, names: Sequence[str]) -> None:
+    """The first figures of an executed chapter as PNG files in the results folder."""
+    outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    for name, data in zip(names, [data for data in outputs if "image/png" in data], strict=False):
+        with atomic_path(home() / "results" / name) as temporary:
+            temporary.write_bytes(base64.b64decode(data["image/png"]))
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -41,7 +41,7 @@ class Run:
 
     @property
     def training_embeddings(self) -> Embeddings:
-        """Descriptors of the training identities, with the prototypes."""
+        """Descriptors of the first training identities (up to 600 images), with all prototypes."""
         return Embeddings.load(self.folder / "training_embeddings.npz")
 
     def metrics(self) -> dict[str, np.ndarray]:
@@ -102,7 +102,7 @@ def run(
     model, prototypes, train_ids = load_model(folder)
     device = training.fabric.device
     model.to(device, torch.float64 if config.train.precision == "64-true" else torch.float32)
-    parts = {"embeddings": np.flatnonzero(~store.is_train), "training_embeddings": _some_of(training.train_index, 600)}
+    parts = {"embeddings": np.flatnonzero(~store.is_train), "training_embeddings": _first_people(store, train_ids, 600)}
     for name, index in parts.items():
         embeddings = evaluation.embed(model, store, index, device, prototypes, train_ids, progress=progress)
         embeddings.save(folder / f"{name}.npz")
@@ -139,6 +139,8 @@ def load_model(folder: Path) -> tuple[TwoStreamNet, torch.Tensor, np.ndarray]:
     return model, state["prototypes"], train_ids
 
 
-def _some_of(index: np.ndarray, most: int) -> np.ndarray:
-    """At most ``most`` rows, evenly spread."""
-    return index if len(index) <= most else index[np.linspace(0, len(index) - 1, most).astype(int)]
+def _first_people(store: ImageStore, train_ids: np.ndarray, most: int) -> np.ndarray:
+    """All images of the first training identities, as many identities as ``most`` images hold, at least one."""
+    counts = np.array([int((store.person_ids == person).sum()) for person in train_ids])
+    people = train_ids[: max(1, int((counts.cumsum() <= most).sum()))]
+    return np.flatnonzero(np.isin(store.person_ids, people))

@@ -124,7 +124,7 @@ def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]], terms: Mapping
                 x=columns["step"], y=columns[term], name=name, legendgroup=name, showlegend=panel == 1,
                 mode="lines", line=style, row=1, col=panel,
             )  # fmt: skip
-    figure.update_xaxes(title="step").update_yaxes(title="loss, nats (sum over parts)", col=1)
+    figure.update_xaxes(title="step").update_yaxes(title="loss, sum over parts", col=1)
     _finish(figure, "Loss terms while training", width=300 * len(terms) + 60)
     return figure.update_layout(legend={"orientation": "h", "y": -0.25}, margin={"b": 90})
 
@@ -223,20 +223,19 @@ def projection(
 def histograms(
     values: Mapping[str, Float[np.ndarray, " N"]], *, title: str, x_title: str, num_bins: int = 60
 ) -> go.Figure:
-    """Overlaid densities on one axis."""
-    low = min(float(v.min()) for v in values.values())
-    high = max(float(v.max()) for v in values.values())
-    bins = {"start": low, "end": high, "size": max(high - low, 1e-6) / num_bins}
+    """Overlaid densities on one axis, as steps; only the counts go into the figure, not the values."""
+    edges = np.histogram_bin_edges(np.concatenate(list(values.values())), num_bins)
+    dashes = ("solid", "dash", "dot", "dashdot")
     figure = go.Figure(
         [
-            go.Histogram(
-                x=v, name=name, histnorm="probability density", opacity=0.6, xbins=bins,
-                marker={"color": COLOURS[i], "pattern": {"shape": ("", "/", "x", ".")[i % 4]}},
+            go.Scatter(
+                x=(edges[:-1] + edges[1:]) / 2, y=np.histogram(v, edges, density=True)[0], name=name, mode="lines",
+                fill="tozeroy", opacity=0.7, line={"color": COLOURS[i], "shape": "hvh", "dash": dashes[i % 4]},
             )
             for i, (name, v) in enumerate(values.items())
         ]
     )  # fmt: skip
-    figure.update_layout(barmode="overlay").update_xaxes(title=x_title).update_yaxes(title="density")
+    figure.update_xaxes(title=x_title).update_yaxes(title="density")
     return _finish(figure, title)
 
 

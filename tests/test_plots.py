@@ -61,10 +61,14 @@ def test_projection_joins_the_two_prototypes_of_an_identity() -> None:
     np.testing.assert_allclose(np.array([joined.x[:2], joined.y[:2]]).T, prototypes[[0, 2]])
 
 
-def test_histograms_share_their_bins() -> None:
-    figure = plots.histograms({"a": np.zeros(3), "b": np.ones(3)}, title="t", x_title="x")
+def test_histograms_share_their_bins_and_have_unit_area() -> None:
+    rng = np.random.default_rng(0)
+    figure = plots.histograms({"a": rng.normal(size=500), "b": rng.normal(2, 1, size=99)}, title="t", x_title="x")
     assert_named(figure)
-    assert figure.data[0].xbins == figure.data[1].xbins
+    np.testing.assert_array_equal(figure.data[0].x, figure.data[1].x)
+    width = figure.data[0].x[1] - figure.data[0].x[0]
+    for trace in figure.data:
+        np.testing.assert_allclose(np.sum(trace.y) * width, 1)
 
 
 def test_cmc_and_intervals_show_the_numbers_given() -> None:
