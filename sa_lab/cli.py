@@ -168,6 +168,7 @@ def course(
     """
     from sa_lab import course as chapters
 
+    root = str(Path(root).expanduser().absolute()) if root else ""  # the chapters run in another folder
     out = out or home() / "executed" / dataset
     chapters.execute(out, {"dataset": dataset, "root": root, "seed": seed})
     base = replace(ExperimentConfig(data=DataConfig(dataset=dataset, root=root or None)), seed=seed)

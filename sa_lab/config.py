@@ -272,6 +272,6 @@ def variant(config: ExperimentConfig, name: VariantName) -> ExperimentConfig:
 def home() -> Path:
     """Folder of prepared data and runs: ``$SA_LAB_HOME``, else ``data/`` of the checkout, else the user's cache."""
     if chosen := os.environ.get("SA_LAB_HOME"):
-        return Path(chosen)
+        return Path(chosen).expanduser().absolute()
     checkout = Path(__file__).parents[1]
     return checkout / "data" if (checkout / "pyproject.toml").is_file() else Path.home() / ".cache" / "sa_lab"

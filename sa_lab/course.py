@@ -56,6 +56,7 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
         if unknown:
             raise ValueError(f"{path.name} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
     out.mkdir(parents=True, exist_ok=True)
+    os.environ["SA_LAB_HOME"] = str(home())  # a relative one would mean another folder in the chapters
     for path in tqdm(chosen, unit="chapter", desc="course"):
         papermill.execute_notebook(path, out / path.name, dict(parameters), cwd=path.parent, progress_bar=False)
     return [out / path.name for path in chosen]

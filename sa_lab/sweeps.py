@@ -104,9 +104,11 @@ def study(
         for future in tqdm(as_completed(waiting), total=len(configs), unit="run", desc="study", disable=not progress):
             folders[waiting[future]] = future.result()
     rows = [measure_run(experiment.Run(folders[i])) for i in range(len(configs))]
+    dials = {key: value for key, value in asdict(config).items() if key != "seed"}
+    dials["data"]["root"] = Path(config.data.root).name if config.data.root else None
     result: dict[str, Any] = {
         "dataset": config.data.dataset,
-        "config": asdict(replace(config, seed=-1)),
+        "config": dials,
         "library": __version__,
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

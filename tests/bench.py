@@ -119,7 +119,15 @@ def main() -> None:
         raise SystemExit("no CUDA device here: the GPU checks and timings are left out")
     if device.type == "cuda":
         subprocess.run(
-            ["pytest", "-q", "tests/test_losses.py", "tests/test_metrics.py", "tests/test_model.py"], check=True
+            [
+                "pytest",
+                "-q",
+                "tests/test_losses.py",
+                "tests/test_metrics.py",
+                "tests/test_model.py",
+                "tests/test_train.py",
+            ],
+            check=True,
         )
     tiny = PRESETS["tiny"]()
     result = {

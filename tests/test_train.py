@@ -339,3 +339,16 @@ def test_training_learns(micro_store: ImageStore) -> None:
     rows = list(iterate(training))
     for name, share in (("identity", 0.8), ("prototype", 0.8), ("total", 0.95)):
         assert np.mean([row[name] for row in rows[-5:]]) < share * np.mean([row[name] for row in rows[:5]]), name
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: the GPU path is not exercised here")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_steps_and_resume_on_cuda(micro_store: ImageStore, tmp_path: Path, precision: str) -> None:
+    config = config_of(device="cuda", precision=precision)
+    cpu = list(iterate(start(config_of(augmentation="none"), micro_store)))
+    gpu = list(iterate(start(config_of(device="cuda", precision=precision, augmentation="none"), micro_store)))
+    assert abs(gpu[0]["total"] - cpu[0]["total"]) < (1e-3 if precision == "32-true" else 0.1)
+    fit(config, micro_store, tmp_path / "run", progress=False)
+    again = fit(config, micro_store, tmp_path / "run", progress=False)
+    assert again.store.images.device.type == "cuda"
+    assert len(again.rows) == again.num_steps
