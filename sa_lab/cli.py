@@ -9,17 +9,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-import torch
 import tyro
 
 from sa_lab import evaluation, experiment, sweeps
-from sa_lab.config import PRESETS, VARIANTS, DataConfig, ExperimentConfig, VariantName, home, variant
+from sa_lab.config import (
+    PRESETS,
+    VARIANTS,
+    DataConfig,
+    Dataset,
+    Device,
+    ExperimentConfig,
+    VariantName,
+    home,
+    variant,
+)
 from sa_lab.data import prepare as open_store
 from sa_lab.data import synthetic
 from sa_lab.model import WeightsError
 from sa_lab.protocols import PROTOCOLS
 from sa_lab.schema import Modality, atomic_path
-from sa_lab.train import NonFiniteLossError
+from sa_lab.train import NonFiniteLossError, fabric_of
 
 if TYPE_CHECKING:
     Preset = ExperimentConfig
@@ -82,7 +91,7 @@ def train(
 
 
 def evaluate(run: Annotated[Path, tyro.conf.Positional], protocol: str = "") -> None:
-    """Evaluate the descriptors of a run again, by its own or another protocol, and rewrite its report.
+    """Evaluate the descriptors of a run again: by its own protocol, or by another, into report-<protocol>.json.
 
     Args:
         run: folder of the run.
@@ -91,29 +100,36 @@ def evaluate(run: Annotated[Path, tyro.conf.Positional], protocol: str = "") -> 
     if protocol and protocol not in PROTOCOLS:
         raise ValueError(f"--protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
     finished = experiment.Run(run)
-    chosen = PROTOCOLS[protocol] if protocol else experiment.protocol_of(finished.config.data)
-    evaluation.evaluate(finished.embeddings, chosen).save(run)
-    _print_report(run)
+    own = experiment.protocol_of(finished.config.data)
+    chosen = PROTOCOLS[protocol] if protocol else own
+    suffix = "" if chosen == own else f"-{chosen.name}"
+    evaluation.evaluate(finished.embeddings, chosen).save(run, suffix)
+    _print_report(run, suffix)
 
 
 def embed(
     run: Annotated[Path, tyro.conf.Positional],
-    data: Annotated[DataConfig, tyro.conf.arg(name="")],
     out: Path,
-    device: str = "cpu",
+    dataset: Dataset | None = None,
+    root: str | None = None,
+    device: Device = "auto",
 ) -> None:
-    """Write the descriptors of all images of a data set by the network of a run.
+    """Write the descriptors of all images of a data set by the network of a run, at the run's image size.
 
     Args:
         run: folder of the run.
-        data: which images.
         out: the .npz file to write.
-        device: cpu, cuda or mps.
+        dataset: which images; by default those of the run, then with its prototypes.
+        root: folder of the data set.
+        device: where to compute.
     """
     model, prototypes, train_ids = experiment.load_model(run)
-    store = open_store(data)
+    config = experiment.Run(run).config
+    own = dataset is None and root is None
+    store = open_store(config.data if own else replace(config.data, dataset=dataset or config.data.dataset, root=root))
+    target = fabric_of(replace(config.train, device=device)).device
     embeddings = evaluation.embed(
-        model.to(device), store, np.arange(len(store)), torch.device(device), prototypes, train_ids
+        model.to(target), store, np.arange(len(store)), target, prototypes if own else None, train_ids if own else None
     )
     embeddings.save(out)
     print(f"{len(embeddings)} descriptors in {out}")
@@ -166,12 +182,22 @@ def course(
         out: folder of the executed notebooks; by default executed/<dataset> in the data folder.
         seed: seed of the runs.
     """
+    from papermill import PapermillExecutionError
+
     from sa_lab import course as chapters
 
+    if root and dataset == "synthetic":
+        raise ValueError(f"--root is {root!r}, expected none: synthetic images are drawn, not read")
     root = str(Path(root).expanduser().absolute()) if root else ""  # the chapters run in another folder
+    base = ExperimentConfig(data=DataConfig(dataset=dataset, root=root or None), seed=seed)
+    open_store(base.data)
     out = out or home() / "executed" / dataset
-    chapters.execute(out, {"dataset": dataset, "root": root, "seed": seed})
-    base = replace(ExperimentConfig(data=DataConfig(dataset=dataset, root=root or None)), seed=seed)
+    try:
+        chapters.execute(out, {"dataset": dataset, "root": root, "seed": seed})
+    except PapermillExecutionError as error:
+        raise ValueError(
+            f"cell {error.exec_count} of a chapter failed, see {out}: {error.ename}: {error.evalue}"
+        ) from error
     report([experiment.run_folder(variant(base, name)) for name in CHAPTER_LOSSES], out / "report.md")
     print(f"executed notebooks and report.md are in {out}")
 
@@ -191,8 +217,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"sa-lab: {stop or 'interrupted'}")
 
 
-def _print_report(folder: Path) -> None:
-    summary = json.loads((folder / "report.json").read_text())
+def _print_report(folder: Path, suffix: str = "") -> None:
+    summary = json.loads((folder / f"report{suffix}.json").read_text())
     print(summary["protocol"]["description"])
     for name, measure in summary["measures"].items():
         mean, low, high = (100 * measure[key] for key in ("mean", "low", "high"))

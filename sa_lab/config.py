@@ -16,6 +16,7 @@ from sa_lab.schema import atomic_path
 
 Dataset = Literal["synthetic", "thermal", "roadscene", "folder"]
 Augmentation = Literal["none", "light", "random_linear", "channel_mix"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["32-true", "bf16-mixed", "64-true"]
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
 
@@ -64,7 +65,7 @@ class DataConfig:
     test_ids: int = 80
     """Identities for testing; synthetic and thermal only."""
     images_per_camera: int = 4
-    """Images of an identity in each camera; synthetic only."""
+    """Images of an identity in each camera; synthetic and thermal only."""
     validation_fraction: float = 0.2
     """Share of the training identities held back for model selection, 0 for none."""
     seed: int = 0
@@ -152,8 +153,8 @@ class TrainConfig:
     """Epochs between checkpoints."""
     precision: Precision = "32-true"
     """Numeric precision."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
+    device: Device = "auto"
+    """Where to compute; auto takes the best there is."""
     threads: int = 1
     """CPU threads of torch; 0 leaves torch's own choice."""
 
@@ -170,6 +171,7 @@ class TrainConfig:
             milestones=(self.milestones, sorted(self.milestones) == list(self.milestones), "epochs in rising order"),
             optimizer=(self.optimizer, self.optimizer in ("adamw", "sgd"), "adamw or sgd"),
             augmentation=_choice(self.augmentation, Augmentation), precision=_choice(self.precision, Precision),
+            device=_choice(self.device, Device),
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import nbstripout
 import papermill
 from PIL import Image
 from tqdm.auto import tqdm
@@ -108,13 +109,10 @@ def _save_pictures(notebook: nbformat.NotebookNode, names: Sequence[str]) -> Non
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Take out what changes from run to run: progress bars, timings, widget state, papermill's traces."""
-    for key in ("papermill", "widgets"):
-        notebook.metadata.pop(key, None)
-    notebook.metadata["language_info"] = {"name": "python"}
-    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    traces = ("metadata.papermill", "metadata.widgets", "metadata.language_info")
+    keys = [*traces, "cell.metadata.papermill", "cell.metadata.execution"]
+    notebook = nbstripout.strip_output(notebook, keep_output=True, keep_count=True, keep_id=True, extra_keys=keys)
     for cell in notebook.cells:
-        for key in ("papermill", "execution"):
-            cell.metadata.pop(key, None)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _is_passing(output)]
     return notebook

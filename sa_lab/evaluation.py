@@ -65,15 +65,15 @@ class Report:
     num_identities: int
     queries: list[dict[str, Any]]
 
-    def save(self, folder: Path) -> None:
-        """Write ``report.json`` and ``queries.csv`` into ``folder``, atomically."""
-        summary = {key: value for key, value in asdict(self).items() if key != "queries"}
-        with atomic_path(folder / "report.json") as temporary:
-            temporary.write_text(json.dumps(summary, indent=2) + "\n")
-        with atomic_path(folder / "queries.csv") as temporary, temporary.open("w", newline="") as file:
+    def save(self, folder: Path, suffix: str = "") -> None:
+        """Write ``queries<suffix>.csv`` and then ``report<suffix>.json`` into ``folder``, each atomically."""
+        with atomic_path(folder / f"queries{suffix}.csv") as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(self.queries[0]))
             writer.writeheader()
             writer.writerows(self.queries)
+        summary = {key: value for key, value in asdict(self).items() if key != "queries"}
+        with atomic_path(folder / f"report{suffix}.json") as temporary:
+            temporary.write_text(json.dumps(summary, indent=2) + "\n")
 
 
 @torch.no_grad()

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import nn
 
 from sa_lab import __version__, evaluation, train
-from sa_lab.config import DataConfig, ExperimentConfig, home
-from sa_lab.data import prepare
-from sa_lab.data.store import ImageStore
+from sa_lab.config import VARIANTS, DataConfig, ExperimentConfig, LossConfig, home, variant
+from sa_lab.data import list_images, prepare
+from sa_lab.data.store import ImageStore, digest_of
+from sa_lab.fitting import Validate, fit
 from sa_lab.model import TwoStreamNet
 from sa_lab.protocols import INFRARED_TO_VISIBLE, SYSU_ALL, Protocol
-from sa_lab.schema import Embeddings
+from sa_lab.schema import Embeddings, atomic_path
 
 
 @dataclass(frozen=True)
 class Run:
-    """A folder: config.json, metrics.csv, model.pt, embeddings.npz, training_embeddings.npz, report.json, queries.csv.
-
-    Until it is finished there is also checkpoint.pt, from which it goes on.
+    """A folder: config.json, made_of.json (library version and hash of the images), metrics.csv, checkpoint.pt (to go
+    on from), model.pt (the selected network), embeddings.npz, training_embeddings.npz, queries.csv and, when it is
+    finished, report.json.
     """
 
     folder: Path
@@ -52,20 +55,23 @@ class Run:
 
 
 def run_folder(config: ExperimentConfig) -> Path:
-    """Where the run of this config and this version of the library lives."""
-    return (
-        home()
-        / "runs"
-        / f"{config.data.dataset}-{loss_name(config)}-seed{config.seed}-{config.digest()}-v{__version__}"
-    )
+    """Where the run of this config, these images and this version of the library lives."""
+    name = f"{config.data.dataset}-{loss_name(config)}-seed{config.seed}"
+    return home() / "runs" / f"{name}-{config.digest()}-{_made_of(config.data)['data'][:8]}-v{__version__}"
+
+
+def _made_of(data: DataConfig) -> dict[str, str]:
+    """What a run depends on besides its config: version of the library and hash of the images."""
+    return {"library": __version__, "data": digest_of(list_images(data), data.height, data.width)}
 
 
 def loss_name(config: ExperimentConfig) -> str:
-    """What a reader calls this loss."""
-    loss = config.loss
-    if loss.sas_weight == 0 and loss.similarity_weight == 0:
-        return "softmax"
-    return "sa_softmax" + ("" if loss.mask_value else "_no_mask") + ("" if loss.similarity_weight else "_no_absolute")
+    """The study's name of the config's loss, or "custom"."""
+    for name in VARIANTS:
+        default = ExperimentConfig(loss=LossConfig(warmup_steps=config.loss.warmup_steps))
+        if variant(default, name).loss == config.loss:
+            return name
+    return "custom"
 
 
 def protocol_of(data: DataConfig) -> Protocol:
@@ -89,29 +95,53 @@ def run(
 
     Raises:
         DataError, WeightsError, NonFiniteLossError: see `prepare`, `build_model` and `fit`.
-        ValueError: ``folder`` holds the run of another config.
+        ValueError: ``folder`` holds the run of another config, of other images or of another library version.
     """
     folder = folder or run_folder(config)
     result = Run(folder)
-    if (folder / "config.json").is_file() and result.config != config:
-        raise ValueError(f"{folder} holds the run of another config; choose another folder")
-    if (folder / "report.json").is_file():
-        return result
-    store = prepare(config.data, progress)
-    training = train.fit(config, store, folder, validator(config, store), watch, progress)
-    model, prototypes, train_ids = load_model(folder)
-    device = training.fabric.device
-    model.to(device, torch.float64 if config.train.precision == "64-true" else torch.float32)
-    parts = {"embeddings": np.flatnonzero(~store.is_train), "training_embeddings": _first_people(store, train_ids, 600)}
-    for name, index in parts.items():
-        embeddings = evaluation.embed(model, store, index, device, prototypes, train_ids, progress=progress)
-        embeddings.save(folder / f"{name}.npz")
-    evaluation.evaluate(result.embeddings, protocol_of(config.data)).save(folder)
-    (folder / "checkpoint.pt").unlink()
+    made_of = _made_of(config.data)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        _check_reuse(result, config, made_of)
+        if (folder / "report.json").is_file():
+            return result
+        with atomic_path(folder / "made_of.json") as temporary:
+            temporary.write_text(json.dumps(made_of) + "\n")
+        _make(result, config, watch, progress)
     return result
 
 
-def validator(config: ExperimentConfig, store: ImageStore) -> train.Validate | None:
+def _check_reuse(run: Run, config: ExperimentConfig, made_of: dict[str, str]) -> None:
+    """Raise unless the run's folder is empty or holds a run of this config, these images and this library."""
+    if (run.folder / "config.json").is_file() and run.config != config:
+        raise ValueError(f"{run.folder} holds the run of another config; choose another folder")
+    if (run.folder / "made_of.json").is_file():
+        known = json.loads((run.folder / "made_of.json").read_text())
+        changed = [name for name, value in made_of.items() if known.get(name) != value]
+        if changed:
+            raise ValueError(
+                f"{run.folder} was made of another {' and another '.join(changed)}; remove it or choose another folder"
+            )
+
+
+def _make(run: Run, config: ExperimentConfig, watch: Callable[[train.Row], None] | None, progress: bool) -> None:
+    """Train, embed and evaluate into the run's folder."""
+    store = prepare(config.data, progress)
+    training = fit(config, store, run.folder, validator(config, store), watch, progress)
+    model, prototypes, train_ids = load_model(run.folder)
+    device, store = training.fabric.device, training.store
+    model.to(device, torch.float64 if config.train.precision == "64-true" else torch.float32)
+    parts = {
+        "training_embeddings": _first_people(store, train_ids, 600),
+        "embeddings": np.flatnonzero(~store.is_train),
+    }
+    for name, index in parts.items():
+        embeddings = evaluation.embed(model, store, index, device, prototypes, train_ids, progress=progress)
+        embeddings.save(run.folder / f"{name}.npz")
+    evaluation.evaluate(run.embeddings, protocol_of(config.data)).save(run.folder)
+
+
+def validator(config: ExperimentConfig, store: ImageStore) -> Validate | None:
     """Rank-1 and mAP on the validation identities, or None where there are none."""
     _, held = train.split_identities(store, config.data.validation_fraction, config.data.seed)
     index = np.flatnonzero(np.isin(store.person_ids, held))
@@ -129,7 +159,7 @@ def load_model(folder: Path) -> tuple[TwoStreamNet, torch.Tensor, np.ndarray]:
     """Network, prototypes (P,2C,D) and training identities (C,) of a run.
 
     Raises:
-        FileNotFoundError: the run was not trained to its end.
+        FileNotFoundError: no model was selected yet.
     """
     config = ExperimentConfig.load(folder / "config.json")
     state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)

@@ -168,7 +168,7 @@ def build_model(num_identities: int, backbone: str, num_parts: int, weights: str
     Raises:
         WeightsError: the weights cannot be had; never a silent random start.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         model = TwoStreamNet(num_identities, backbone, num_parts)
     if weights != "random":

@@ -159,7 +159,7 @@ class Embeddings:
         )  # fmt: skip
 
     def save(self, path: Path) -> None:
-        """Write an ``.npz``, atomically; the numbers as float16, whose rounding (1e-3) no ranking notices."""
+        """Write an ``.npz``, atomically; numbers as float16 (relative rounding 1e-3), from which reports are made."""
         columns = {k: v for k, v in self.__dict__.items() if v is not None and k != "paths"}
         columns |= {k: v.astype(np.float16) for k, v in columns.items() if v.dtype.kind == "f"}
         with atomic_path(path) as temporary:

@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -57,14 +58,16 @@ def measure_run(run: experiment.Run) -> dict[str, float]:
 
 
 def overlap(embeddings: Embeddings, seed: int = 0) -> dict[str, float]:
-    """How far the two spectra overlap: mean over identities (gap), images (probe), identities and parts (alignment)."""
+    """How far the two spectra overlap: mean over identities (gap), images (probe), identities and parts (alignment);
+    NaN where there are too few images or identities."""
     points = embeddings.embeddings.reshape(len(embeddings), -1)
-    gap = analysis.modality_gap(points, embeddings.person_ids, embeddings.modality)
-    probe = analysis.modality_probe(
-        points, embeddings.person_ids, embeddings.modality, np.random.default_rng(seed),
-        num_folds=min(5, len(gap.person_ids)),
-    )  # fmt: skip
-    numbers = {"stranger_ratio": float(np.nanmean(gap.stranger_ratio)), "modality_probe": probe.accuracy}
+    ids, modality, rng = embeddings.person_ids, embeddings.modality, np.random.default_rng(seed)
+    numbers = {"stranger_ratio": np.nan, "modality_probe": np.nan}
+    with suppress(ValueError):  # one image a spectrum each: there is no spread to measure
+        numbers["stranger_ratio"] = float(np.nanmean(analysis.modality_gap(points, ids, modality).stranger_ratio))
+    with suppress(ValueError):  # one identity: nobody is left to learn from
+        folds = min(5, len(np.unique(ids)))
+        numbers["modality_probe"] = analysis.modality_probe(points, ids, modality, rng, num_folds=folds).accuracy
     if embeddings.prototypes is not None:
         numbers["prototype_alignment"] = float(analysis.prototype_alignment(embeddings.prototypes).mean())
     return numbers
@@ -99,10 +102,19 @@ def study(
     prepare(config.data, progress)
     configs = [replace(variant(config, name), seed=seed) for seed in seeds for name in variants]
     folders: dict[int, Path] = {}
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with ProcessPoolExecutor(
+        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
+    ) as pool:
         waiting = {pool.submit(_run_quietly, one): i for i, one in enumerate(configs)}
-        for future in tqdm(as_completed(waiting), total=len(configs), unit="run", desc="study", disable=not progress):
-            folders[waiting[future]] = future.result()
+        try:
+            for future in tqdm(
+                as_completed(waiting), total=len(configs), unit="run", desc="study", disable=not progress
+            ):
+                folders[waiting[future]] = future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
     rows = [measure_run(experiment.Run(folders[i])) for i in range(len(configs))]
     dials = {key: value for key, value in asdict(config).items() if key != "seed"}
     dials["data"]["root"] = Path(config.data.root).name if config.data.root else None
@@ -143,10 +155,8 @@ def student_interval(values: np.ndarray) -> dict[str, float]:
 
 
 def _run_quietly(config: ExperimentConfig) -> Path:
-    """One run in a worker process, one CPU thread each: as fast as two for tiny networks, and twice as many at once."""
-    return experiment.run(
-        replace(config, train=replace(config.train, threads=config.train.threads or 1)), progress=False
-    ).folder
+    """One run in a worker process."""
+    return experiment.run(config, progress=False).folder
 
 
 def table(result: dict[str, Any]) -> str:
@@ -196,14 +206,14 @@ def compare(runs: Sequence[experiment.Run]) -> str:
         f"Protocol: {protocols[0]}; {reports[0]['num_queries']} queries of {reports[0]['num_identities']} identities.",
         "Intervals: 95 %, bootstrap over identities; of one training each, so they say nothing about other seeds.",
         "",
-        "| run | seed | Rank-1, % | mAP, % | mINP, % | modality gap | modality probe | prototype cosine |",
-        "|---|---|---|---|---|---|---|---|",
+        "| run | loss | seed | Rank-1, % | mAP, % | mINP, % | modality gap | modality probe | prototype cosine |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for run, report in zip(runs, reports, strict=True):
-        cells = [experiment.loss_name(run.config), str(run.config.seed)]
+        cells = [run.folder.name, experiment.loss_name(run.config), str(run.config.seed)]
         for name in ("rank_1", "mean_ap", "mean_inp"):
             mean, low, high = (100 * report["measures"][name][key] for key in ("mean", "low", "high"))
             cells.append(f"{mean:.1f} [{low:.1f}, {high:.1f}]")
-        cells += [f"{value:.2f}" for value in overlap(run.embeddings).values()]
+        cells += ["-" if np.isnan(value) else f"{value:.2f}" for value in overlap(run.embeddings).values()]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Asynchronous training: a feature step, a prototype step, and `fit`, which repeats them and can be stopped.
+"""Asynchronous training: a feature step, a prototype step, and `iterate`, which repeats them.
 
 Source of the scheme: Tan et al., arXiv:2302.01512. Deviation: a warm-up, in which the network follows the identity
 loss alone while the prototypes already learn, because fresh prototypes have no direction to offer.
@@ -6,14 +6,9 @@ loss alone while the prototypes already learn, because fresh prototypes have no 
 
 from __future__ import annotations
 
-import csv
 import math
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -22,7 +17,6 @@ from jaxtyping import Float, Int
 from lightning_fabric import Fabric
 from torch import Generator, Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
-from tqdm.auto import tqdm
 
 from sa_lab import transforms
 from sa_lab.config import ExperimentConfig, LossConfig, TrainConfig
@@ -30,10 +24,8 @@ from sa_lab.data.store import ImageStore
 from sa_lab.losses import SASoftmaxLoss, identity_loss
 from sa_lab.model import Features, TwoStreamNet, build_model
 from sa_lab.samplers import CrossModalityIdentitySampler
-from sa_lab.schema import atomic_path
 
 Row = dict[str, float]
-Validate = Callable[[nn.Module], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ class Batch:
 
 
 class NonFiniteLossError(RuntimeError):
-    """A loss became NaN or infinite; no weight follows it.
+    """A loss or its gradient became NaN or infinite; no weight follows it.
 
     Attributes:
         batch: what it was computed on.
@@ -105,6 +97,7 @@ class Training:
             "sampler": self.sampler.state_dict(),
             "generator": self.generator.get_state(),
             "train_ids": torch.from_numpy(self.train_ids),
+            "data": self.store.digest,
             "rows": self.rows,
         }
 
@@ -118,8 +111,8 @@ class Training:
         if state["config"] != mine:
             wrong = [f"{k}: {state['config'].get(k)} here {v}" for k, v in mine.items() if state["config"].get(k) != v]
             raise ValueError("the checkpoint belongs to another config; " + "; ".join(wrong))
-        if state["train_ids"].tolist() != self.train_ids.tolist():
-            raise ValueError(f"the checkpoint was trained on {len(state['train_ids'])} other identities than these")
+        if state["data"] != self.store.digest:
+            raise ValueError("the checkpoint was trained on other images than these; choose another run folder")
         self.model.load_state_dict(state["model"])
         with torch.no_grad():
             self.criterion.prototypes.copy_(state["prototypes"])
@@ -135,12 +128,15 @@ def split_identities(store: ImageStore, fraction: float, seed: int) -> tuple[np.
 
     Args:
         store: its ``is_train`` identities are divided; test identities are in neither part.
-        fraction: share of the groups held back for validation, 0 for none.
+        fraction: share of the groups held back for validation, at least two of them; 0, or fewer than 6 groups: none.
         seed: seed of the draw.
     """
     train = store.is_train
     groups = np.unique(store.group_ids[train])
-    held = np.random.default_rng(seed).permutation(groups)[: round(fraction * len(groups))]
+    count = round(fraction * len(groups))
+    if fraction > 0 and count < 2:  # one identity alone is always found
+        count = 2 if len(groups) >= 6 else 0
+    held = np.random.default_rng(seed).permutation(groups)[:count]
     is_held = np.isin(store.group_ids, held)
     return np.unique(store.person_ids[train & ~is_held]), np.unique(store.person_ids[train & is_held])
 
@@ -149,18 +145,27 @@ def fabric_of(train: TrainConfig) -> Fabric:
     """The engine for the config's device and precision."""
     if train.threads:
         torch.set_num_threads(train.threads)
-    return Fabric(accelerator=train.device, devices=1, precision=train.precision)
+    try:
+        return Fabric(accelerator=train.device, devices=1, precision=train.precision)
+    except (RuntimeError, ValueError) as error:  # Fabric's words for a device that is not there
+        raise ValueError(f"train.device is {train.device!r}, which this machine does not have; auto chooses") from error
 
 
 def start(config: ExperimentConfig, store: ImageStore) -> Training:
     """A training at step 0: network, prototypes, optimisers, sampler and generator, all decided by the config."""
     fabric = fabric_of(config.train)
+    store = store.on(fabric.device)
     train_ids, _ = split_identities(store, config.data.validation_fraction, config.data.seed)
     train_index = np.flatnonzero(np.isin(store.person_ids, train_ids))
+    if config.train.ids_per_batch > len(train_ids):
+        raise ValueError(
+            f"train.ids_per_batch is {config.train.ids_per_batch}, expected at most {len(train_ids)}, the "
+            f"identities left for training; give --train.ids-per-batch {len(train_ids)}"
+        )
     network = build_model(
         len(train_ids), config.model.backbone, config.model.num_parts, config.model.weights, config.seed
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(config.seed)
         criterion = SASoftmaxLoss(
             len(train_ids), network.embedding_dim, network.num_parts,
@@ -174,9 +179,15 @@ def start(config: ExperimentConfig, store: ImageStore) -> Training:
         store.person_ids[train_index], store.modality[train_index], config.train.ids_per_batch,
         config.train.images_per_id, config.seed, config.train.steps_per_epoch,
     )  # fmt: skip
+    num_steps, loss = config.train.num_epochs * len(sampler), config.loss
+    if (loss.sas_weight or loss.similarity_weight) and loss.warmup_steps >= num_steps:
+        raise ValueError(
+            f"loss.warmup_steps is {loss.warmup_steps}, expected fewer than the run's {num_steps} steps: "
+            "SA-Softmax would never begin"
+        )
     return Training(
         config, fabric, model, criterion, feature_optimizer, prototype_optimizer, sampler,
-        Generator(fabric.device).manual_seed(config.seed), store.on(fabric.device), train_ids, train_index,
+        Generator(fabric.device).manual_seed(config.seed), store, train_ids, train_index,
     )  # fmt: skip
 
 
@@ -240,6 +251,7 @@ def feature_step(training: Training, batch: Batch, loss: LossConfig) -> Row:
         raise NonFiniteLossError(f"the feature loss is not finite: {row}", batch)
     training.feature_optimizer.zero_grad()
     training.fabric.backward(total)
+    _check_gradients(training.model.parameters(), "feature", batch)
     training.feature_optimizer.step()
     return row
 
@@ -254,8 +266,15 @@ def prototype_step(training: Training, batch: Batch) -> Row:
         raise NonFiniteLossError(f"the prototype loss is {value}", batch)
     training.prototype_optimizer.zero_grad()
     training.fabric.backward(loss)
+    _check_gradients([training.criterion.prototypes], "prototype", batch)
     training.prototype_optimizer.step()
     return {"prototype": value}
+
+
+def _check_gradients(parameters: Iterable[nn.Parameter], name: str, batch: Batch) -> None:
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if not math.isfinite(norm):
+        raise NonFiniteLossError(f"the gradient of the {name} loss is not finite, its norm is {float(norm)}", batch)
 
 
 def iterate(training: Training, loss: Callable[[int], LossConfig] | None = None) -> Iterator[Row]:
@@ -287,104 +306,3 @@ def _set_learning_rates(training: Training) -> None:
     for optimizer in (training.feature_optimizer, training.prototype_optimizer):
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * 0.1**passed
-
-
-def fit(
-    config: ExperimentConfig,
-    store: ImageStore,
-    run: Path,
-    validate: Validate | None = None,
-    watch: Callable[[Row], None] | None = None,
-    progress: bool = True,
-) -> Training:
-    """Train in the folder ``run``, going on from its checkpoint where there is one.
-
-    An interrupt waits for the end of the step, saves a checkpoint and is then raised.
-
-    Args:
-        config: the dials; saved as config.json.
-        store: the images.
-        run: gets config.json, metrics.csv, checkpoint.pt (to resume) and model.pt (selected on validation identities;
-            the last one where there is no validation).
-        validate: gives ``mean_ap`` (and more to log) of a model on the validation identities.
-        watch: called with every row, for live curves.
-        progress: show a bar.
-
-    Raises:
-        NonFiniteLossError: with the batch saved in ``run``.
-        ValueError: the checkpoint in ``run`` belongs to another config.
-    """
-    training = start(config, store)
-    checkpoint = run / "checkpoint.pt"
-    if checkpoint.is_file():
-        training.load_state_dict(torch.load(checkpoint, map_location=training.fabric.device, weights_only=True))
-    config.save(run / "config.json")
-    total, done = training.num_steps, len(training.rows)
-    bar = tqdm(total=total, initial=done, unit="step", desc=f"train {run.name}", disable=not progress)
-    best = max((row.get("mean_ap", -1.0) for row in training.rows), default=-1.0)
-    with bar, _deferred_interrupt() as interrupted:
-        try:
-            for row in iterate(training):
-                at_epoch_end = (row["step"] + 1) % len(training.sampler) == 0
-                last = row["step"] + 1 == total
-                if at_epoch_end and validate and _due(int(row["epoch"]), config.train.eval_every, last):
-                    row |= validate(training.model)
-                if row.get("mean_ap", -1.0) > best or (last and best < 0):
-                    best = row.get("mean_ap", -1.0)
-                    _save_model(training, run / "model.pt")
-                if watch:
-                    watch(row)
-                bar.update()
-                bar.set_postfix(loss=f"{row['total']:.3f}", refresh=False)
-                if (
-                    interrupted.is_set()
-                    or last
-                    or (at_epoch_end and _due(int(row["epoch"]), config.train.checkpoint_every))
-                ):
-                    _save(training, run)
-                if interrupted.is_set():
-                    raise KeyboardInterrupt(f"stopped after step {int(row['step'])}; the same call goes on from there")
-        except NonFiniteLossError as error:
-            file = run / f"failed_step_{len(training.rows)}.pt"
-            with atomic_path(file) as temporary:
-                torch.save(error.batch.__dict__, temporary)
-            message = (
-                f"step {len(training.rows)}: {error}; the batch is in {file} (torch.load); lower the learning rate?"
-            )
-            raise NonFiniteLossError(message, error.batch) from error
-    return training
-
-
-def _due(epoch: int, every: int, last: bool = False) -> bool:
-    return last or (every > 0 and (epoch + 1) % every == 0)
-
-
-def _save(training: Training, run: Path) -> None:
-    with atomic_path(run / "checkpoint.pt") as temporary:
-        torch.save(training.state_dict(), temporary)
-    fields = list(dict.fromkeys(key for row in training.rows for key in row))
-    with atomic_path(run / "metrics.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fields)
-        writer.writeheader()
-        writer.writerows(training.rows)
-
-
-def _save_model(training: Training, path: Path) -> None:
-    """What evaluation needs: network, prototypes and the identities they were trained on."""
-    state = training.state_dict()
-    with atomic_path(path) as temporary:
-        torch.save({key: state[key] for key in ("config", "model", "prototypes", "train_ids")}, temporary)
-
-
-@contextmanager
-def _deferred_interrupt() -> Iterator[threading.Event]:
-    """Turn Ctrl-C into an event that is looked at between two steps; outside the main thread, do nothing."""
-    interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 
 import torch
@@ -102,6 +103,7 @@ def stages(config: ExperimentConfig, steps: int) -> dict[str, float]:
     """Median milliseconds of the stages of an iteration: batch, feature step, prototype step."""
     training = train.start(config, prepare(config.data))
     device = training.fabric.device
+    print(f"{config.model.backbone} at {config.data.height}x{config.data.width} on {device}")
     rows: dict[str, list[float]] = {"batch": [], "feature step": [], "prototype step": []}
     for index, _ in zip(training.sampler, range(steps), strict=False):
         made: list[train.Batch] = []
@@ -130,6 +132,7 @@ def main() -> None:
             check=True,
         )
     tiny = PRESETS["tiny"]()
+    tiny = replace(tiny, train=replace(tiny.train, device=device.type))
     result = {
         "date": date.today().isoformat(),
         "commit": subprocess.run(

@@ -21,6 +21,19 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+def _devices() -> list:
+    import torch
+
+    reason = "no CUDA device: the golden numbers are checked on the CPU alone"
+    return ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason=reason))]
+
+
+@pytest.fixture(params=_devices())
+def device(request: pytest.FixtureRequest) -> str:
+    """Each device there is."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
 def micro_store(tmp_path_factory: pytest.TempPathFactory):
     """8 training and 4 test identities, 3 images in each of 2 cameras (1 visible, 2 infrared), 32x16 pixels.

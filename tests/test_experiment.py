@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from PIL import Image
 from sa_lab import cli, experiment, sweeps
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
 from sa_lab.evaluation import LeakageError
-from sa_lab.schema import DataError
+from sa_lab.schema import DataError, Embeddings
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +44,8 @@ def test_run_is_made_once_and_reused(config: ExperimentConfig, tmp_path: Path) -
     run = experiment.run(config, tmp_path / "run", watch=rows.append, progress=False)
     assert len(rows) == 6
     assert sorted(path.name for path in run.folder.iterdir()) == [
-        "config.json", "embeddings.npz", "metrics.csv", "model.pt", "queries.csv", "report.json",
-        "training_embeddings.npz",
+        "checkpoint.pt", "config.json", "embeddings.npz", "made_of.json", "metrics.csv", "model.pt", "queries.csv",
+        "report.json", "training_embeddings.npz",
     ]  # fmt: skip
     assert run.config == config
     trained, tested = set(run.training_embeddings.person_ids.tolist()), set(run.embeddings.person_ids.tolist())
@@ -84,6 +86,7 @@ def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
     assert len(sweeps.verdicts(result)) == 3
     text = sweeps.compare([one, experiment.Run(experiment.run_folder(replace(variant(config, "softmax"), seed=1)))])
     assert "| softmax | 1 |" in text
+    assert one.folder.name in text
     with pytest.raises(ValueError, match="at least two"):
         sweeps.study(config, ("softmax",), (0,), progress=False)
 
@@ -103,14 +106,26 @@ def test_command_line_from_files_to_report(
     assert "visible" in capsys.readouterr().out
     run = experiment.run(config, tmp_path / "run", progress=False).folder
     cli.main(["evaluate", str(run), "--protocol", "visible-to-infrared"])
-    assert json.loads((run / "report.json").read_text())["protocol"]["name"] == "visible-to-infrared"
-    cli.main(["embed", str(run), *data, "--out", str(tmp_path / "all.npz")])
+    names = {
+        file: json.loads((run / file).read_text())["protocol"]["name"] for file in os.listdir(run) if "report" in file
+    }
+    assert names == {"report.json": "infrared-to-visible", "report-visible-to-infrared.json": "visible-to-infrared"}
+    cli.main(["embed", str(run), "--out", str(tmp_path / "all.npz")])
+    assert Embeddings.load(tmp_path / "all.npz").prototypes is not None
+    cli.main(
+        ["embed", str(run), "--dataset", "folder", "--root", str(config.data.root), "--out", str(tmp_path / "b.npz")]
+    )
+    assert Embeddings.load(tmp_path / "b.npz").prototypes is None
     cli.main(["report", str(run), "--out", str(tmp_path / "report.md")])
     assert "Rank-1" in (tmp_path / "report.md").read_text()
 
 
-def test_failed_preparation_leaves_nothing_behind(config: ExperimentConfig, tmp_path: Path) -> None:
+def test_failed_preparation_leaves_nothing_behind(
+    config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from sa_lab.data import prepare
+
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
 
     broken = tmp_path / "broken"
     for spectrum in ("visible", "infrared"):
@@ -119,3 +134,37 @@ def test_failed_preparation_leaves_nothing_behind(config: ExperimentConfig, tmp_
             (broken / spectrum / person / "0.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"(?s)4 images cannot be read.*a/0\.png.*b/0\.png"):
         prepare(replace(config.data, root=str(broken)), progress=False)
+    assert not [path for path in (tmp_path / "prepared").iterdir() if path.is_dir()]
+
+
+def test_changed_images_are_never_served_from_an_old_run(
+    config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    root = tmp_path / "people"
+    shutil.copytree(str(config.data.root), root)
+    config = replace(config, data=replace(config.data, root=str(root)))
+    first = experiment.run(config, progress=False)
+    named = experiment.run(config, tmp_path / "named", progress=False)
+    shutil.copy(root / "visible" / "p00" / "0.png", root / "visible" / "p00" / "9.png")
+    assert experiment.run_folder(config) != first.folder
+    with pytest.raises(ValueError, match="was made of another data"):
+        experiment.run(config, named.folder, progress=False)
+
+
+def test_dials_that_cannot_work_are_refused(config: ExperimentConfig, tmp_path: Path) -> None:
+    endless = replace(config, loss=LossConfig(warmup_steps=6))
+    with pytest.raises(ValueError, match="warmup_steps is 6, expected fewer than the run's 6 steps"):
+        experiment.run(endless, tmp_path / "a", progress=False)
+    crowded = replace(config, train=replace(config.train, ids_per_batch=32))
+    with pytest.raises(ValueError, match=r"--train\.ids-per-batch 6"):
+        experiment.run(crowded, tmp_path / "b", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [({}, "complete"), ({"mask_value": 0.0}, "no_mask"), ({"similarity_weight": 0.0}, "no_absolute"),
+     ({"sas_weight": 0.0, "similarity_weight": 0.0}, "softmax"), ({"sas_weight": 0.5}, "custom")],
+)  # fmt: skip
+def test_a_loss_has_one_name(values: dict, name: str) -> None:
+    assert experiment.loss_name(ExperimentConfig(loss=LossConfig(warmup_steps=7, **values))) == name

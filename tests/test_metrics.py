@@ -14,7 +14,6 @@ from sa_lab import metrics
 from sa_lab.metrics import RetrievalResult, evaluate_ranking
 
 HERE = Path(__file__).parent / "golden"
-SHARED = Path(__file__).parents[2] / "shared" / "golden"
 
 
 def slow_ranking(similarity, query_ids, gallery_ids, hidden, first_occurrence):
@@ -42,16 +41,13 @@ def assert_equals_slow(result: RetrievalResult, rows) -> None:
 
 
 def golden(name: str) -> dict[str, np.ndarray]:
-    path = HERE / name if (HERE / name).exists() else SHARED / name
-    if not path.exists():
-        pytest.skip(f"{name} is too large for the repository and not beside it")
-    with np.load(path) as file:
+    with np.load(HERE / name) as file:
         return dict(file)
 
 
-def run_golden(data, hidden, first_occurrence) -> RetrievalResult:
+def run_golden(data, hidden, first_occurrence, device) -> RetrievalResult:
     return evaluate_ranking(
-        -torch.from_numpy(data["distance"]),
+        -torch.from_numpy(data["distance"]).to(device),
         torch.from_numpy(data["query_ids"]),
         torch.from_numpy(data["gallery_ids"]),
         torch.from_numpy(hidden),
@@ -66,21 +62,23 @@ def assert_golden(result: RetrievalResult, cmc, mean_ap, mean_inp) -> None:
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_golden_sysu_and_regdb(number: int) -> None:
+def test_golden_sysu_and_regdb(number: int, device: str) -> None:
     data = golden(f"metrics_{number}.npz")
     hidden = (data["query_cameras"][:, None] == 3) & (data["gallery_cameras"] == 2)
-    sysu = run_golden(data, hidden, first_occurrence=True)
+    sysu = run_golden(data, hidden, first_occurrence=True, device=device)
     assert_golden(sysu, data["sysu_cmc"], data["sysu_map"], data["sysu_minp"])
-    regdb = run_golden(data, np.zeros_like(hidden), first_occurrence=False)
+    regdb = run_golden(data, np.zeros_like(hidden), first_occurrence=False, device=device)
     assert_golden(regdb, data["regdb_cmc"], data["regdb_map"], data["regdb_minp"])
 
 
 @pytest.mark.parametrize("number", range(2))
-def test_golden_llcm(number: int) -> None:
+def test_golden_llcm(number: int, device: str) -> None:
     data = golden(f"metrics_llcm_{number}.npz")
     hidden = data["query_ids"][:, None] == data["gallery_ids"]
     hidden &= data["query_cameras"][:, None] == data["gallery_cameras"]
-    assert_golden(run_golden(data, hidden, first_occurrence=True), data["cmc"], data["mean_ap"], data["mean_inp"])
+    assert_golden(
+        run_golden(data, hidden, first_occurrence=True, device=device), data["cmc"], data["mean_ap"], data["mean_inp"]
+    )
 
 
 @st.composite

@@ -21,8 +21,7 @@ from sa_lab.losses import SASoftmaxLoss
 from sa_lab.model import TwoStreamNet, WeightsError, build_model, import_reference
 from sa_lab.samplers import CrossModalityIdentitySampler
 
-SHARED = Path(__file__).parents[2] / "shared" / "golden"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the golden model file lies outside the repository")
+HERE = Path(__file__).parent / "golden"
 
 
 def golden_tensor(name: str, shape: torch.Size, seed: int) -> Tensor:
@@ -85,9 +84,8 @@ def as_training(net: TwoStreamNet, criterion: SASoftmaxLoss, store: ImageStore) 
     )  # fmt: skip
 
 
-@needs_shared
 def test_reference_network_losses_and_three_asynchronous_iterations(micro_store: ImageStore) -> None:
-    golden = dict(np.load(SHARED / "model_resnet50.npz"))
+    golden = dict(np.load(HERE / "model_resnet50.npz"))
     net, criterion = golden_network(golden)
     labels = torch.from_numpy(golden["labels"]).long()
     generator = torch.Generator().manual_seed(int(golden["seed"]))
@@ -239,9 +237,8 @@ def test_state_file_and_its_faults(tmp_path: Path) -> None:
         build_model(2, "resnet18", 2, str(tmp_path / "hole.pt"), seed=0)
 
 
-@needs_shared
 def test_import_of_a_reference_checkpoint() -> None:
-    keys = json.loads((SHARED / "reference_checkpoint_keys.json").read_text())
+    keys = json.loads((HERE / "reference_checkpoint_keys.json").read_text())
     generator = torch.Generator().manual_seed(0)
     net, add_net = (
         {k: torch.rand(shape, generator=generator) if shape else torch.tensor(7) for k, shape in keys[part].items()}

@@ -145,7 +145,7 @@ def test_every_column_decides_the_cache(tmp_path: Path) -> None:
         replace(listing, modality=1 - listing.modality),
         replace(listing, group_ids=listing.person_ids // 2),
     ]
-    digests = {stores._digest(one, 6, 3) for one in [listing, *others]}
+    digests = {stores.digest_of(one, 6, 3) for one in [listing, *others]}
     assert len(digests) == 1 + len(others)
 
 

@@ -41,6 +41,7 @@ class ImageStore:
         images: (N,3,H,W) uint8, RGB; infrared images have three equal channels.
         person_ids, camera_ids, modality, is_train, group_ids: (N,), see `sa_lab.schema.Listing`.
         paths: N names relative to the data set's root.
+        digest: changes with any image, size or split, see `digest_of`.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ImageStore:
     is_train: Bool[np.ndarray, " N"]
     group_ids: Int[np.ndarray, " N"]
     paths: tuple[str, ...]
+    digest: str
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -86,7 +88,7 @@ def build_store(listing: Listing, height: int, width: int, cache: Path, progress
     """
     if height < 1 or width < 1:
         raise ValueError(f"height x width is {height} x {width}, expected at least 1 x 1")
-    digest = _digest(listing, height, width)
+    digest = digest_of(listing, height, width)
     folder = Path(cache) / f"{listing.name}-{height}x{width}-{digest[:16]}"
     shape = (len(listing), 3, height, width)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -97,12 +99,12 @@ def build_store(listing: Listing, height: int, width: int, cache: Path, progress
         pixels = np.load(folder / "images.npy", mmap_mode="c")
     return ImageStore(
         listing.name, torch.from_numpy(pixels), listing.person_ids, listing.camera_ids, listing.modality,
-        listing.is_train, listing.group_ids, listing.paths,
+        listing.is_train, listing.group_ids, listing.paths, digest,
     )  # fmt: skip
 
 
-def _digest(listing: Listing, height: int, width: int) -> str:
-    """Hash of everything that decides the pixels and what is known of them."""
+def digest_of(listing: Listing, height: int, width: int) -> str:
+    """Hash of everything that decides the pixels of a store and what is known of them."""
     digest = hashlib.sha256(f"{FORMAT_VERSION} {listing.name} {height} {width}\n".encode())
     columns = (
         listing.paths, listing.stamps, listing.person_ids, listing.camera_ids,
@@ -147,13 +149,13 @@ def _build(listing: Listing, shape: tuple[int, ...], digest: str, folder: Path, 
             raise ValueError("another shape")
     except (OSError, ValueError, EOFError):
         done, pixels = 0, open_memmap(pixel_file, mode="w+", dtype=np.uint8, shape=shape)
-    unreadable: list[str] = []
+    unreadable: dict[str, str] = {}
 
     def put(i: int) -> None:
         try:
             pixels[i] = _pixels(listing.read(i), shape[2], shape[3])
         except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-            unreadable.append(f"{listing.paths[i]}: {error}")
+            unreadable[listing.paths[i].split("#")[0]] = str(error)  # one file may hold many crops
 
     bar = tqdm(total=len(listing), initial=done, unit="image", desc=f"prepare {listing.name}", disable=not progress)
     with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -167,7 +169,7 @@ def _build(listing: Listing, shape: tuple[int, ...], digest: str, folder: Path, 
                     temporary.write_text(str(chunk.stop))
     if unreadable:
         shutil.rmtree(partial)
-        shown = "\n  ".join(sorted(unreadable))
+        shown = "\n  ".join(f"{path}: {error}" for path, error in sorted(unreadable.items()))
         raise DataError(
             f"{listing.name}: {len(unreadable)} images cannot be read; expected whole image files:\n  {shown}"
         )

@@ -1,0 +1,123 @@
+"""`fit`: a training in a run folder, with checkpoints, that can be interrupted and goes on where it stopped."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from sa_lab.config import ExperimentConfig
+from sa_lab.data.store import ImageStore
+from sa_lab.schema import atomic_path
+from sa_lab.train import NonFiniteLossError, Row, Training, iterate, start
+
+Validate = Callable[[nn.Module], dict[str, float]]
+
+
+def fit(
+    config: ExperimentConfig,
+    store: ImageStore,
+    run: Path,
+    validate: Validate | None = None,
+    watch: Callable[[Row], None] | None = None,
+    progress: bool = True,
+) -> Training:
+    """Train in the folder ``run``, going on from its checkpoint where there is one.
+
+    An interrupt waits for the end of the step, saves a checkpoint and is then raised.
+
+    Args:
+        config: the dials; saved as config.json.
+        store: the images.
+        run: gets config.json, metrics.csv, checkpoint.pt (to resume) and model.pt (selected on validation identities;
+            the last one where there is no validation).
+        validate: gives ``mean_ap`` (and more to log) of a model on the validation identities.
+        watch: called with every row, for live curves.
+        progress: show a bar.
+
+    Raises:
+        NonFiniteLossError: with the batch saved in ``run``.
+        ValueError: the checkpoint in ``run`` belongs to another config.
+    """
+    training = start(config, store)
+    checkpoint = run / "checkpoint.pt"
+    if checkpoint.is_file():
+        training.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+    config.save(run / "config.json")
+    total, done = training.num_steps, len(training.rows)
+    bar = tqdm(total=total, initial=done, unit="step", desc=f"train {run.name}", disable=not progress)
+    best = max((row.get("mean_ap", -1.0) for row in training.rows), default=-1.0)
+    with bar, _deferred_interrupt() as interrupted:
+        try:
+            for row in iterate(training):
+                at_epoch_end = (row["step"] + 1) % len(training.sampler) == 0
+                last = row["step"] + 1 == total
+                if at_epoch_end and validate and _due(int(row["epoch"]), config.train.eval_every, last):
+                    row |= validate(training.model)
+                if row.get("mean_ap", -1.0) > best or (last and best < 0):
+                    best = row.get("mean_ap", -1.0)
+                    _save_model(training, run / "model.pt")
+                if watch:
+                    watch(row)
+                bar.update()
+                bar.set_postfix(loss=f"{row['total']:.3f}", refresh=False)
+                if (
+                    interrupted.is_set()
+                    or last
+                    or (at_epoch_end and _due(int(row["epoch"]), config.train.checkpoint_every))
+                ):
+                    _save(training, run)
+                if interrupted.is_set():
+                    raise KeyboardInterrupt(f"stopped after step {int(row['step'])}; the same call goes on from there")
+        except NonFiniteLossError as error:
+            file = run / f"failed_step_{len(training.rows)}.pt"
+            with atomic_path(file) as temporary:
+                torch.save({name: value.cpu() for name, value in error.batch.__dict__.items()}, temporary)
+            message = (
+                f"step {len(training.rows)}: {error}; the batch is in {file} (torch.load); try a lower learning rate, "
+                "with another run folder"
+            )
+            raise NonFiniteLossError(message, error.batch) from error
+    return training
+
+
+def _due(epoch: int, every: int, last: bool = False) -> bool:
+    return last or (every > 0 and (epoch + 1) % every == 0)
+
+
+def _save(training: Training, run: Path) -> None:
+    with atomic_path(run / "checkpoint.pt") as temporary:
+        torch.save(training.state_dict(), temporary)
+    fields = list(dict.fromkeys(key for row in training.rows for key in row))
+    with atomic_path(run / "metrics.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fields)
+        writer.writeheader()
+        writer.writerows(training.rows)
+
+
+def _save_model(training: Training, path: Path) -> None:
+    """What evaluation needs: network, prototypes and the identities they were trained on."""
+    state = training.state_dict()
+    with atomic_path(path) as temporary:
+        torch.save({key: state[key] for key in ("config", "model", "prototypes", "train_ids")}, temporary)
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[threading.Event]:
+    """Turn Ctrl-C into an event that is looked at between two steps; outside the main thread, do nothing."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
