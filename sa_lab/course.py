@@ -59,7 +59,10 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
     out.mkdir(parents=True, exist_ok=True)
     os.environ["SA_LAB_HOME"] = str(home())  # a relative one would mean another folder in the chapters
     for path in tqdm(chosen, unit="chapter", desc="course"):
-        papermill.execute_notebook(path, out / path.name, dict(parameters), cwd=path.parent, progress_bar=False)
+        done = papermill.execute_notebook(path, out / path.name, dict(parameters), cwd=path.parent, progress_bar=False)
+        done.metadata.pop("widgets", None)  # the state of a live figure: megabytes that nobody can open
+        with atomic_path(out / path.name) as temporary:
+            nbformat.write(done, temporary)
     return [out / path.name for path in chosen]
 
 

@@ -187,8 +187,8 @@ def projection(
         samples: coordinates.
         person_ids, modality: of the samples.
         title: says what is seen.
-        prototypes: (2C,2) coordinates, visible half first.
-        colour_by: "modality" or "identity".
+        prototypes: (2C,2) coordinates, visible half first, of the identities in ascending order.
+        colour_by: "modality" or "identity" (ten colours, then again from the first).
     """
     figure = go.Figure()
     for m, spectrum in enumerate(SPECTRA):
@@ -211,9 +211,10 @@ def projection(
         )  # fmt: skip
         for m, spectrum in enumerate(SPECTRA):
             chosen = prototypes[m * half : (m + 1) * half]
+            colour = [COLOURS[i % 10] for i in range(half)] if colour_by == "identity" else COLOURS[m]
             figure.add_scatter(
                 x=chosen[:, 0], y=chosen[:, 1], mode="markers", name=f"{spectrum} prototype", hoverinfo="skip",
-                marker={"symbol": f"{SYMBOLS[m]}-open", "color": COLOURS[m], "size": 11, "line": {"width": 2}},
+                marker={"symbol": f"{SYMBOLS[m]}-open", "color": colour, "size": 13, "line": {"width": 3}},
             )  # fmt: skip
     figure.update_xaxes(title="first coordinate (arbitrary)", showticklabels=False)
     figure.update_yaxes(title="second coordinate (arbitrary)", showticklabels=False)

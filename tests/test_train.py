@@ -342,6 +342,20 @@ def test_training_learns(micro_store: ImageStore) -> None:
         assert np.mean([row[name] for row in rows[-5:]]) < share * np.mean([row[name] for row in rows[:5]]), name
 
 
+def test_a_gradient_that_is_not_finite_stops_before_the_step(micro_store: ImageStore) -> None:
+    training = start(config_of(), micro_store)
+    batch = train.draw_batch(training, next(iter(training.sampler)))
+    before = [p.detach().clone() for p in (training.criterion.prototypes, *training.model.parameters())]
+    training.criterion.prototypes.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(NonFiniteLossError, match="gradient of the prototype loss"):
+        train.prototype_step(training, batch)
+    next(p for p in training.model.parameters() if p.requires_grad).register_hook(lambda gradient: gradient * torch.nan)
+    with pytest.raises(NonFiniteLossError, match="gradient of the feature loss"):
+        train.feature_step(training, batch, training.config.loss)
+    after = (training.criterion.prototypes, *training.model.parameters())
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: the GPU path is not exercised here")
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_steps_and_resume_on_cuda(micro_store: ImageStore, tmp_path: Path, precision: str) -> None:
