@@ -16,7 +16,7 @@ from torch import nn
 from sa_lab import __version__, evaluation, train
 from sa_lab.config import VARIANTS, DataConfig, ExperimentConfig, LossConfig, home, variant
 from sa_lab.data import list_images, prepare
-from sa_lab.data.store import ImageStore, digest_of
+from sa_lab.data.store import ImageStore, digest_of, split_identities
 from sa_lab.fitting import Validate, fit
 from sa_lab.model import TwoStreamNet
 from sa_lab.protocols import INFRARED_TO_VISIBLE, SYSU_ALL, Protocol
@@ -143,7 +143,7 @@ def _make(run: Run, config: ExperimentConfig, watch: Callable[[train.Row], None]
 
 def validator(config: ExperimentConfig, store: ImageStore) -> Validate | None:
     """Rank-1 and mAP on the validation identities, or None where there are none."""
-    _, held = train.split_identities(store, config.data.validation_fraction, config.data.seed)
+    _, held = split_identities(store, config.data.validation_fraction, config.data.seed)
     index = np.flatnonzero(np.isin(store.person_ids, held))
     protocol = protocol_of(config.data)
 

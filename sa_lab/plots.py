@@ -62,7 +62,13 @@ def lines(
         ]
     )
     if reference:
-        figure.add_hline(y=reference[0], line_dash="dot", line_color="grey", annotation_text=reference[1])
+        figure.add_hline(
+            y=reference[0],
+            line_dash="dot",
+            line_color="grey",
+            annotation_text=reference[1],
+            annotation_position="bottom right",
+        )
     figure.update_xaxes(title=x_title).update_yaxes(title=y_title)
     return _finish(figure, title)
 

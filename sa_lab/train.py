@@ -20,7 +20,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from sa_lab import transforms
 from sa_lab.config import ExperimentConfig, LossConfig, TrainConfig
-from sa_lab.data.store import ImageStore
+from sa_lab.data.store import ImageStore, split_identities
 from sa_lab.losses import SASoftmaxLoss, identity_loss
 from sa_lab.model import Features, TwoStreamNet, build_model
 from sa_lab.samplers import CrossModalityIdentitySampler
@@ -121,24 +121,6 @@ class Training:
         self.sampler.load_state_dict(state["sampler"])
         self.generator.set_state(state["generator"].cpu())
         self.rows = list(state["rows"])
-
-
-def split_identities(store: ImageStore, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Training and validation identities, both ascending; groups (scenes) are never torn apart.
-
-    Args:
-        store: its ``is_train`` identities are divided; test identities are in neither part.
-        fraction: share of the groups held back for validation, at least two of them; 0, or fewer than 6 groups: none.
-        seed: seed of the draw.
-    """
-    train = store.is_train
-    groups = np.unique(store.group_ids[train])
-    count = round(fraction * len(groups))
-    if fraction > 0 and count < 2:  # one identity alone is always found
-        count = 2 if len(groups) >= 6 else 0
-    held = np.random.default_rng(seed).permutation(groups)[:count]
-    is_held = np.isin(store.group_ids, held)
-    return np.unique(store.person_ids[train & ~is_held]), np.unique(store.person_ids[train & is_held])
 
 
 def fabric_of(train: TrainConfig) -> Fabric:

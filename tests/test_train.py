@@ -15,10 +15,10 @@ from torch import Tensor
 
 from sa_lab import train
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
-from sa_lab.data.store import ImageStore
+from sa_lab.data.store import ImageStore, split_identities
 from sa_lab.fitting import fit
 from sa_lab.losses import identity_loss
-from sa_lab.train import NonFiniteLossError, Training, iterate, split_identities, start
+from sa_lab.train import NonFiniteLossError, Training, iterate, start
 
 COLUMNS = {
     "step", "epoch", "identity", "sa_softmax", "absolute", "total", "prototype",

@@ -76,6 +76,24 @@ class ImageStore:
         return ImageStore(**{**self.__dict__, "images": self.images.to(device)})
 
 
+def split_identities(store: ImageStore, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training and validation identities, both ascending; groups (scenes) are never torn apart.
+
+    Args:
+        store: its ``is_train`` identities are divided; test identities are in neither part.
+        fraction: share of the groups held back for validation, 0 for none; a single identity is never held back alone.
+        seed: seed of the draw.
+    """
+    train = store.is_train
+    groups = np.unique(store.group_ids[train])
+    shuffled = np.random.default_rng(seed).permutation(groups)
+    count = round(fraction * len(groups))
+    is_held = np.isin(store.group_ids, shuffled[:count])
+    if len(np.unique(store.person_ids[train & is_held])) == 1:  # one identity alone is always found
+        is_held = np.isin(store.group_ids, shuffled[: 2 if len(groups) >= 6 else 0])
+    return np.unique(store.person_ids[train & ~is_held]), np.unique(store.person_ids[train & is_held])
+
+
 def build_store(listing: Listing, height: int, width: int, cache: Path, progress: bool = True) -> ImageStore:
     """Open the prepared cache of ``listing`` at ``height`` x ``width``, building it first where it is missing.
 
