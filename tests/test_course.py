@@ -18,14 +18,12 @@ ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "data" / "roadscene"
 
 
-def start(out: Path, *options: str) -> subprocess.Popen[str]:
+def start(out: Path, *options: str) -> subprocess.Popen[bytes]:
     """``sa-lab course`` in a process of its own; its runs go where SA_LAB_TEST_HOME says, or are thrown away."""
-    log = out.with_suffix(".log").open("w+")
     runs = os.environ.get("SA_LAB_TEST_HOME", str(home()))
     command = [sys.executable, "-m", "sa_lab", "course", "--out", str(out), *options]
-    return subprocess.Popen(
-        command, env={**os.environ, "SA_LAB_HOME": runs}, stdout=log, stderr=log, text=True, cwd=ROOT
-    )
+    with out.with_suffix(".log").open("w") as log:
+        return subprocess.Popen(command, env={**os.environ, "SA_LAB_HOME": runs}, stdout=log, stderr=log, cwd=ROOT)
 
 
 def assert_whole(out: Path) -> None:
