@@ -33,7 +33,7 @@ check: $(STAMP) ## lint, types, imports, unit tests; under three minutes
 	ruff check . && ruff format --check .
 	mypy sa_lab
 	lint-imports
-	pytest -q -m 'not slow'
+	pytest -q -m 'not slow' -n 2 --dist loadfile
 
 test: $(STAMP) ## everything that CI checks
 	ruff check . && ruff format --check .
