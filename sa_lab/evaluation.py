@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from sa_lab.data.store import ImageStore
 from sa_lab.intervals import bootstrap_interval
 from sa_lab.metrics import RetrievalResult, evaluate_ranking
 from sa_lab.protocols import Protocol, gallery_indices, hidden_mask, query_indices
-from sa_lab.schema import Embeddings, atomic_path
+from sa_lab.schema import Embeddings, atomic_path, write_csv
 
 RANKS = (1, 5, 10, 20)
 
@@ -67,10 +66,7 @@ class Report:
 
     def save(self, folder: Path, suffix: str = "") -> None:
         """Write ``queries<suffix>.csv`` and then ``report<suffix>.json`` into ``folder``, each atomically."""
-        with atomic_path(folder / f"queries{suffix}.csv") as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(self.queries[0]))
-            writer.writeheader()
-            writer.writerows(self.queries)
+        write_csv(folder / f"queries{suffix}.csv", self.queries)
         summary = {key: value for key, value in asdict(self).items() if key != "queries"}
         with atomic_path(folder / f"report{suffix}.json") as temporary:
             temporary.write_text(json.dumps(summary, indent=2) + "\n")

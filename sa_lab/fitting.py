@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from tqdm.auto import tqdm
 
 from sa_lab.config import ExperimentConfig
 from sa_lab.data.store import ImageStore
-from sa_lab.schema import atomic_path
+from sa_lab.schema import atomic_path, write_csv
 from sa_lab.train import NonFiniteLossError, Row, Training, iterate, start
 
 Validate = Callable[[nn.Module], dict[str, float]]
@@ -44,7 +43,7 @@ def fit(
 
     Raises:
         NonFiniteLossError: with the batch saved in ``run``.
-        ValueError: the checkpoint in ``run`` belongs to another config.
+        ValueError: the checkpoint in ``run`` belongs to another config or to other images.
     """
     training = start(config, store)
     checkpoint = run / "checkpoint.pt"
@@ -68,10 +67,8 @@ def fit(
                     watch(row)
                 bar.update()
                 bar.set_postfix(loss=f"{row['total']:.3f}", refresh=False)
-                if (
-                    interrupted.is_set()
-                    or last
-                    or (at_epoch_end and _due(int(row["epoch"]), config.train.checkpoint_every))
+                if interrupted.is_set() or (
+                    at_epoch_end and _due(int(row["epoch"]), config.train.checkpoint_every, last)
                 ):
                     _save(training, run)
                 if interrupted.is_set():
@@ -88,18 +85,14 @@ def fit(
     return training
 
 
-def _due(epoch: int, every: int, last: bool = False) -> bool:
+def _due(epoch: int, every: int, last: bool) -> bool:
     return last or (every > 0 and (epoch + 1) % every == 0)
 
 
 def _save(training: Training, run: Path) -> None:
     with atomic_path(run / "checkpoint.pt") as temporary:
         torch.save(training.state_dict(), temporary)
-    fields = list(dict.fromkeys(key for row in training.rows for key in row))
-    with atomic_path(run / "metrics.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fields)
-        writer.writeheader()
-        writer.writerows(training.rows)
+    write_csv(run / "metrics.csv", training.rows)
 
 
 def _save_model(training: Training, path: Path) -> None:

@@ -23,7 +23,7 @@ from torch.nn import functional
 from sa_lab import train
 from sa_lab.config import PRESETS, ExperimentConfig, home
 from sa_lab.data import prepare
-from sa_lab.losses import SASoftmaxLoss, identity_loss
+from sa_lab.losses import SASoftmaxLoss, identity_loss, prototype_logits
 from sa_lab.model import PartNeck
 from sa_lab.schema import atomic_path
 
@@ -65,7 +65,7 @@ def heads_and_losses(device: torch.device, shape: tuple[int, int, int, int], pai
 
     def ours() -> Tensor:
         embeddings = neck(features)
-        logits = torch.bmm(embeddings.transpose(0, 1), classifier.transpose(1, 2)).transpose(0, 1)
+        logits = prototype_logits(embeddings, classifier)
         loss = 0.3 * identity_loss(logits, labels) + criterion.feature_loss(embeddings, labels, modality)
         loss.backward()
         return loss.detach()
