@@ -1,17 +1,17 @@
-"""The command line: ``sa-lab prepare | train | evaluate | embed | report | study | course``."""
+"""The command line: ``sa-lab prepare | generate | train | evaluate | embed | report | compare | study | course``."""
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+import torch
 import tyro
 
-from sa_lab import evaluation, experiment, sweeps
+from sa_lab import evaluation, experiment, reports, sweeps, tables
 from sa_lab.config import (
     PRESETS,
     VARIANTS,
@@ -19,15 +19,17 @@ from sa_lab.config import (
     Dataset,
     Device,
     ExperimentConfig,
+    TrainConfig,
     VariantName,
     home,
     variant,
 )
+from sa_lab.data import copies, list_images, published, regdb, statistics
 from sa_lab.data import prepare as open_store
-from sa_lab.data import synthetic
 from sa_lab.model import WeightsError
 from sa_lab.protocols import PROTOCOLS
-from sa_lab.schema import Modality, atomic_path
+from sa_lab.rerank import KReciprocal
+from sa_lab.schema import Embeddings, atomic_path
 from sa_lab.train import NonFiniteLossError, fabric_of
 
 if TYPE_CHECKING:
@@ -46,38 +48,66 @@ CHAPTER_LOSSES: tuple[VariantName, ...] = ("softmax", "complete")
 """The two runs that the chapters train and compare."""
 
 
-def prepare(data: Annotated[DataConfig, tyro.conf.arg(name="")], export: Path | None = None) -> None:
-    """Check a data set, build its prepared cache and print what is in it.
+def prepare(
+    dataset: Annotated[Dataset, tyro.conf.Positional] = "synthetic",
+    root: str | None = None,
+    height: int = DataConfig.height,
+    width: int = DataConfig.width,
+) -> None:
+    """Check a data set, print what is in it beside the published counts, and build its store; resumable.
 
     Args:
-        data: which images.
-        export: also write the synthetic set as files into this new folder (synthetic: SYSU-MM01 layout, thermal:
-            RegDB layout).
+        dataset: which images; of regdb all ten splits are checked.
+        root: its folder; needed by all but synthetic and thermal.
+        height: of the stored images in pixels.
+        width: of the stored images in pixels.
     """
-    if export:
-        if data.dataset not in ("synthetic", "thermal"):
-            raise ValueError(f"--export is for synthetic and thermal, not for {data.dataset}")
-        nir = data.dataset == "synthetic"
-        spec = synthetic.SyntheticSpec(
-            num_train_ids=data.train_ids, num_test_ids=data.test_ids, images_per_camera=data.images_per_camera,
-            seed=data.seed, variant="nir" if nir else "thermal",
-        )  # fmt: skip
-        (synthetic.write_sysu if nir else synthetic.write_regdb)(export, spec)
-    store = open_store(data)
-    print(f"{'split':6} {'modality':9} {'camera':>6} {'identities':>10} {'images':>7}")
-    for split, in_split in (("train", store.is_train), ("test", ~store.is_train)):
-        for camera in np.unique(store.camera_ids):
-            for modality in Modality:
-                rows = in_split & (store.camera_ids == camera) & (store.modality == modality)
-                if rows.any():
-                    people = len(np.unique(store.person_ids[rows]))
-                    print(f"{split:6} {modality.name.lower():9} {camera:6} {people:10} {rows.sum():7}")
+    data = DataConfig(dataset=dataset, root=root, height=height, width=width)
+    if dataset == "regdb":
+        regdb.check(data.root or "")
+    images = list_images(data)
+    rows: list[tables.Row] = []
+    expected = published(dataset)
+    for name, count in statistics(images).items():
+        row: dict[str, str] = {"": name, "here": f"{count:,}"}
+        if expected:
+            off = count - expected[name]
+            row |= {"published": f"{expected[name]:,}", "differs by": f"{off:+,}" if off else "-"}
+        rows.append(row)
+    print(f"{images.name}, cameras {', '.join(map(str, np.unique(images.camera_ids)))}")
+    print(tables.render(rows))
+    if expected and images.name != dataset:
+        print("This is a generated copy: its counts and its results are not those of the real data set.")
+    open_store(data, listing=images)
+
+
+def generate(
+    dataset: Annotated[Literal["sysu", "regdb", "llcm"], tyro.conf.Positional],
+    root: Annotated[Path, tyro.conf.Positional],
+    train_ids: int = 40,
+    test_ids: int = 20,
+    images_per_camera: int = 4,
+    seed: int = 0,
+) -> None:
+    """Draw people into a new folder in the layout of a data set, to follow everything without the licensed images.
+
+    Args:
+        dataset: whose layout.
+        root: new folder.
+        train_ids: identities for training, in each split.
+        test_ids: identities for testing, in each split.
+        images_per_camera: images of an identity in each camera; regdb has ten.
+        seed: of the drawings.
+    """
+    copies.write(dataset, root, train_ids, test_ids, images_per_camera, seed)
+    print(f"a generated copy in the layout of {dataset} is in {root}")
 
 
 def train(
     config: Preset,
     loss_variant: VariantName | None = None,
     run: Path | None = None,
+    all_splits: bool = False,
 ) -> None:
     """Train, embed and evaluate one run; called again, it goes on where it stopped.
 
@@ -85,26 +115,63 @@ def train(
         config: preset and its dials.
         loss_variant: one of the study's losses, in place of the config's.
         run: folder of the run; by default one named after the config.
+        all_splits: regdb's ten trainings, one a split, in the folders split1..10 of `run`, and their average.
     """
     chosen = variant(config, loss_variant) if loss_variant else config
-    _print_report(experiment.run(chosen, run).folder)
+    done = experiment.run_splits(chosen, run) if all_splits else [experiment.run(chosen, run)]
+    print(sweeps.compare(done, "console"))
+    print("\n".join(f"run folder: {one.folder}" for one in done))
 
 
-def evaluate(run: Annotated[Path, tyro.conf.Positional], protocol: str = "") -> None:
-    """Evaluate the descriptors of a run again: by its own protocol, or by another, into report-<protocol>.json.
+def evaluate(
+    source: Annotated[Path, tyro.conf.Positional],
+    protocol: tuple[str, ...] = (),
+    rerank: tuple[int, int, float] | None = None,
+    out: Path | None = None,
+    dataset: Dataset = "sysu",
+    root: str | None = None,
+    split: int = 1,
+    height: int = 384,
+    width: int = 192,
+    device: Device = "auto",
+) -> None:
+    """Evaluate a run again, a checkpoint of the reference program, or anybody's descriptors.
 
     Args:
-        run: folder of the run.
-        protocol: a protocol's name; by default the one that belongs to the data set.
+        source: folder of a run; an .npz of descriptors (see `sa_lab.schema.Embeddings.load`); or a checkpoint of the
+            reference program, whose images the options from `dataset` on name.
+        protocol: names of protocols; by default those of the run's, or the checkpoint's, data set.
+        rerank: k-reciprocal re-ranking with k1, k2 and the weight of the original distance; the paper's: 20 6 0.3.
+        out: folder of the reports; by default the run itself, else one in the data folder.
+        dataset: the images that a checkpoint is tested on.
+        root: their folder.
+        split: which split of regdb the checkpoint was trained on.
+        height: of the images that it was trained on, in pixels.
+        width: of the images that it was trained on, in pixels.
+        device: where it computes.
     """
-    if protocol and protocol not in PROTOCOLS:
-        raise ValueError(f"--protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
-    finished = experiment.Run(run)
-    own = experiment.protocol_of(finished.config.data)
-    chosen = PROTOCOLS[protocol] if protocol else own
-    suffix = "" if chosen == own else f"-{chosen.name}"
-    evaluation.evaluate(finished.embeddings, chosen).save(run, suffix)
-    _print_report(run, suffix)
+    if unknown := [name for name in protocol if name not in PROTOCOLS]:
+        raise ValueError(f"--protocol is {' '.join(unknown)}, expected names among {', '.join(PROTOCOLS)}")
+    is_run = source.is_dir()
+    folder = out or (source if is_run else home() / "evaluations" / source.stem)
+    config = experiment.Run(source).config.data if is_run else None
+    if is_run or source.suffix == ".npz":
+        found = Embeddings.load(source / "embeddings.npz" if is_run else source, mapped=True)
+    else:
+        config = DataConfig(dataset=dataset, root=root, split=split, height=height, width=width)
+        folder.mkdir(parents=True, exist_ok=True)
+        found = experiment.embed_reference(source, open_store(config), _device(device), folder / "embeddings.npz")
+    if not protocol and config is None:
+        raise ValueError(f"--protocol is missing: descriptors alone do not say theirs; one of {', '.join(PROTOCOLS)}")
+    own = experiment.protocols_of(config, found.gallery_order is not None) if config else ()
+    chosen = [PROTOCOLS[name] for name in protocol] or list(own)
+    ranker = KReciprocal(*rerank) if rerank else None
+    for report in evaluation.evaluate_all(found, chosen, rerank=ranker):
+        is_first = is_run and not out and report.protocol["name"] == own[0].name and not ranker
+        suffix = "" if is_first else f"-{report.protocol['name']}" + ("-reranked" if ranker else "")
+        report.save(folder, suffix)
+        print(f"{report.title}\n{tables.render(tables.retrieval({source.stem: [report]}))}\n")
+    print(f"reports are in {folder}")
 
 
 def embed(
@@ -112,41 +179,72 @@ def embed(
     out: Path,
     dataset: Dataset | None = None,
     root: str | None = None,
+    split: int | None = None,
+    part: Literal["all", "train", "test"] = "all",
+    dtype: Literal["float16", "float32"] = "float16",
     device: Device = "auto",
 ) -> None:
-    """Write the descriptors of all images of a data set by the network of a run, at the run's image size.
+    """Write the descriptors of a data set by the network of a run, at the run's image size.
 
     Args:
         run: folder of the run.
         out: the .npz file to write.
         dataset: which images; by default those of the run, then with its prototypes.
         root: folder of the data set.
+        split: which split of regdb.
+        part: identities that are to be embedded.
+        dtype: of the numbers in the file.
         device: where to compute.
     """
     model, prototypes, train_ids = experiment.load_model(run)
     config = experiment.Run(run).config
-    own = dataset is None and root is None
-    store = open_store(config.data if own else replace(config.data, dataset=dataset or config.data.dataset, root=root))
-    target = fabric_of(replace(config.train, device=device)).device
-    embeddings = evaluation.embed(
-        model.to(target), store, np.arange(len(store)), target, prototypes if own else None, train_ids if own else None
-    )
-    embeddings.save(out)
-    print(f"{len(embeddings)} descriptors in {out}")
+    own = dataset is None and root is None and split in (None, config.data.split)
+    named = {"dataset": dataset, "root": root, "split": split}
+    store = open_store(replace(config.data, **{k: v for k, v in named.items() if v is not None}))  # type: ignore[arg-type]
+    index = np.arange(len(store)) if part == "all" else np.flatnonzero(store.is_train == (part == "train"))
+    tested = Embeddings.load(run / "embeddings.npz", mapped=True)
+    seen = tested.seen_ids if tested.dataset == store.name else None  # the same people, whatever the split
+    where = _device(device)
+    found = evaluation.embed(
+        model.to(where), store, index, where, prototypes if own else None, train_ids if own else None, seen, out=out,
+        dtype=np.float16 if dtype == "float16" else np.float32,
+    )  # fmt: skip
+    print(f"{len(found)} descriptors in {out}")
 
 
-def report(runs: Annotated[list[Path], tyro.conf.Positional], out: Path | None = None) -> None:
-    """Compare runs: retrieval with intervals and prototype overlap, as a Markdown table.
+def report(
+    runs: Annotated[list[Path], tyro.conf.Positional],
+    style: tables.Style = "markdown",
+    out: Path | None = None,
+) -> None:
+    """Compare runs under every protocol they share, published results beside; average runs that differ in their split.
 
     Args:
-        runs: folders of finished runs.
-        out: also write the table to this file.
+        runs: folders of finished runs, or of evaluated descriptors.
+        style: of the tables.
+        out: also write them to this file.
     """
-    text = sweeps.compare([experiment.Run(run) for run in runs])
+    text = sweeps.compare([experiment.Run(run) for run in runs], style)
     print(text)
     if out:
         with atomic_path(out) as temporary:
             temporary.write_text(text + "\n")
+
+
+def compare(
+    first: Annotated[Path, tyro.conf.Positional],
+    second: Annotated[Path, tyro.conf.Positional],
+    style: tables.Style = "console",
+) -> None:
+    """Is the difference of two runs noise? Paired by query: second minus first, 95 % interval, randomisation test.
+
+    Args:
+        first: folder of a run or of evaluated descriptors.
+        second: another one, evaluated on the same images.
+        style: of the tables.
+    """
+    for before, after in reports.pairs(first, second):
+        print(f"{before.title}\n{tables.render(tables.differences(reports.compare(before, after)), style)}\n")
 
 
 def study(
@@ -198,13 +296,17 @@ def course(
         raise ValueError(
             f"cell {error.exec_count} of a chapter failed, see {out}: {error.ename}: {error.evalue}"
         ) from error
-    report([experiment.run_folder(variant(base, name)) for name in CHAPTER_LOSSES], out / "report.md")
+    report([experiment.run_folder(variant(base, name)) for name in CHAPTER_LOSSES], out=out / "report.md")
     print(f"executed notebooks and report.md are in {out}")
+
+
+def _device(name: Device) -> torch.device:
+    return fabric_of(TrainConfig(device=name, threads=0)).device
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; what a user can mend is told in one line, without a traceback."""
-    commands = (prepare, train, evaluate, embed, report, study, course)
+    commands = (prepare, generate, train, evaluate, embed, report, compare, study, course)
     try:
         tyro.extras.subcommand_cli_from_dict(
             {command.__name__: command for command in commands}, args=arguments, prog="sa-lab",
@@ -215,12 +317,3 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"sa-lab: {error}")
     except KeyboardInterrupt as stop:
         sys.exit(f"sa-lab: {stop or 'interrupted'}")
-
-
-def _print_report(folder: Path, suffix: str = "") -> None:
-    summary = json.loads((folder / f"report{suffix}.json").read_text())
-    print(summary["protocol"]["description"])
-    for name, measure in summary["measures"].items():
-        mean, low, high = (100 * measure[key] for key in ("mean", "low", "high"))
-        print(f"{name:9} {mean:5.1f} %   95 % interval over identities {low:.1f} .. {high:.1f}")
-    print(f"run folder: {folder}")

@@ -14,7 +14,9 @@ import cattrs
 
 from sa_lab.schema import atomic_path
 
-Dataset = Literal["synthetic", "thermal", "roadscene", "folder"]
+Dataset = Literal["synthetic", "thermal", "roadscene", "folder", "sysu", "regdb", "llcm"]
+REGDB_SPLITS = 10
+"""RegDB is divided into training and test in ten ways, each a training of its own."""
 Augmentation = Literal["none", "light", "random_linear", "channel_mix"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["32-true", "bf16-mixed", "64-true"]
@@ -55,7 +57,9 @@ class DataConfig:
     dataset: Dataset = "synthetic"
     """Where the images come from; synthetic and thermal are drawn on the spot, the others are read from root."""
     root: str | None = None
-    """Folder of the data set on disk; needed by roadscene and folder."""
+    """Folder of the data set on disk; needed by all but synthetic and thermal."""
+    split: int = 1
+    """Which of the ten splits into training and test, 1..10; regdb only."""
     height: int = 64
     """Height of the stored images in pixels."""
     width: int = 32
@@ -72,9 +76,11 @@ class DataConfig:
     """Seed of the drawings, the crops and the split."""
 
     def __post_init__(self) -> None:
+        splits = REGDB_SPLITS if self.dataset == "regdb" else 1
         _require(
             "data", dataset=_choice(self.dataset, Dataset), height=_positive(self.height), width=_positive(self.width),
             train_ids=_positive(self.train_ids), test_ids=_positive(self.test_ids),
+            split=(self.split, self.split in range(1, splits + 1), f"1..{splits} for {self.dataset}"),
             images_per_camera=_positive(self.images_per_camera), validation_fraction=_share(self.validation_fraction),
             root=(self.root, self.root is not None or self.dataset in ("synthetic", "thermal"),
                   f"the folder of the {self.dataset} data set"),

@@ -1,75 +1,30 @@
-"""Descriptors of a trained network, and what a protocol says of them."""
+"""Descriptors of a trained network, and what protocols say of descriptors, wherever they come from."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
 from sa_lab import transforms
 from sa_lab.data.store import ImageStore
-from sa_lab.intervals import bootstrap_interval
 from sa_lab.metrics import RetrievalResult, evaluate_ranking
 from sa_lab.protocols import Protocol, gallery_indices, hidden_mask, query_indices
-from sa_lab.schema import Embeddings, atomic_path, write_csv
+from sa_lab.reports import Report, summarise
+from sa_lab.rerank import KReciprocal, k_reciprocal
+from sa_lab.schema import Embeddings, LeakageError
 
-RANKS = (1, 5, 10, 20)
-
-
-class LeakageError(ValueError):
-    """Identities of the training are among those of the test."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A number with its spread.
-
-    Attributes:
-        mean: over the trials.
-        std: deviation over the trials, 0 with one.
-        low, high: 95 % percentile bootstrap over query identities; 0 and 1 where there is only one.
-    """
-
-    mean: float
-    std: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Report:
-    """What came of one protocol: measures in [0,1] by name (rank_1 .. rank_20, mean_ap, mean_inp) and each query.
-
-    Attributes:
-        protocol: the protocol in full.
-        measures: by name.
-        num_queries: queries that count, in the first trial.
-        num_identities: identities of the queries.
-        queries: one row a trial and query: path, person_id, camera_id, trial, first_rank (0: no match left),
-            average_precision, inverse_negative_penalty.
-    """
-
-    protocol: dict[str, Any]
-    measures: dict[str, Measure]
-    num_queries: int
-    num_identities: int
-    queries: list[dict[str, Any]]
-
-    def save(self, folder: Path, suffix: str = "") -> None:
-        """Write ``queries<suffix>.csv`` and then ``report<suffix>.json`` into ``folder``, each atomically."""
-        write_csv(folder / f"queries{suffix}.csv", self.queries)
-        summary = {key: value for key, value in asdict(self).items() if key != "queries"}
-        with atomic_path(folder / f"report{suffix}.json") as temporary:
-            temporary.write_text(json.dumps(summary, indent=2) + "\n")
+_ROWS = 1024  # descriptors multiplied at a time; 100 MB each way at SYSU's full size
 
 
 @torch.no_grad()
@@ -80,29 +35,61 @@ def embed(
     device: torch.device,
     prototypes: Float[Tensor, "P C2 D"] | None = None,
     prototype_ids: Int[np.ndarray, " C"] | None = None,
+    seen_ids: Int[np.ndarray, " S"] | None = None,
     batch_size: int = 256,
     progress: bool = True,
+    out: Path | None = None,
+    dtype: type = np.float16,
 ) -> Embeddings:
     """Both descriptors of the images at ``index``, each through the stem of its own modality.
 
     Descriptor A is made of the part features, B of the embeddings: L2-normalised a part, then over all parts, summed
     over the image and its horizontal flip. The model is put into evaluation mode and left so.
+
+    Args:
+        model: gives part features and embeddings of (B,3,H,W) images and their modality.
+        store: the images.
+        index: which of them.
+        device: of the model.
+        prototypes, prototype_ids, seen_ids: see `sa_lab.schema.Embeddings`.
+        batch_size: images at a time.
+        progress: show a bar.
+        out: write the descriptors to this ``.npz`` as they come, so that memory does not grow with their number.
+        dtype: of the numbers in ``out``, float16 or float32.
+
+    Returns:
+        The descriptors, in memory or, with ``out``, in the file.
     """
     model.eval()
-    dtype = next(model.parameters()).dtype
-    pooled, normed = [], []
-    for start in tqdm(range(0, len(index), batch_size), unit="batch", desc="embed", disable=not progress):
-        rows = index[start : start + batch_size]
-        images = transforms.normalize(transforms.to_float(store.gather(torch.from_numpy(rows)).to(device), dtype))
-        modality = torch.from_numpy(store.modality[rows].astype(np.int64))
-        views = [model(view, modality) for view in (images, images.flip(3))]
-        pooled.append(sum(_unit(view.part_features) for view in views).cpu())  # type: ignore[union-attr]
-        normed.append(sum(_unit(view.embeddings) for view in views).cpu())  # type: ignore[union-attr]
-    return Embeddings(
-        torch.cat(pooled).numpy(), torch.cat(normed).numpy(), store.person_ids[index], store.camera_ids[index],
-        store.modality[index], tuple(store.paths[i] for i in index),
-        None if prototypes is None else prototypes.detach().cpu().numpy(), prototype_ids,
-    )  # fmt: skip
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    precision = next(model.parameters()).dtype
+    with tempfile.TemporaryDirectory(dir=out.parent if out else None, prefix=".embed-") as folder:
+        arrays: dict[str, np.ndarray] = {}
+        for start in tqdm(range(0, len(index), batch_size), unit="batch", desc="embed", disable=not progress):
+            rows = index[start : start + batch_size]
+            images = store.gather(torch.from_numpy(rows)).to(device)
+            images = transforms.normalize(transforms.to_float(images, precision))
+            modality = torch.from_numpy(store.modality[rows].astype(np.int64))
+            views = [model(view, modality) for view in (images, images.flip(3))]
+            for name in ("part_features", "embeddings"):
+                both = sum(_unit(getattr(view, name)) for view in views).cpu().numpy()  # type: ignore[union-attr]
+                if name not in arrays:
+                    shape = (len(index), *both.shape[1:])
+                    file = Path(folder) / f"{name}.npy"
+                    arrays[name] = open_memmap(file, "w+", dtype, shape) if out else np.empty(shape, both.dtype)
+                arrays[name][start : start + len(rows)] = both
+        found = Embeddings(
+            **arrays, person_ids=store.person_ids[index], camera_ids=store.camera_ids[index],
+            modality=store.modality[index], paths=tuple(store.paths[i] for i in index),
+            prototypes=None if prototypes is None else prototypes.detach().cpu().numpy(),
+            prototype_ids=prototype_ids, seen_ids=seen_ids, split=store.split, dataset=store.name,
+            gallery_order=None if store.gallery_order is None else store.gallery_order[index],
+        )  # fmt: skip
+        if out is None:
+            return found
+        found.save(out, dtype)
+    return Embeddings.load(out, mapped=True)
 
 
 def _unit(features: Float[Tensor, "B P D"]) -> Float[Tensor, "B P D"]:
@@ -112,81 +99,162 @@ def _unit(features: Float[Tensor, "B P D"]) -> Float[Tensor, "B P D"]:
     return whole.view_as(parts)
 
 
-def similarity(query: Embeddings, gallery: Embeddings) -> Float[Tensor, "Q G"]:
-    """score(q,g) = A_q.A_g + B_q.B_g, higher is closer."""
-    scores = []
-    for name in ("part_features", "embeddings"):
-        q, g = (torch.from_numpy(getattr(side, name)).flatten(1) for side in (query, gallery))
-        scores.append(q @ g.T)
-    return torch.stack(scores).sum(0)
+def similarity(
+    embeddings: Embeddings, query: Int[np.ndarray, " Q"], gallery: Int[np.ndarray, " G"]
+) -> Float[Tensor, "Q G"]:
+    """score(q,g) = A_q.A_g + B_q.B_g of the images at ``query`` and ``gallery``, higher is closer.
+
+    Computed block by block in float32 (float64 where the descriptors are), so that descriptors may stay on disk.
+    """
+    double = any(values.dtype == np.float64 for values in embeddings.descriptors.values())
+    scores = torch.zeros(len(query), len(gallery), dtype=torch.float64 if double else torch.float32)
+
+    def block(values: np.ndarray, index: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.asarray(values[index]).reshape(len(index), -1)).to(scores.dtype)
+
+    for values in embeddings.descriptors.values():
+        for g in range(0, len(gallery), _ROWS):
+            searched = block(values, gallery[g : g + _ROWS]).T
+            for q in range(0, len(query), _ROWS):
+                scores[q : q + _ROWS, g : g + _ROWS] += block(values, query[q : q + _ROWS]) @ searched
+    return scores
 
 
-def evaluate(embeddings: Embeddings, protocol: Protocol, seed: int = 0, draws: int = 1000) -> Report:
+@dataclass(frozen=True)
+class Search:
+    """One trial of a protocol: who is asked, what is searched, and how close it is.
+
+    Attributes:
+        query, gallery: where they stand in the descriptors, (Q,) and (G,).
+        hidden: (Q,G) True for gallery images that a query may not see.
+        similarity: (Q,G) higher is closer.
+    """
+
+    query: Int[np.ndarray, " Q"]
+    gallery: Int[np.ndarray, " G"]
+    hidden: Bool[np.ndarray, "Q G"]
+    similarity: Float[Tensor, "Q G"]
+
+    def best(self, row: int, most: int = 10) -> Int[np.ndarray, " K"]:
+        """The images that query ``row`` (0..Q-1) finds first and may see, as positions in the descriptors."""
+        order = np.argsort(-self.similarity[row].numpy(), kind="stable")
+        visible: np.ndarray = order[~self.hidden[row][order]]
+        return np.asarray(self.gallery[visible[:most]])
+
+
+def search(embeddings: Embeddings, protocol: Protocol, trial: int = 0, rerank: KReciprocal | None = None) -> Search:
+    """One trial, to look at; arguments and errors as of `evaluate`."""
+    return next(_searches(embeddings, [protocol], [trial], rerank))
+
+
+def evaluate(
+    embeddings: Embeddings,
+    protocol: Protocol,
+    *,
+    rerank: KReciprocal | None = None,
+    seed: int = 0,
+    draws: int = 1000,
+) -> Report:
     """Run all trials of ``protocol`` on descriptors of test images.
 
     Args:
         embeddings: test images alone; an identity's presence decides the gallery's random draws.
         protocol: what is asked, what is searched, what counts.
+        rerank: re-rank with these parameters; by default not.
         seed: seed of the bootstrap.
         draws: resamples of the bootstrap over query identities.
 
     Raises:
-        LeakageError: the descriptors hold identities that the prototypes were trained on.
-        ValueError: no query or no gallery fits the protocol.
+        LeakageError: the descriptors hold identities that training has seen, or come from another split than the
+            protocol is for.
+        ValueError: no query or no gallery fits the protocol, or no query has a match.
     """
-    if embeddings.prototype_ids is not None:
-        shared = sorted(set(embeddings.person_ids.tolist()) & set(embeddings.prototype_ids.tolist()))
-        if shared:
-            raise LeakageError(f"identities {shared[:20]} were trained on and cannot be tested on")
-    query = query_indices(protocol, modality=embeddings.modality, camera_ids=embeddings.camera_ids)
-    columns = {"person_ids": embeddings.person_ids, "camera_ids": embeddings.camera_ids}
-    galleries = [
-        gallery_indices(protocol, modality=embeddings.modality, paths=embeddings.paths, trial=trial, **columns)
-        for trial in range(protocol.num_trials)
-    ]
-    searched = np.unique(np.concatenate(galleries))
-    scores = similarity(embeddings.subset(query), embeddings.subset(searched))
-    ids = torch.from_numpy(embeddings.person_ids)
-    results = []
-    for gallery in galleries:
-        hidden = torch.from_numpy(hidden_mask(protocol, query=query, gallery=gallery, **columns))
-        chosen = scores[:, np.searchsorted(searched, gallery)]
-        results.append(
-            evaluate_ranking(chosen, ids[query], ids[gallery], hidden, first_occurrence=protocol.first_occurrence)
-        )
-    person = embeddings.person_ids[query]
-    rows = [
-        {
-            "path": embeddings.paths[image], "person_id": int(person[i]),
-            "camera_id": int(embeddings.camera_ids[image]),
-            "trial": trial, "first_rank": int(result.first_rank[i]),
-            "average_precision": float(result.average_precision[i]),
-            "inverse_negative_penalty": float(result.inverse_negative_penalty[i]),
+    return evaluate_all(embeddings, [protocol], rerank=rerank, seed=seed, draws=draws)[0]
+
+
+def evaluate_all(
+    embeddings: Embeddings,
+    protocols: Sequence[Protocol],
+    *,
+    rerank: KReciprocal | None = None,
+    seed: int = 0,
+    draws: int = 1000,
+) -> list[Report]:
+    """`evaluate` for several protocols; every similarity is computed once, however many galleries an image is in."""
+    ids = torch.from_numpy(embeddings.person_ids.astype(np.int64))
+    searches = _searches(embeddings, protocols, None, rerank)
+    reports = []
+    for protocol in protocols:
+        results: list[RetrievalResult] = []
+        for found in islice(searches, protocol.num_trials):
+            query, gallery = ids[found.query], ids[found.gallery]
+            hidden = torch.from_numpy(found.hidden) if found.hidden.any() else None
+            results.append(
+                evaluate_ranking(found.similarity, query, gallery, hidden, first_occurrence=protocol.first_occurrence)
+            )
+        columns = {
+            "path": np.array([embeddings.paths[i] for i in found.query]),
+            "person_id": embeddings.person_ids[found.query],
+            "camera_id": embeddings.camera_ids[found.query],
         }
-        for trial, result in enumerate(results)
-        for i, image in enumerate(query)
-    ]  # fmt: skip
-    return Report(
-        {**asdict(protocol), "description": protocol.description}, _measures(results, person, seed, draws),
-        results[0].num_valid, len(np.unique(person[results[0].valid])), rows,
-    )  # fmt: skip
+        reranking = rerank.description if rerank else ""
+        reports.append(
+            summarise(
+                protocol, results, columns, dataset=embeddings.dataset, reranking=reranking, seed=seed, draws=draws
+            )
+        )
+    return reports
 
 
-def _measures(results: list[RetrievalResult], person: np.ndarray, seed: int, draws: int) -> dict[str, Measure]:
-    """Mean and deviation over trials; interval by drawing whole identities."""
-    getters: dict[str, Callable[[RetrievalResult], np.ndarray]] = {
-        **{f"rank_{k}": lambda r, k=k: np.where(r.valid, r.first_rank <= k, np.nan) for k in RANKS},  # type: ignore[misc]
-        "mean_ap": lambda r: r.average_precision,
-        "mean_inp": lambda r: r.inverse_negative_penalty,
-    }
-    measures = {}
-    for name, values_of in getters.items():
-        trials = np.stack([values_of(result) for result in results]).astype(float)  # (T,Q)
-        means, known = np.nanmean(trials, axis=1), ~np.isnan(trials)
-        groups = np.broadcast_to(person, trials.shape)[known]
-        low, high = 0.0, 1.0  # of one identity nothing more is known
-        if len(np.unique(groups)) > 1:
-            interval = bootstrap_interval(trials[known], groups, np.random.default_rng(seed), num_samples=draws)
-            low, high = interval.low, interval.high
-        measures[name] = Measure(float(means.mean()), float(means.std()), low, high)
-    return measures
+def _searches(
+    embeddings: Embeddings, protocols: Sequence[Protocol], trials: Sequence[int] | None, rerank: KReciprocal | None
+) -> Iterator[Search]:
+    """The trials (None: all) of each protocol in turn, from one similarity matrix a direction."""
+    persons, cameras, modality = embeddings.person_ids, embeddings.camera_ids, embeddings.modality
+    drawn = []
+    for protocol in protocols:
+        _refuse_leakage(embeddings, protocol)
+        galleries = [
+            gallery_indices(
+                protocol, modality=modality, person_ids=persons, camera_ids=cameras, paths=embeddings.paths,
+                gallery_order=embeddings.gallery_order, trial=trial,
+            )
+            for trial in (range(protocol.num_trials) if trials is None else trials)
+        ]  # fmt: skip
+        drawn.append((protocol, query_indices(protocol, modality=modality, camera_ids=cameras), galleries))
+    scores = {}
+    for asking in {protocol.query_modality for protocol in protocols}:
+        same = [(query, galleries) for protocol, query, galleries in drawn if protocol.query_modality == asking]
+        asked = np.unique(np.concatenate([query for query, _ in same]))
+        searched = np.unique(np.concatenate([gallery for _, galleries in same for gallery in galleries]))
+        both = np.concatenate(
+            [asked, searched]
+        )  # re-ranking also compares the queries, and the gallery, with themselves
+        inner = similarity(embeddings, both, both) if rerank else similarity(embeddings, asked, searched)
+        scores[asking] = asked, searched, inner
+    for protocol, query, galleries in drawn:
+        asked, searched, inner = scores[protocol.query_modality]
+        q = np.searchsorted(asked, query)
+        for gallery in galleries:
+            g = np.searchsorted(searched, gallery)
+            if rerank:
+                rows = np.concatenate([q, len(asked) + g])
+                found = torch.from_numpy(k_reciprocal(inner.numpy()[np.ix_(rows, rows)], len(q), rerank))
+            else:
+                found = (inner if len(q) == len(asked) else inner[q])[:, g]
+            hidden = hidden_mask(protocol, person_ids=persons, camera_ids=cameras, query=query, gallery=gallery)
+            yield Search(query, gallery, hidden, found)
+
+
+def _refuse_leakage(embeddings: Embeddings, protocol: Protocol) -> None:
+    """Raise unless the images are of people that training has not seen, from the protocol's split."""
+    if protocol.split is not None and embeddings.split != protocol.split:
+        held = "no split is known" if embeddings.split is None else f"split {embeddings.split}"
+        raise LeakageError(
+            f"{protocol.name} is for test images of split {protocol.split}, but of these descriptors {held}; "
+            "a model of one split has seen test identities of the others"
+        )
+    known = [ids for ids in (embeddings.prototype_ids, embeddings.seen_ids) if ids is not None]
+    shared = np.intersect1d(np.concatenate(known), embeddings.person_ids) if known else np.array([])
+    if len(shared):
+        raise LeakageError(f"identities {shared.tolist()} were trained on and cannot be tested on")

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from filelock import FileLock
 from torch import nn
+from tqdm.auto import tqdm
 
 from sa_lab import __version__, evaluation, train
-from sa_lab.config import VARIANTS, DataConfig, ExperimentConfig, LossConfig, home, variant
+from sa_lab.config import REGDB_SPLITS, VARIANTS, DataConfig, ExperimentConfig, LossConfig, home, variant
 from sa_lab.data import list_images, prepare
 from sa_lab.data.store import ImageStore, digest_of, split_identities
 from sa_lab.fitting import Validate, fit
-from sa_lab.model import TwoStreamNet
-from sa_lab.protocols import INFRARED_TO_VISIBLE, SYSU_ALL, Protocol
-from sa_lab.schema import Embeddings, atomic_path
+from sa_lab.model import TwoStreamNet, WeightsError, import_reference
+from sa_lab.protocols import INFRARED_TO_VISIBLE, LLCM, SYSU, VISIBLE_TO_INFRARED, Protocol, regdb
+from sa_lab.reports import Report
+from sa_lab.schema import Embeddings, LeakageError, Listing, atomic_path
 
 
 @dataclass(frozen=True)
 class Run:
     """A folder: config.json, made_of.json (library version and hash of the images), metrics.csv, checkpoint.pt (to go
-    on from), model.pt (the selected network), embeddings.npz, training_embeddings.npz, queries.csv and, when it is
-    finished, report.json.
+    on from), model.pt (the selected network), embeddings.npz, training_embeddings.npz, for each protocol of the data
+    set a report and its queries and, when it is finished, report.json and queries.csv of the first protocol.
     """
 
     folder: Path
@@ -39,13 +42,18 @@ class Run:
 
     @property
     def embeddings(self) -> Embeddings:
-        """Descriptors of the test identities, with the prototypes."""
+        """Descriptors of the test identities, with the prototypes and the identities that training has seen."""
         return Embeddings.load(self.folder / "embeddings.npz")
 
     @property
     def training_embeddings(self) -> Embeddings:
         """Descriptors of the first training identities (up to 600 images), with all prototypes."""
         return Embeddings.load(self.folder / "training_embeddings.npz")
+
+    @property
+    def report(self) -> Report:
+        """What came of the first protocol of the data set; `Report.load_all` has the others."""
+        return Report.load(self.folder)
 
     def metrics(self) -> dict[str, np.ndarray]:
         """Columns of metrics.csv; NaN where a row has no value."""
@@ -56,13 +64,18 @@ class Run:
 
 def run_folder(config: ExperimentConfig) -> Path:
     """Where the run of this config, these images and this version of the library lives."""
-    name = f"{config.data.dataset}-{loss_name(config)}-seed{config.seed}"
-    return home() / "runs" / f"{name}-{config.digest()}-{_made_of(config.data)['data'][:8]}-v{__version__}"
+    return _folder(config, _made_of(list_images(config.data), config.data))
 
 
-def _made_of(data: DataConfig) -> dict[str, str]:
+def _folder(config: ExperimentConfig, made_of: dict[str, str]) -> Path:
+    split = f"-split{config.data.split}" if config.data.dataset == "regdb" else ""
+    name = f"{config.data.dataset}{split}-{loss_name(config)}-seed{config.seed}"
+    return home() / "runs" / f"{name}-{config.digest()}-{made_of['data'][:8]}-v{made_of['library']}"
+
+
+def _made_of(listing: Listing, data: DataConfig) -> dict[str, str]:
     """What a run depends on besides its config: version of the library and hash of the images."""
-    return {"library": __version__, "data": digest_of(list_images(data), data.height, data.width)}
+    return {"library": __version__, "data": digest_of(listing, data.height, data.width)}
 
 
 def loss_name(config: ExperimentConfig) -> str:
@@ -74,9 +87,18 @@ def loss_name(config: ExperimentConfig) -> str:
     return "custom"
 
 
-def protocol_of(data: DataConfig) -> Protocol:
-    """The rules that belong to a data set: SYSU's all-search where there are six cameras, else plain."""
-    return SYSU_ALL if data.dataset == "synthetic" else INFRARED_TO_VISIBLE
+def protocols_of(data: DataConfig, official: bool = False) -> tuple[Protocol, ...]:
+    """The protocols of a data set, the one that is named first in its papers first.
+
+    Args:
+        data: names the data set, and the split.
+        official: SYSU-MM01's own permutation file is there.
+    """
+    if data.dataset in ("synthetic", "sysu"):
+        return tuple(one for one in SYSU if official or one.sampling != "official")
+    if data.dataset == "regdb":
+        return regdb(data.split)
+    return LLCM if data.dataset == "llcm" else (INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED)
 
 
 def run(
@@ -97,9 +119,10 @@ def run(
         DataError, WeightsError, NonFiniteLossError: see `prepare`, `build_model` and `fit`.
         ValueError: ``folder`` holds the run of another config, of other images or of another library version.
     """
-    folder = folder or run_folder(config)
+    listing = list_images(config.data)
+    made_of = _made_of(listing, config.data)
+    folder = folder or _folder(config, made_of)
     result = Run(folder)
-    made_of = _made_of(config.data)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         _check_reuse(result, config, made_of)
@@ -107,8 +130,25 @@ def run(
             return result
         with atomic_path(folder / "made_of.json") as temporary:
             temporary.write_text(json.dumps(made_of) + "\n")
-        _make(result, config, watch, progress)
+        _make(result, config, prepare(config.data, progress, listing), watch, progress)
     return result
+
+
+def run_splits(config: ExperimentConfig, folder: Path | None = None, progress: bool = True) -> list[Run]:
+    """RegDB as an experiment of ten trainings, one a split, in ``folder``/split1..10 or folders named after the config.
+
+    Raises:
+        ValueError: the data set has one split only.
+    """
+    if config.data.dataset != "regdb":
+        raise ValueError(f"dataset is {config.data.dataset!r}, expected regdb: only it has {REGDB_SPLITS} splits")
+    splits = range(1, REGDB_SPLITS + 1)
+    configs = [replace(config, data=replace(config.data, split=split)) for split in splits]
+    folders = [folder / f"split{split}" if folder else None for split in splits]
+    return [
+        run(one, where, progress=progress)
+        for one, where in tqdm(list(zip(configs, folders, strict=True)), "splits", unit="split", disable=not progress)
+    ]
 
 
 def _check_reuse(run: Run, config: ExperimentConfig, made_of: dict[str, str]) -> None:
@@ -124,28 +164,37 @@ def _check_reuse(run: Run, config: ExperimentConfig, made_of: dict[str, str]) ->
             )
 
 
-def _make(run: Run, config: ExperimentConfig, watch: Callable[[train.Row], None] | None, progress: bool) -> None:
+def _make(
+    run: Run,
+    config: ExperimentConfig,
+    store: ImageStore,
+    watch: Callable[[train.Row], None] | None,
+    progress: bool,
+) -> None:
     """Train, embed and evaluate into the run's folder."""
-    store = prepare(config.data, progress)
     training = fit(config, store, run.folder, validator(config, store), watch, progress)
     model, prototypes, train_ids = load_model(run.folder)
     device, store = training.fabric.device, training.store
     model.to(device, torch.float64 if config.train.precision == "64-true" else torch.float32)
+    seen = np.unique(store.person_ids[store.is_train])
     parts = {
         "training_embeddings": _first_people(store, train_ids, 600),
         "embeddings": np.flatnonzero(~store.is_train),
     }
     for name, index in parts.items():
-        embeddings = evaluation.embed(model, store, index, device, prototypes, train_ids, progress=progress)
-        embeddings.save(run.folder / f"{name}.npz")
-    evaluation.evaluate(run.embeddings, protocol_of(config.data)).save(run.folder)
+        file = run.folder / f"{name}.npz"
+        found = evaluation.embed(model, store, index, device, prototypes, train_ids, seen, progress=progress, out=file)
+    first, *others = evaluation.evaluate_all(found, protocols_of(config.data, found.gallery_order is not None))
+    for report in others:
+        report.save(run.folder, f"-{report.protocol['name']}")
+    first.save(run.folder)
 
 
 def validator(config: ExperimentConfig, store: ImageStore) -> Validate | None:
     """Rank-1 and mAP on the validation identities, or None where there are none."""
     _, held = split_identities(store, config.data.validation_fraction, config.data.seed)
     index = np.flatnonzero(np.isin(store.person_ids, held))
-    protocol = protocol_of(config.data)
+    protocol = protocols_of(config.data)[0]
 
     def validate(model: nn.Module) -> dict[str, float]:
         device = next(model.parameters()).device
@@ -153,6 +202,31 @@ def validator(config: ExperimentConfig, store: ImageStore) -> Validate | None:
         return {"rank_1": report.measures["rank_1"].mean, "mean_ap": report.measures["mean_ap"].mean}
 
     return validate if len(held) else None
+
+
+def embed_reference(checkpoint: Path, store: ImageStore, device: torch.device, out: Path) -> Embeddings:
+    """Descriptors of the test identities by a checkpoint of the reference program, written to ``out``.
+
+    Its C classes are taken as the training identities of ``store`` in ascending order, as the reference numbers them.
+
+    Raises:
+        WeightsError: the file is no such checkpoint.
+        LeakageError: it was trained on another number of identities than the data set's training part has, so on
+            another data set or another part of it, and may have seen the test identities.
+    """
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        model, prototypes = import_reference(state["net"], state["add_net"])
+    except (RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{checkpoint} is no checkpoint of the reference program: {error}") from error
+    train_ids = np.unique(store.person_ids[store.is_train])
+    if prototypes.shape[1] != 2 * len(train_ids):
+        raise LeakageError(
+            f"{checkpoint} was trained on {prototypes.shape[1] // 2} identities, but {store.name} has {len(train_ids)} "
+            "training identities; expected a checkpoint of this very training part"
+        )
+    index = np.flatnonzero(~store.is_train)
+    return evaluation.embed(model.to(device), store, index, device, prototypes, train_ids, train_ids, out=out)
 
 
 def load_model(folder: Path) -> tuple[TwoStreamNet, torch.Tensor, np.ndarray]:

@@ -5,8 +5,8 @@ give index arrays into the columns of one set of images (`sa_lab.schema.Embeddin
 images only: an identity's presence decides which random draws happen.
 
 Sources: SYSU-MM01: Wu et al., ICCV 2017. RegDB: Nguyen et al., Sensors 2017. LLCM: Zhang and Wang, CVPR 2023. The
-gallery sampling "agw" is the one of the program to Ye et al., TPAMI 2021 (AGW); the data set's own permutation file
-gives other galleries, so a number has to name its sampling.
+gallery sampling "agw" is the one of the program to Ye et al., TPAMI 2021 (AGW); "official" follows the permutation
+file that comes with SYSU-MM01 and gives other galleries, so a number has to name its sampling.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Int
 
+from sa_lab.config import REGDB_SPLITS
 from sa_lab.schema import Modality
 
-Sampling = Literal["all", "agw"]
+Sampling = Literal["all", "agw", "official"]
 HidingRule = Literal["nothing", "camera_pairs", "same_identity_and_camera"]
 
 
@@ -35,13 +36,15 @@ class Protocol:
         query_modality, gallery_modality: the direction of the search; they differ.
         query_cameras, gallery_cameras: the cameras that take part; None for all.
         sampling: how the gallery is drawn: "all" takes every image; "agw" draws ``shots`` images per identity and
-            camera from Python's `random`, seeded with the trial.
+            camera from Python's `random`, seeded with the trial; "official" takes the first ``shots`` of the data set's
+            own permutation.
         shots: images per identity and camera in the gallery; None with "all".
         num_trials: number of galleries, trials 0..num_trials-1, to be averaged.
         hiding: which gallery images a query may not see. "camera_pairs": the pairs in ``hidden_cameras``, whatever
             the identity; "same_identity_and_camera": the query's own identity in its own camera.
         hidden_cameras: (query camera, gallery camera) pairs for "camera_pairs".
         first_occurrence: the CMC rule, see `sa_lab.metrics.evaluate_ranking`.
+        split: which split of the data set into training and test the images must come from; None: it has but one.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Protocol:
     hiding: HidingRule = "nothing"
     hidden_cameras: tuple[tuple[int, int], ...] = ()
     first_occurrence: bool = False
+    split: int | None = None
 
     def __post_init__(self) -> None:
         if self.query_modality == self.gallery_modality:
@@ -62,8 +66,8 @@ class Protocol:
                 f"{self.name}: query_modality and gallery_modality are both {Modality(self.query_modality).name}, "
                 "expected one of each"
             )
-        if self.sampling not in ("all", "agw"):
-            raise ValueError(f"{self.name}: sampling is {self.sampling!r}, expected 'all' or 'agw'")
+        if self.sampling not in get_args(Sampling):
+            raise ValueError(f"{self.name}: sampling is {self.sampling!r}, expected one of {get_args(Sampling)}")
         if self.sampling == "all" and (self.shots is not None or self.num_trials != 1):
             raise ValueError(
                 f"{self.name}: shots is {self.shots} and num_trials {self.num_trials}, expected None and 1, "
@@ -73,8 +77,8 @@ class Protocol:
             raise ValueError(f"{self.name}: shots is {self.shots}, expected at least 1 with sampling {self.sampling!r}")
         if self.num_trials < 1:
             raise ValueError(f"{self.name}: num_trials is {self.num_trials}, expected at least 1")
-        if self.hiding not in ("nothing", "camera_pairs", "same_identity_and_camera"):
-            raise ValueError(f"{self.name}: hiding is {self.hiding!r}, expected one of {HidingRule}")
+        if self.hiding not in get_args(HidingRule):
+            raise ValueError(f"{self.name}: hiding is {self.hiding!r}, expected one of {get_args(HidingRule)}")
         if (self.hiding == "camera_pairs") != bool(self.hidden_cameras):
             raise ValueError(
                 f"{self.name}: hiding is {self.hiding!r} and hidden_cameras {self.hidden_cameras}, "
@@ -99,6 +103,7 @@ class Protocol:
             f"{self.name}: {side(self.query_modality, self.query_cameras)} -> "
             f"{side(self.gallery_modality, self.gallery_cameras)}; {drawn}; {self.num_trials} trial(s); {hidden}; "
             f"CMC over {'first occurrences' if self.first_occurrence else 'all entries'}"
+            + (f"; split {self.split}" if self.split else "")
         )
 
 
@@ -123,6 +128,7 @@ def gallery_indices(
     person_ids: Int[np.ndarray, " N"],
     camera_ids: Int[np.ndarray, " N"],
     paths: Sequence[str],
+    gallery_order: Int[np.ndarray, "N T"] | None = None,
     trial: int = 0,
 ) -> Int[np.ndarray, " G"]:
     """Where the gallery of one trial stands in the columns, by identity, then camera, then draw (or path).
@@ -131,13 +137,15 @@ def gallery_indices(
     are sorted first. With "agw", ``random.Random(trial)`` goes through the identities in ascending order and the
     cameras inside in ascending order, and draws once where there are images: with ``choice`` for one shot, as the AGW
     program does; with ``sample`` for several (without replacement; all images, shuffled, where there are fewer). The
-    programs in the field draw several shots from an unseeded generator, so there the draw is ours alone.
+    programs in the field draw several shots from an unseeded generator, so there the draw is ours alone. With
+    "official", the images that ``gallery_order`` places before ``shots``, in its order.
 
     Args:
-        trial: 0..num_trials-1; it is the seed.
+        trial: 0..num_trials-1; with "agw" it is the seed.
+        gallery_order: see `sa_lab.schema.Listing`; for "official" alone.
 
     Raises:
-        ValueError: ``trial`` is out of range or no image fits the protocol.
+        ValueError: ``trial`` is out of range, no image fits the protocol, or ``gallery_order`` lacks an image.
     """
     if not 0 <= trial < protocol.num_trials:
         raise ValueError(f"trial is {trial}, expected 0..{protocol.num_trials - 1} for {protocol.name}")
@@ -147,16 +155,35 @@ def gallery_indices(
     folders: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
     for index in sorted(found.tolist(), key=lambda i: paths[i]):
         folders[int(person_ids[index]), int(camera_ids[index])].append(index)
+    place = None
+    if protocol.sampling == "official":
+        place = _official_place(protocol, found, gallery_order, trial)
     generator = random.Random(trial)
     chosen: list[int] = []
     for _, images in sorted(folders.items()):
         if protocol.shots is None:
             chosen += images
+        elif place is not None:
+            chosen += sorted((i for i in images if place[i] < protocol.shots), key=lambda i: place[i])
         elif protocol.shots == 1:
             chosen.append(generator.choice(images))
         else:
             chosen += generator.sample(images, min(protocol.shots, len(images)))
     return np.array(chosen, dtype=np.int64)
+
+
+def _official_place(protocol: Protocol, found: np.ndarray, order: np.ndarray | None, trial: int) -> np.ndarray:
+    """(N,) places of all images in the data set's own permutation; valid for those in ``found``."""
+    if order is None or order.shape[1] < protocol.num_trials:
+        held = "None" if order is None else f"of {order.shape[1]} trials"
+        raise ValueError(
+            f"gallery_order is {held}, expected {protocol.num_trials} trials for {protocol.name}; it comes from the "
+            "permutation file of the data set, exp/rand_perm_cam.mat"
+        )
+    if (order[found, trial] < 0).any():
+        missing = int((order[found, trial] < 0).sum())
+        raise ValueError(f"gallery_order places none of {missing} gallery images in trial {trial}, expected all")
+    return np.asarray(order[:, trial])
 
 
 def hidden_mask(
@@ -203,13 +230,29 @@ SYSU_ALL = Protocol(
     first_occurrence=True,
 )
 SYSU_INDOOR = replace(SYSU_ALL, name="sysu-indoor", gallery_cameras=(1, 2))
-SYSU_ALL_MULTI_SHOT = replace(SYSU_ALL, name="sysu-all-multi-shot", shots=10)
-SYSU_INDOOR_MULTI_SHOT = replace(SYSU_INDOOR, name="sysu-indoor-multi-shot", shots=10)
+
+
+def _variants(protocol: Protocol) -> tuple[Protocol, ...]:
+    """Single-shot and multi-shot, with AGW's galleries and with the official ones."""
+    shots = (protocol, replace(protocol, name=f"{protocol.name}-multi-shot", shots=10))
+    return shots + tuple(replace(one, name=f"{one.name}-official", sampling="official") for one in shots)
+
+
+SYSU = _variants(SYSU_ALL) + _variants(SYSU_INDOOR)
 
 INFRARED_TO_VISIBLE = Protocol("infrared-to-visible", Modality.INFRARED, Modality.VISIBLE)
 VISIBLE_TO_INFRARED = Protocol("visible-to-infrared", Modality.VISIBLE, Modality.INFRARED)
-REGDB_THERMAL_TO_VISIBLE = replace(INFRARED_TO_VISIBLE, name="regdb-thermal-to-visible")
-REGDB_VISIBLE_TO_THERMAL = replace(VISIBLE_TO_INFRARED, name="regdb-visible-to-thermal")
+
+
+def regdb(split: int) -> tuple[Protocol, Protocol]:
+    """Visible-to-thermal and thermal-to-visible on one of the ten splits, 1..10."""
+    if not 1 <= split <= REGDB_SPLITS:
+        raise ValueError(f"split is {split}, expected 1..{REGDB_SPLITS}")
+    return (
+        replace(VISIBLE_TO_INFRARED, name=f"regdb-visible-to-thermal-{split}", split=split),
+        replace(INFRARED_TO_VISIBLE, name=f"regdb-thermal-to-visible-{split}", split=split),
+    )
+
 
 LLCM_INFRARED_TO_VISIBLE = replace(
     INFRARED_TO_VISIBLE,
@@ -226,11 +269,13 @@ LLCM_VISIBLE_TO_INFRARED = replace(
     query_modality=Modality.VISIBLE,
     gallery_modality=Modality.INFRARED,
 )
+LLCM = (LLCM_INFRARED_TO_VISIBLE, LLCM_VISIBLE_TO_INFRARED)
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
-        SYSU_ALL, SYSU_INDOOR, SYSU_ALL_MULTI_SHOT, SYSU_INDOOR_MULTI_SHOT, INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED,
-        REGDB_THERMAL_TO_VISIBLE, REGDB_VISIBLE_TO_THERMAL, LLCM_INFRARED_TO_VISIBLE, LLCM_VISIBLE_TO_INFRARED,
+        *SYSU, INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED, *LLCM,
+        *(one for split in range(1, REGDB_SPLITS + 1) for one in regdb(split)),
     )
 }  # fmt: skip
+"""Every protocol by its name."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+import struct
 import tempfile
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,10 @@ class Modality(IntEnum):
 
 class DataError(ValueError):
     """A data set on disk is not what its layout promises; the message names the files."""
+
+
+class LeakageError(DataError):
+    """Identities that the training, or the choice of its model, has seen are among those of the test."""
 
 
 def _same_length(owner: str, length: int, **columns: Any) -> None:
@@ -62,6 +68,10 @@ class Listing:
             it must be picklable.
         group_ids: identities of one group stay together when validation identities are split off;
             left out, every identity is its own group.
+        split: which of the data set's splits into training and test this is; None where it has but one.
+        gallery_order: (N,T) the place, from 0, of an image among those of its identity and camera in the gallery
+            permutation of trial t that the data set itself prescribes, -1 where it prescribes none; None where it
+            comes without such a file.
     """
 
     name: str
@@ -73,6 +83,8 @@ class Listing:
     stamps: tuple[str, ...]
     read: Callable[[int], Image.Image] = field(repr=False, compare=False)
     group_ids: Int[np.ndarray, " N"] = field(default=None)  # type: ignore[arg-type]
+    split: int | None = None
+    gallery_order: Int[np.ndarray, "N T"] | None = None
 
     def __post_init__(self) -> None:
         if self.group_ids is None:
@@ -80,6 +92,8 @@ class Listing:
         count = len(self.paths)
         if count == 0:
             raise DataError(f"{self.name}: the listing holds no image")
+        if self.gallery_order is not None:
+            _same_length(f"listing {self.name}", count, gallery_order=self.gallery_order)
         _same_length(
             f"listing {self.name}", count, person_ids=self.person_ids, camera_ids=self.camera_ids,
             modality=self.modality, is_train=self.is_train, stamps=self.stamps,
@@ -94,14 +108,12 @@ class Listing:
                 lonely = sorted(seen[only] - seen[missing])
                 if lonely:
                     raise DataError(
-                        f"{self.name}: {part} identities {lonely[:20]} have {Modality(only).name.lower()} images "
+                        f"{self.name}: {part} identities {lonely} have {Modality(only).name.lower()} images "
                         f"but no {Modality(missing).name.lower()} one; every identity needs both"
                     )
         both = sorted(set(self.person_ids[self.is_train].tolist()) & set(self.person_ids[~self.is_train].tolist()))
         if both:
-            raise DataError(
-                f"{self.name}: identities {both[:20]} are in training and in test; the two must be disjoint"
-            )
+            raise LeakageError(f"{self.name}: identities {both} are in training and in test; the two must be disjoint")
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -111,18 +123,21 @@ class Listing:
 class Embeddings:
     """Descriptors of N images with all that an evaluation or an analysis needs: no images, no torch.
 
-    Both descriptors are L2-normalised per part, then over all parts, and summed over the image and its
-    horizontal flip, so ``score(q, g) = sum(part_features_q * part_features_g) + sum(embeddings_q * embeddings_g)``.
+    Both descriptors of our own networks are L2-normalised per part, then over all parts, and summed over the image and
+    its horizontal flip; ``score(q, g) = sum(part_features_q * part_features_g) + sum(embeddings_q * embeddings_g)``.
 
     Attributes:
-        part_features: descriptor A, from before the BN neck, (N,P,D).
+        part_features: descriptor A, from before the BN neck, (N,P,D); None for a method that has one descriptor only.
         embeddings: descriptor B, from after the BN neck, (N,P,D).
         person_ids, camera_ids, modality, paths: as in `Listing`, N entries each.
         prototypes: modality prototypes (P,2C,D), visible half first; None where the method has none.
         prototype_ids: the person id of each of the C training identities; None without prototypes.
+        seen_ids: identities of this data set that the training, or the choice of its model, has seen; None: not known.
+        split, gallery_order: as in `Listing`.
+        dataset: name of the data set, for reports.
     """
 
-    part_features: Float[np.ndarray, "N P D"]
+    part_features: Float[np.ndarray, "N P D"] | None
     embeddings: Float[np.ndarray, "N P D"]
     person_ids: Int[np.ndarray, " N"]
     camera_ids: Int[np.ndarray, " N"]
@@ -130,16 +145,23 @@ class Embeddings:
     paths: tuple[str, ...]
     prototypes: Float[np.ndarray, "P C2 D"] | None = None
     prototype_ids: Int[np.ndarray, " C"] | None = None
+    seen_ids: Int[np.ndarray, " S"] | None = None
+    split: int | None = None
+    gallery_order: Int[np.ndarray, "N T"] | None = None
+    dataset: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.person_ids)
         _same_length(
-            "embeddings", count, part_features=self.part_features, embeddings=self.embeddings,
-            camera_ids=self.camera_ids, modality=self.modality, paths=self.paths,
+            "embeddings", count, camera_ids=self.camera_ids, modality=self.modality, paths=self.paths,
+            **self.descriptors, **({} if self.gallery_order is None else {"gallery_order": self.gallery_order}),
         )  # fmt: skip
+        for name in ("person_ids", "camera_ids", "modality"):
+            if getattr(self, name).dtype.kind not in "iu":
+                raise ValueError(f"embeddings: {name} is of type {getattr(self, name).dtype}, expected integers")
         _modality_codes("embeddings", self.modality)
-        for name in ("part_features", "embeddings"):
-            if not np.isfinite(getattr(self, name)).all():
+        for name, values in self.descriptors.items():
+            if not all(np.isfinite(values[i : i + _ROWS]).all() for i in range(0, count, _ROWS)):
                 raise ValueError(f"embeddings: {name} holds NaN or infinity, expected finite numbers")
         if (self.prototypes is None) != (self.prototype_ids is None):
             raise ValueError("embeddings: prototypes and prototype_ids come together or not at all")
@@ -151,37 +173,88 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.person_ids)
 
-    def subset(self, keep: np.ndarray) -> Embeddings:
-        """The records that the boolean mask or index array ``keep`` selects; prototypes stay."""
-        index = np.flatnonzero(keep) if keep.dtype == bool else keep
-        return Embeddings(
-            self.part_features[index], self.embeddings[index], self.person_ids[index], self.camera_ids[index],
-            self.modality[index], tuple(self.paths[i] for i in index), self.prototypes, self.prototype_ids,
-        )  # fmt: skip
+    @property
+    def descriptors(self) -> dict[str, np.ndarray]:
+        """The descriptors that make up the score, by name."""
+        both = {"part_features": self.part_features, "embeddings": self.embeddings}
+        return {name: values for name, values in both.items() if values is not None}
 
-    def save(self, path: Path) -> None:
-        """Write an ``.npz``, atomically; numbers as float16 (relative rounding 1e-3), from which reports are made."""
-        columns = {k: v for k, v in self.__dict__.items() if v is not None and k != "paths"}
-        columns |= {k: v.astype(np.float16) for k, v in columns.items() if v.dtype.kind == "f"}
+    def subset(self, keep: np.ndarray) -> Embeddings:
+        """The records that the boolean mask or index array ``keep`` selects; what speaks of no image stays."""
+        index = np.flatnonzero(keep) if keep.dtype == bool else keep
+        columns = {k: getattr(self, k) for k in _COLUMNS}
+        chosen: dict[str, Any] = {k: v if v is None else v[index] for k, v in columns.items()}
+        return replace(self, paths=tuple(self.paths[i] for i in index), **chosen)
+
+    def save(self, path: Path, dtype: type = np.float16) -> None:
+        """Write an ``.npz``, atomically; numbers as float16 (relative rounding 1e-3), from which reports are made, or
+        as float32."""
+        columns: dict[str, Any] = {k: np.asarray(v) for k, v in self.__dict__.items() if v is not None}
+        columns |= {k: v.astype(dtype, copy=False) for k, v in columns.items() if v.dtype.kind == "f"}
         with atomic_path(path) as temporary:
-            np.savez(temporary, paths=np.array(self.paths, dtype=str), **columns)
+            np.savez(temporary, **columns)
 
     @classmethod
-    def load(cls, path: Path) -> Embeddings:
-        """Read what `save` wrote, the numbers as float32.
+    def load(cls, path: Path, mapped: bool = False) -> Embeddings:
+        """Read what `save` wrote, or anybody's descriptors.
+
+        Theirs is an ``.npz`` that holds ``features`` (N,D), float16 or float32, whose L2-normalised rows are taken as
+        descriptor B, so that the score is their cosine; ``person_ids``, ``camera_ids`` and ``modality`` (0 visible,
+        1 infrared), integers (N,); and ``paths``, N strings such as ``cam1/0006/0001.jpg``, by whose order galleries
+        are drawn. ``seen_ids``, ``split``, ``gallery_order`` and ``dataset`` may be there too.
+
+        Args:
+            path: the file.
+            mapped: leave what `save` wrote on disk, as it was stored, to be read when asked for; else it comes as
+                float32 in memory.
 
         Raises:
-            DataError: the file lacks a column.
+            DataError: no such archive, or it lacks a column.
         """
-        with np.load(path, allow_pickle=False) as file:
-            columns = {key: file[key] for key in file.files}
-        columns |= {k: v.astype(np.float32) for k, v in columns.items() if v.dtype.kind == "f"}
-        missing = sorted(
-            {"part_features", "embeddings", "person_ids", "camera_ids", "modality", "paths"} - set(columns)
-        )
-        if missing:
-            raise DataError(f"{path}: no {', '.join(missing)} in this file; expected what Embeddings.save writes")
-        return cls(**{**columns, "paths": tuple(columns["paths"].tolist())})
+        columns = _mapped_arrays(Path(path))
+        if "features" in columns:
+            features = columns.pop("features").astype(np.float32)
+            norms = np.linalg.norm(features, axis=-1, keepdims=True)
+            columns["embeddings"] = (features / np.where(norms > 0, norms, 1))[:, None]
+        needed = {"embeddings", "person_ids", "camera_ids", "modality", "paths"}
+        if missing := sorted(needed - set(columns)):
+            raise DataError(
+                f"{path}: no {', '.join(missing)} in this file; expected these, or features in place of embeddings"
+            )
+        if unknown := sorted(set(columns) - set(cls.__dataclass_fields__)):
+            raise DataError(f"{path}: unknown {', '.join(unknown)}; expected {', '.join(cls.__dataclass_fields__)}")
+        if not mapped:
+            columns = {k: v.astype(np.float32) if v.dtype.kind == "f" else np.array(v) for k, v in columns.items()}
+        given: dict[str, Any] = {"part_features": None, **columns, "paths": tuple(columns["paths"].tolist())}
+        return cls(**given | {k: columns[k].tolist() for k in ("split", "dataset") if k in columns})
+
+
+_ROWS = 4096  # descriptors looked at in one go
+_COLUMNS = ("part_features", "embeddings", "person_ids", "camera_ids", "modality", "gallery_order")
+
+
+def _mapped_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz``; those that are stored uncompressed stay on disk until they are read."""
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as plain:
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                with archive.open(member) as file:
+                    mappable = member.compress_type == zipfile.ZIP_STORED and np.lib.format.read_magic(file) == (1, 0)
+                    if mappable:
+                        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+                        mappable, header = bool(shape) and 0 not in shape and not dtype.hasobject, file.tell()
+                if not mappable:
+                    arrays[name] = plain[name]
+                    continue
+                with path.open("rb") as file:  # the member's bytes follow its local header of 30 bytes, name and extra
+                    file.seek(member.header_offset + 26)
+                    start = member.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+                arrays[name] = np.memmap(path, dtype, "r", start + header, shape, "F" if fortran else "C")
+    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        raise DataError(f"{path} is no .npz of plain arrays: {error}") from error
+    return arrays
 
 
 class atomic_path:

@@ -18,9 +18,10 @@ import torch
 from scipy import stats
 from tqdm.auto import tqdm
 
-from sa_lab import __version__, analysis, experiment
+from sa_lab import __version__, analysis, experiment, tables
 from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, variant
 from sa_lab.data import prepare
+from sa_lab.reports import Report
 from sa_lab.schema import Embeddings, atomic_path
 
 MEASURES = {
@@ -192,28 +193,56 @@ def verdicts(result: dict[str, Any], measures: Sequence[str] = ("rank_1", "mean_
     return sentences
 
 
-def compare(runs: Sequence[experiment.Run]) -> str:
-    """Retrieval (95 % interval over test identities) and overlap of single runs as a Markdown table.
+def compare(runs: Sequence[experiment.Run], style: tables.Style = "markdown") -> str:
+    """Retrieval of runs under every protocol that they share, published results beside, and overlap.
+
+    Runs that differ in their split alone are averaged. Anybody's evaluated descriptors may be among them: a folder
+    without config.json is a method of its own, without overlap.
 
     Raises:
-        ValueError: runs of different protocols, whose numbers cannot stand in one table.
+        ValueError: no two runs could stand in one table, because they share no protocol.
     """
-    reports = [json.loads((run.folder / "report.json").read_text()) for run in runs]
-    protocols = sorted({report["protocol"]["description"] for report in reports})
-    if len(protocols) != 1:
-        raise ValueError(f"runs follow {len(protocols)} protocols, expected one: {'; '.join(protocols)}")
-    lines = [
-        f"Protocol: {protocols[0]}; {reports[0]['num_queries']} queries of {reports[0]['num_identities']} identities.",
-        "Intervals: 95 %, bootstrap over identities; of one training each, so they say nothing about other seeds.",
-        "",
-        "| run | loss | seed | Rank-1, % | mAP, % | mINP, % | modality gap | modality probe | prototype cosine |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for run, report in zip(runs, reports, strict=True):
-        cells = [run.folder.name, experiment.loss_name(run.config), str(run.config.seed)]
-        for name in ("rank_1", "mean_ap", "mean_inp"):
-            mean, low, high = (100 * report["measures"][name][key] for key in ("mean", "low", "high"))
-            cells.append(f"{mean:.1f} [{low:.1f}, {high:.1f}]")
-        cells += ["-" if np.isnan(value) else f"{value:.2f}" for value in overlap(run.embeddings).values()]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    methods: dict[str, list[experiment.Run]] = {}
+    for run in runs:
+        methods.setdefault(_method(run), []).append(run)
+    if (most := max(len(group) for group in methods.values())) > 1:  # name an average by what it is an average of
+        methods = {f"{name} ({len(group)} splits)" if most > 1 else name: group for name, group in methods.items()}
+    reports: dict[str, dict[str, list[Report]]] = {}
+    for name, group in methods.items():
+        for report in (report for run in group for report in Report.load_all(run.folder)):
+            rules = " ".join((tables.family(report), report.reranking, report.dataset))
+            reports.setdefault(rules, {}).setdefault(name, []).append(report)
+    shared = [found for found in reports.values() if len(found) == len(methods)]
+    if not shared:
+        raise ValueError(f"the runs share no protocol, so no table can hold them: {'; '.join(sorted(reports))}")
+    parts = []
+    for found in shared:
+        first = next(iter(found.values()))
+        rows = tables.together(tables.retrieval(found), tables.published(first[0]))
+        parts += [f"Protocol: {tables.title(first)}.", tables.render(rows, style)]
+    if own := [run for run in runs if (run.folder / "config.json").is_file()]:
+        rows = [{"run": run.folder.name, **_overlap_row(run)} for run in own]
+        parts += ["How far the spectra overlap on the test identities:", tables.render(rows, style)]
+    if style == "csv":
+        return "\n".join(parts)
+    legend = (
+        "In %. Of one run: mean ± deviation over trials [95 % bootstrap over identities]; it says nothing about other "
+        "seeds. Of several splits: mean ± deviation over splits."
+    )
+    return "\n\n".join([legend, *parts])
+
+
+def _method(run: experiment.Run) -> str:
+    """Name of a run in a table: its folder, or what runs of several splits have in common."""
+    if not (run.folder / "config.json").is_file():
+        return run.folder.name
+    config = run.config
+    if config.data.dataset != "regdb":
+        return run.folder.name
+    same = replace(config, data=replace(config.data, split=1))
+    return f"regdb, {experiment.loss_name(config)}, seed {config.seed}, {same.digest()}"
+
+
+def _overlap_row(run: experiment.Run) -> dict[str, str | float | None]:
+    values = {TITLES[name]: None if np.isnan(value) else value for name, value in overlap(run.embeddings).items()}
+    return {"loss": experiment.loss_name(run.config), "seed": str(run.config.seed), **values}

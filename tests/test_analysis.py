@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from scipy.stats import ortho_group
 
 from sa_lab import analysis
 from sa_lab.analysis import pairs as pairs_module
+from sa_lab.protocols import PROTOCOLS
+from sa_lab.schema import Embeddings
 
 SQRT2 = 2**0.5
 
@@ -318,3 +321,20 @@ def test_projection_faults() -> None:
 def test_neither_torch_nor_umap_is_needed_to_import() -> None:
     code = "import sys, sa_lab.analysis; sys.exit(not {'torch', 'umap'}.isdisjoint(sys.modules))"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_camera_pairs_by_hand() -> None:
+    """Cameras 1 and 2 visible, 3 and 6 infrared, two people with an image in each; camera 2 is hidden from camera 3."""
+    cameras = np.array([1, 2, 3, 6] * 2)
+    data = Embeddings(
+        None, np.ones((8, 1, 1)), np.repeat([7, 9], 4), cameras, np.isin(cameras, (3, 6)).astype(int),
+        tuple(f"cam{c}/{i}" for i, c in enumerate(cameras)),
+    )  # fmt: skip
+    pairs = analysis.camera_pairs(PROTOCOLS["sysu-all"], data)
+    assert (pairs.query_cameras.tolist(), pairs.gallery_cameras.tolist()) == ([3, 6], [1, 2])
+    assert pairs.queries.tolist() == pairs.gallery.tolist() == [2, 2]
+    assert pairs.hidden.tolist() == [[0, 1], [0, 0]]
+    same = replace(data, camera_ids=np.array([1, 2, 1, 2] * 2))
+    pairs = analysis.camera_pairs(PROTOCOLS["llcm-infrared-to-visible"], same)
+    assert pairs.hidden.tolist() == [[0.5, 0], [0, 0.5]]  # one's own identity is half of the gallery
+    assert pairs.matches_hidden.tolist() == [[1, 0], [0, 1]]

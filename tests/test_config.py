@@ -23,6 +23,7 @@ DIALS = [
     (section, dial.name)
     for section, kind in (("data", DataConfig), ("model", ModelConfig), ("loss", LossConfig), ("train", TrainConfig))
     for dial in fields(kind)
+    if dial.name != "split"  # has one value only, but for regdb: see its own test
 ]
 
 
@@ -169,3 +170,12 @@ def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert configs.home() == Path(configs.__file__).parents[1] / "data"
     monkeypatch.setattr(configs, "__file__", str(tmp_path / "site-packages" / "sa_lab" / "config.py"))
     assert configs.home() == Path.home() / ".cache" / "sa_lab"
+
+
+def test_only_regdb_has_splits() -> None:
+    """Each of the ten changes the digest; any other number, and any other data set's second split, is refused."""
+    regdb = [ExperimentConfig(data=DataConfig(dataset="regdb", root="x", split=split)) for split in range(1, 11)]
+    assert len({config.digest() for config in regdb}) == 10
+    for dataset, split in (("regdb", 11), ("regdb", 0), ("sysu", 2), ("synthetic", 2)):
+        with pytest.raises(ValueError, match=rf"data\.split is {split}, expected 1\.\."):
+            DataConfig(dataset=dataset, root="x", split=split)

@@ -5,20 +5,25 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.io import loadmat
 
 from sa_lab import evaluation, transforms
 from sa_lab.data.store import ImageStore
-from sa_lab.evaluation import LeakageError, embed, evaluate, similarity
+from sa_lab.evaluation import embed, evaluate, evaluate_all, search, similarity
 from sa_lab.model import TwoStreamNet, build_model
-from sa_lab.protocols import INFRARED_TO_VISIBLE, SYSU_ALL, VISIBLE_TO_INFRARED
-from sa_lab.schema import DataError, Embeddings
+from sa_lab.protocols import INFRARED_TO_VISIBLE, PROTOCOLS, SYSU_ALL, VISIBLE_TO_INFRARED, regdb
+from sa_lab.reports import RANKS, Report
+from sa_lab.rerank import KReciprocal
+from sa_lab.schema import DataError, Embeddings, LeakageError
 
 CPU = torch.device("cpu")
+GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture(scope="module")
@@ -116,19 +121,22 @@ def test_prototypes_travel_with_the_descriptors(micro_store: ImageStore, network
 
 
 def test_similarity_sums_both_descriptors() -> None:
-    ones = np.ones((2, 1, 2))
-    first = Embeddings(
-        np.array([[[1.0, 2.0]], [[0.0, 1.0]]]), 3 * ones, np.arange(2), np.ones(2, int), np.zeros(2, int), ("a", "b")
-    )
-    second = Embeddings(np.array([[[4.0, 5.0]]]), ones[:1], np.arange(1), np.ones(1, int), np.ones(1, int), ("c",))
-    assert similarity(first, second).tolist() == [[14 + 6], [5 + 6]]
-    big = drawn(0)
-    scores = similarity(big.subset(np.arange(4)), big.subset(np.arange(4, 9)))
-    for q in range(4):
-        for g in range(5):
-            plain = (big.part_features[q] * big.part_features[4 + g]).sum()
-            plain += (big.embeddings[q] * big.embeddings[4 + g]).sum()
-            assert scores[q, g].item() == pytest.approx(plain)
+    ones = np.ones((3, 1, 2))
+    features = np.array([[[1.0, 2.0]], [[0.0, 1.0]], [[4.0, 5.0]]])
+    data = Embeddings(features, ones, np.arange(3), np.ones(3, int), np.array([0, 0, 1]), ("a", "b", "c"))
+    assert similarity(data, np.array([0, 1]), np.array([2])).tolist() == [[14 + 2], [5 + 2]]
+    single = replace(data, part_features=None)
+    assert similarity(single, np.array([0, 1]), np.array([2])).tolist() == [[2], [2]]
+
+
+def test_similarity_in_blocks_equals_a_plain_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    big, rng = drawn(0), np.random.default_rng(0)
+    query, gallery = rng.permutation(len(big))[:23], rng.permutation(len(big))[:31]
+    flat = {name: values.reshape(len(big), -1) for name, values in big.descriptors.items()}
+    plain = sum(values[query] @ values[gallery].T for values in flat.values())
+    for rows in (1, 7, 1024):
+        monkeypatch.setattr(evaluation, "_ROWS", rows)
+        np.testing.assert_allclose(similarity(big, query, gallery), plain, atol=1e-12)
 
 
 def test_measures_by_hand() -> None:
@@ -152,10 +160,10 @@ def test_measures_by_hand() -> None:
         }
     )
     assert (report.num_queries, report.num_identities) == (2, 2)
-    assert [row["first_rank"] for row in report.queries] == [1, 3]
-    assert [row["average_precision"] for row in report.queries] == pytest.approx([5 / 6, 5 / 12])
-    assert [row["inverse_negative_penalty"] for row in report.queries] == pytest.approx([2 / 3, 1 / 2])
-    assert [row["path"] for row in report.queries] == ["004", "005"]
+    assert report.queries["first_rank"].tolist() == [1, 3]
+    assert report.queries["average_precision"].tolist() == pytest.approx([5 / 6, 5 / 12])
+    assert report.queries["inverse_negative_penalty"].tolist() == pytest.approx([2 / 3, 1 / 2])
+    assert report.queries["path"].tolist() == ["004", "005"]
     measure = report.measures["rank_1"]
     assert (measure.std, measure.low, measure.high) == (0, 0, 1)
 
@@ -173,21 +181,21 @@ def test_queries_without_a_match_do_not_count() -> None:
     report = evaluate(embeddings_of(vectors, [1, 2, 1, 2, 3], [0, 0, 1, 1, 1]), INFRARED_TO_VISIBLE)
     assert (report.num_queries, report.num_identities) == (2, 2)
     assert report.measures["rank_1"].mean == 0.5
-    assert report.queries[2]["first_rank"] == 0
+    assert report.queries["first_rank"][2] == 0
 
 
 def test_trials_are_averaged() -> None:
     """Every measure is the mean over the ten galleries, and each gallery is one of the protocol's own draws."""
     data = drawn(3)
     report = evaluate(data, SYSU_ALL)
-    assert {row["trial"] for row in report.queries} == set(range(10))
-    first_ranks = np.array([row["first_rank"] for row in report.queries]).reshape(10, -1)
+    assert set(report.queries["trial"].tolist()) == set(range(10))
+    first_ranks = report.queries["first_rank"].reshape(10, -1)
     assert report.num_queries == first_ranks.shape[1] == 12 * 2 * 3
     trials = {
         "rank_1": (first_ranks == 1).mean(1),
         "rank_5": (first_ranks <= 5).mean(1),
-        "mean_ap": np.array([row["average_precision"] for row in report.queries]).reshape(10, -1).mean(1),
-        "mean_inp": np.array([row["inverse_negative_penalty"] for row in report.queries]).reshape(10, -1).mean(1),
+        "mean_ap": report.queries["average_precision"].reshape(10, -1).mean(1),
+        "mean_inp": report.queries["inverse_negative_penalty"].reshape(10, -1).mean(1),
     }
     for name, values in trials.items():
         assert report.measures[name].mean == pytest.approx(values.mean())
@@ -212,8 +220,9 @@ def test_perfect_descriptors_are_perfect() -> None:
 
 def test_the_seed_decides_the_interval_and_nothing_else() -> None:
     first, again, other = (evaluate(drawn(1), SYSU_ALL, seed=seed, draws=100) for seed in (0, 0, 1))
-    assert first == again
-    assert first.queries == other.queries
+    assert first.measures == again.measures
+    for name, column in first.queries.items():
+        np.testing.assert_array_equal(column, other.queries[name])
     assert first.measures["mean_ap"].mean == other.measures["mean_ap"].mean
     assert first.measures["mean_ap"] != other.measures["mean_ap"]
 
@@ -234,6 +243,86 @@ def test_identities_of_the_training_are_refused() -> None:
     assert evaluate(clean, SYSU_ALL, draws=10).num_identities == 10
 
 
+def test_identities_seen_in_selection_and_other_splits_are_refused() -> None:
+    data = drawn(0)
+    with pytest.raises(LeakageError, match=r"identities \[3\] were trained on"):
+        evaluate(replace(data, seen_ids=np.array([3, 99])), SYSU_ALL)
+    with pytest.raises(LeakageError, match="for test images of split 2, but of these descriptors split 1"):
+        evaluate(replace(data, split=1), regdb(2)[0])
+    with pytest.raises(LeakageError, match="no split is known"):
+        evaluate(data, regdb(2)[0])
+    for protocol in regdb(2):
+        assert evaluate(replace(data, split=2), protocol, draws=5).protocol["split"] == 2
+
+
+def test_several_protocols_at_once_equal_each_alone() -> None:
+    data = drawn(4)
+    rules = [PROTOCOLS["sysu-indoor"], VISIBLE_TO_INFRARED, SYSU_ALL, PROTOCOLS["sysu-all-multi-shot"]]
+    for together, protocol in zip(evaluate_all(data, rules, draws=20), rules, strict=True):
+        alone = evaluate(data, protocol, draws=20)
+        assert together.measures == alone.measures
+        assert together.protocol["name"] == protocol.name
+
+
+@pytest.mark.parametrize("images", ["all", "indoor"])
+@pytest.mark.parametrize("shots", [1, 10])
+def test_golden_official_protocol(images: str, shots: int) -> None:
+    """The data set's own permutation file; rank, mAP are means over its ten trials, similarity is the cosine."""
+    with np.load(GOLDEN / "sysu_official.npz") as file:
+        names, features, results = file["names"].tolist(), file["features"], json.loads(str(file["results"]))
+        tested = file["test_ids"]
+    cameras = np.array([int(name[3]) for name in names])
+    persons = np.array([int(name.split("/")[1]) for name in names])
+    assert set(persons.tolist()) == set(tested.tolist())
+    permutation = loadmat(GOLDEN / "sysu_official_rand_perm_cam.mat")["rand_perm_cam"]
+    order = np.full((len(names), 10), -1)
+    for folder in {(c, p) for c, p in zip(cameras, persons, strict=True)}:
+        here = np.flatnonzero((cameras == folder[0]) & (persons == folder[1]))
+        order[here] = np.argsort(permutation[folder[0] - 1, 0][folder[1] - 1, 0].astype(int) - 1, axis=1).T
+    units = features / np.linalg.norm(features, axis=1, keepdims=True)
+    data = Embeddings(
+        None, units[:, None], persons, cameras, np.isin(cameras, (3, 6)).astype(int), tuple(names), gallery_order=order
+    )
+    name = f"sysu-{images}" + ("-multi-shot" if shots == 10 else "") + "-official"
+    measures, expected = evaluate(data, PROTOCOLS[name], draws=5).measures, results[f"{images}/{shots}"]
+    assert measures["mean_ap"].mean == pytest.approx(expected["mean_ap"], abs=1e-6)
+    for k in RANKS:
+        assert measures[f"rank_{k}"].mean == pytest.approx(expected[f"rank{k}"], abs=1e-6)
+
+
+def test_a_search_shows_who_is_found() -> None:
+    data = drawn(1)
+    found = search(data, SYSU_ALL, trial=3)
+    report = evaluate(data, SYSU_ALL, draws=5)
+    first = report.queries["first_rank"].reshape(10, -1)[3]
+    for row in range(0, len(found.query), 7):
+        best = found.best(row, 5)
+        assert len(best) == 5
+        assert not set(best.tolist()) & set(found.gallery[found.hidden[row]].tolist())
+        assert (data.person_ids[best[0]] == data.person_ids[found.query[row]]) == (first[row] == 1)
+
+
+def test_the_direction_is_the_protocols_alone() -> None:
+    """Whatever the caller does, queries come from the protocol's query spectrum and the gallery from the other."""
+    data = drawn(1)
+    for protocol in (SYSU_ALL, INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED, *PROTOCOLS.values()):
+        if protocol.sampling == "official" or protocol.split:
+            continue
+        found = search(data, protocol)
+        assert (data.modality[found.query] == protocol.query_modality).all()
+        assert (data.modality[found.gallery] == protocol.gallery_modality).all()
+    for function in (evaluate, evaluate_all, search):
+        assert not {"query", "gallery", "similarity", "modality", "hidden"} & set(signature(function).parameters)
+
+
+def test_reranking_is_named_and_changes_the_ranking() -> None:
+    data = drawn(2, noise=1.5)
+    plain, reranked = (evaluate(data, SYSU_ALL, rerank=r, draws=20) for r in (None, KReciprocal(k1=6, k2=3)))
+    assert "no re-ranking" in plain.title
+    assert "k1 6, k2 3" in reranked.title
+    assert plain.measures["mean_ap"] != reranked.measures["mean_ap"]
+
+
 def test_one_spectrum_alone_cannot_be_searched() -> None:
     data = drawn(0)
     with pytest.raises(ValueError, match="no query among"):
@@ -249,13 +338,20 @@ def test_report_files(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "run" / "report.json").read_text())
     assert summary["protocol"]["name"] == "sysu-all"
     assert summary["protocol"]["description"] == SYSU_ALL.description
-    assert set(summary["measures"]) == {*(f"rank_{k}" for k in evaluation.RANKS), "mean_ap", "mean_inp"}
+    assert set(summary["measures"]) == {*(f"rank_{k}" for k in RANKS), "mean_ap", "mean_inp"}
     assert summary["measures"]["mean_ap"]["low"] == report.measures["mean_ap"].low
     assert "queries" not in summary
     with (tmp_path / "run" / "queries.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(report.queries) == 10 * 4 * 2 * 3
-    assert float(rows[5]["average_precision"]) == report.queries[5]["average_precision"]
+    assert len(rows) == len(report.queries["path"]) == 10 * 4 * 2 * 3
+    loaded = Report.load(tmp_path / "run")
+    assert loaded.measures == report.measures
+    assert loaded.title == report.title
+    for name, column in report.queries.items():
+        np.testing.assert_array_equal(loaded.queries[name], column)
+    with pytest.raises(DataError, match=r"no whole report-other\.json"):
+        Report.load(tmp_path / "run", "-other")
+    assert float(rows[5]["average_precision"]) == report.queries["average_precision"][5]
 
 
 def test_embeddings_are_checked_when_they_are_made(tmp_path: Path) -> None:
@@ -272,7 +368,7 @@ def test_embeddings_are_checked_when_they_are_made(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             replace(data, **wrong)
     np.savez(tmp_path / "other.npz", embeddings=data.embeddings)
-    with pytest.raises(DataError, match=r"other\.npz: no camera_ids, modality, part_features, paths, person_ids"):
+    with pytest.raises(DataError, match=r"other\.npz: no camera_ids, modality, paths, person_ids"):
         Embeddings.load(tmp_path / "other.npz")
     np.testing.assert_array_equal(data.subset(data.modality == 1).camera_ids, [3, 6, 3, 6])
 
@@ -283,3 +379,57 @@ def test_rounding_of_saved_descriptors_changes_no_measure(tmp_path: Path) -> Non
     saved = evaluate(Embeddings.load(tmp_path / "embeddings.npz"), SYSU_ALL, draws=10)
     for name, measure in evaluate(data, SYSU_ALL, draws=10).measures.items():
         assert saved.measures[name].mean == pytest.approx(measure.mean, abs=2e-3)
+
+
+def test_descriptors_may_stay_on_disk(micro_store: ImageStore, network: TwoStreamNet, tmp_path: Path) -> None:
+    index = np.flatnonzero(~micro_store.is_train)
+    whole = embed(network, micro_store, index, CPU, progress=False)
+    mapped = embed(
+        network, micro_store, index, CPU, progress=False, out=tmp_path / "e.npz", dtype=np.float32, batch_size=5
+    )
+    assert isinstance(mapped.embeddings, np.memmap)
+    assert [path.name for path in tmp_path.iterdir()] == ["e.npz"]
+    np.testing.assert_allclose(mapped.embeddings, whole.embeddings, atol=1e-6)
+    ours, theirs = (evaluate(data, INFRARED_TO_VISIBLE, draws=5) for data in (whole, mapped))
+    assert ours.measures["mean_ap"].mean == pytest.approx(theirs.measures["mean_ap"].mean)
+    assert theirs.dataset == "micro"
+
+
+def external(tmp_path: Path, **changes: object) -> Path:
+    """A file as anybody could write it."""
+    data = drawn(0)
+    columns = {
+        "features": data.embeddings.reshape(len(data), -1).astype(np.float16), "person_ids": data.person_ids,
+        "camera_ids": data.camera_ids, "modality": data.modality, "paths": np.array(data.paths),
+    }  # fmt: skip
+    columns |= changes
+    np.savez(tmp_path / "theirs.npz", **{name: values for name, values in columns.items() if values is not None})
+    return tmp_path / "theirs.npz"
+
+
+def test_anybodys_descriptors_can_be_scored(tmp_path: Path) -> None:
+    loaded, data = Embeddings.load(external(tmp_path), mapped=True), drawn(0)
+    np.testing.assert_allclose(np.linalg.norm(loaded.embeddings, axis=2), 1, rtol=1e-5)
+    unit = data.embeddings.reshape(len(data), 1, -1)
+    unit = unit / np.linalg.norm(unit, axis=2, keepdims=True)
+    ours = evaluate(replace(data, part_features=None, embeddings=unit), SYSU_ALL, draws=5)
+    assert evaluate(loaded, SYSU_ALL, draws=5).measures["mean_ap"].mean == pytest.approx(
+        ours.measures["mean_ap"].mean, abs=2e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"paths": None}, r"theirs\.npz: no paths in this file"),
+        ({"features": None}, "no embeddings in this file"),
+        ({"surprise": np.ones(3)}, "unknown surprise"),
+        ({"person_ids": np.array(["a"] * 216)}, "person_ids is of type"),
+        ({"person_ids": np.ones(3, int)}, "has 3 entries|entries, expected 3"),
+        ({"paths": np.array([{}], dtype=object)}, "no .npz of plain arrays"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_faulty_descriptor_files_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Embeddings.load(external(tmp_path, **changes))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from sa_lab import cli, experiment, sweeps
+from sa_lab import cli, evaluation, experiment, sweeps
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
-from sa_lab.evaluation import LeakageError
-from sa_lab.schema import DataError, Embeddings
+from sa_lab.data import copies
+from sa_lab.reports import Report
+from sa_lab.schema import DataError, Embeddings, LeakageError
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,9 @@ def test_run_is_made_once_and_reused(config: ExperimentConfig, tmp_path: Path) -
     run = experiment.run(config, tmp_path / "run", watch=rows.append, progress=False)
     assert len(rows) == 6
     assert sorted(path.name for path in run.folder.iterdir()) == [
-        "checkpoint.pt", "config.json", "embeddings.npz", "made_of.json", "metrics.csv", "model.pt", "queries.csv",
-        "report.json", "training_embeddings.npz",
+        "checkpoint.pt", "config.json", "embeddings.npz", "made_of.json", "metrics.csv", "model.pt",
+        "queries-visible-to-infrared.csv", "queries.csv", "report-visible-to-infrared.json", "report.json",
+        "training_embeddings.npz",
     ]  # fmt: skip
     assert run.config == config
     trained, tested = set(run.training_embeddings.person_ids.tolist()), set(run.embeddings.person_ids.tolist())
@@ -66,7 +68,7 @@ def test_training_identities_cannot_be_tested_on(config: ExperimentConfig, tmp_p
 
     run = experiment.run(config, tmp_path / "run", progress=False)
     with pytest.raises(LeakageError, match="were trained on"):
-        evaluation.evaluate(run.training_embeddings, experiment.protocol_of(config.data))
+        evaluation.evaluate(run.training_embeddings, experiment.protocols_of(config.data)[0])
 
 
 def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
@@ -85,7 +87,7 @@ def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
     assert sweeps.table(result).count("\n") == 3
     assert len(sweeps.verdicts(result)) == 3
     text = sweeps.compare([one, experiment.Run(experiment.run_folder(replace(variant(config, "softmax"), seed=1)))])
-    assert "| softmax | 1 |" in text
+    assert "| softmax  | 1      |" in text
     assert one.folder.name in text
     with pytest.raises(ValueError, match="at least two"):
         sweeps.study(config, ("softmax",), (0,), progress=False)
@@ -101,23 +103,43 @@ def test_command_line_from_files_to_report(
     config: ExperimentConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
-    data = ["--dataset", "folder", "--root", str(config.data.root), "--height", "32", "--width", "16"]
-    cli.main(["prepare", *data])
-    assert "visible" in capsys.readouterr().out
+    cli.main(["prepare", "folder", "--root", str(config.data.root), "--height", "32", "--width", "16"])
+    assert "train visible images" in capsys.readouterr().out
     run = experiment.run(config, tmp_path / "run", progress=False).folder
-    cli.main(["evaluate", str(run), "--protocol", "visible-to-infrared"])
-    names = {
-        file: json.loads((run / file).read_text())["protocol"]["name"] for file in os.listdir(run) if "report" in file
+    before = (run / "report.json").read_text()
+    cli.main(["evaluate", str(run)])
+    assert (run / "report.json").read_text() == before
+    cli.main(["evaluate", str(run), "--protocol", "visible-to-infrared", "--rerank", "4", "2", "0.3"])
+    assert "k-reciprocal re-ranking (k1 4, k2 2" in capsys.readouterr().out
+    names = {file.name: Report.load(run, file.stem[6:]).protocol["name"] for file in run.glob("report*.json")}
+    assert names == {
+        "report.json": "infrared-to-visible",
+        "report-visible-to-infrared.json": "visible-to-infrared",
+        "report-visible-to-infrared-reranked.json": "visible-to-infrared",
     }
-    assert names == {"report.json": "infrared-to-visible", "report-visible-to-infrared.json": "visible-to-infrared"}
     cli.main(["embed", str(run), "--out", str(tmp_path / "all.npz")])
     assert Embeddings.load(tmp_path / "all.npz").prototypes is not None
     cli.main(
         ["embed", str(run), "--dataset", "folder", "--root", str(config.data.root), "--out", str(tmp_path / "b.npz")]
     )
     assert Embeddings.load(tmp_path / "b.npz").prototypes is None
-    cli.main(["report", str(run), "--out", str(tmp_path / "report.md")])
-    assert "Rank-1" in (tmp_path / "report.md").read_text()
+    cli.main(["embed", str(run), "--part", "test", "--dtype", "float32", "--out", str(tmp_path / "test.npz")])
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="descriptors alone do not say theirs"):
+        cli.main(["evaluate", str(tmp_path / "test.npz")])
+    with pytest.raises(SystemExit, match="were trained on"):
+        cli.main(["evaluate", str(tmp_path / "all.npz"), "--protocol", "infrared-to-visible"])
+    scored = tmp_path / "theirs"
+    both = ["--protocol", "infrared-to-visible", "visible-to-infrared"]
+    cli.main(["evaluate", str(tmp_path / "test.npz"), *both, "--out", str(scored)])
+    assert {report.protocol["name"] for report in Report.load_all(scored)} == set(both[1:])
+    for style in ("console", "latex", "csv", "markdown"):
+        cli.main(["report", str(run), str(scored), "--style", style, "--out", str(tmp_path / "report.md")])
+        assert "Rank-1" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "report.md").read_text().count("| theirs ") == 2
+    capsys.readouterr()
+    cli.main(["compare", str(run), str(scored)])
+    assert "p-value" in capsys.readouterr().out
 
 
 def test_failed_preparation_leaves_nothing_behind(
@@ -168,3 +190,94 @@ def test_dials_that_cannot_work_are_refused(config: ExperimentConfig, tmp_path: 
 )  # fmt: skip
 def test_a_loss_has_one_name(values: dict, name: str) -> None:
     assert experiment.loss_name(ExperimentConfig(loss=LossConfig(warmup_steps=7, **values))) == name
+
+
+@pytest.fixture(scope="module")
+def toy(config: ExperimentConfig, tmp_path_factory: pytest.TempPathFactory) -> ExperimentConfig:
+    """Six steps on a generated copy of RegDB with 8 + 4 identities."""
+    root = tmp_path_factory.mktemp("copies") / "regdb"
+    copies.write("regdb", root, train_ids=8, test_ids=4)
+    data = DataConfig(dataset="regdb", root=str(root), height=32, width=16, validation_fraction=0.25)
+    return replace(config, data=data)
+
+
+@pytest.mark.slow
+def test_regdb_is_an_experiment_of_ten_trainings(
+    toy: ExperimentConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    runs = experiment.run_splits(toy, tmp_path / "ten", progress=False)
+    assert [run.config.data.split for run in runs] == list(range(1, 11))
+    assert len([path for path in (tmp_path / "prepared").iterdir() if path.is_dir()]) == 1  # the pixels are shared
+    for run in runs:
+        tested = run.embeddings
+        assert not set(tested.seen_ids.tolist()) & set(tested.person_ids.tolist())
+        assert len(tested.seen_ids) == 8  # also those that only the choice of the model has seen
+    text = sweeps.compare(runs)
+    assert "splits 1, 2, 3, 4, 5, 6, 7, 8, 9, 10" in text
+    assert "(10 splits)" in text
+    assert "arXiv" not in text  # nothing published stands beside a generated copy
+    rank_1 = [run.report.measures["rank_1"].mean for run in runs]
+    assert f"{100 * np.mean(rank_1):.1f} ± {100 * np.std(rank_1, ddof=1):.1f}" in text
+    other = str(tmp_path / "other.npz")
+    with pytest.raises(SystemExit, match="split 2, but of these descriptors split 1"):
+        cli.main(["evaluate", str(runs[0].folder), "--protocol", "regdb-visible-to-thermal-2"])
+    cli.main(["embed", str(runs[0].folder), "--split", "2", "--part", "test", "--out", other])
+    with pytest.raises(SystemExit, match=r"identities \[.*\] were trained on"):
+        cli.main(["evaluate", other, "--protocol", "regdb-visible-to-thermal-2"])
+    with pytest.raises(ValueError, match="expected regdb"):
+        experiment.run_splits(replace(toy, data=DataConfig()))
+
+
+@pytest.mark.parametrize("dataset", ["sysu", "llcm"])
+def test_every_layout_runs_from_files_to_all_its_protocols(
+    dataset: str, config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path / "home"))
+    root = tmp_path / "copy"
+    cli.main(["generate", dataset, str(root), "--train-ids", "6", "--test-ids", "4", "--images-per-camera", "2"])
+    cli.main(["prepare", dataset, "--root", f"{root}/", "--height", "32", "--width", "16"])
+    shown = capsys.readouterr().out
+    assert f"{dataset}-generated" in shown
+    assert "differs by" in shown
+    data = DataConfig(dataset=dataset, root=str(root), height=32, width=16, validation_fraction=0.0)
+    run = experiment.run(replace(config, data=data), progress=False)
+    reports = {report.protocol["name"]: report for report in Report.load_all(run.folder)}
+    assert set(reports) == {one.name for one in experiment.protocols_of(data, official=True)}
+    assert len(reports) == (8 if dataset == "sysu" else 2)
+    assert next(iter(reports)) == experiment.protocols_of(data)[0].name
+    again = evaluation.evaluate(run.embeddings, experiment.protocols_of(data)[1])
+    assert again.measures == reports[again.protocol["name"]].measures
+
+
+def test_a_reference_checkpoint_is_scored(
+    config: ExperimentConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and shapes of a published checkpoint with as many identities as the data set; and with another number."""
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    shapes = json.loads((Path(__file__).parent / "golden" / "reference_checkpoint_keys.json").read_text())
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        part: {
+            name: 0.05 * torch.randn(shape, generator=generator) if len(shape) > 1 else torch.ones(shape)
+            for name, shape in shapes[part].items()
+        }
+        for part in ("net", "add_net")
+    }
+    torch.save(state, tmp_path / "reference.t")
+    images = ["--dataset", "folder", "--height", "32", "--width", "16", "--device", "cpu"]
+    root = tmp_path / "seven"
+    for person in range(10):
+        for spectrum in ("visible", "infrared"):
+            shutil.copytree(Path(str(config.data.root)) / spectrum / f"p{person:02}", root / spectrum / f"p{person:02}")
+    cli.main(["evaluate", str(tmp_path / "reference.t"), "--root", str(root), *images])
+    assert "infrared-to-visible" in capsys.readouterr().out
+    folder = tmp_path / "evaluations" / "reference"
+    assert len(Report.load_all(folder)) == 2
+    assert len(Embeddings.load(folder / "embeddings.npz").prototype_ids) == 7
+    with pytest.raises(SystemExit, match="was trained on 7 identities, but folder has 8"):
+        cli.main(["evaluate", str(tmp_path / "reference.t"), "--root", str(config.data.root), *images])
+    (tmp_path / "other.t").write_bytes(b"nothing")
+    with pytest.raises(SystemExit, match="no checkpoint of the reference program"):
+        cli.main(["evaluate", str(tmp_path / "other.t"), "--root", str(root), *images])

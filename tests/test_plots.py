@@ -72,9 +72,11 @@ def test_histograms_share_their_bins_and_have_unit_area() -> None:
 
 
 def test_cmc_and_intervals_show_the_numbers_given() -> None:
-    figure = plots.cmc_curves({"a": np.array([0.25, 0.5])}, title="t")
+    bounds = (np.array([0.25, 0.5]), np.array([0.2, 0.4]), np.array([0.3, 0.75]))
+    figure = plots.cmc_curves({"a": bounds}, title="t")
     assert_named(figure)
-    assert list(figure.data[0].y) == [25, 50]
+    assert list(figure.data[0].y) == [30, 75, 40, 20]
+    assert list(figure.data[1].y) == [25, 50]
     figure = plots.intervals({"a": {"m": (2.0, 1.0, 4.0)}, "b": {"m": (3.0, 3.0, 3.0)}}, title="t", y_title="y")
     assert list(figure.data[0].error_y.array) == [2]
     assert list(figure.data[0].error_y.arrayminus) == [1]
@@ -83,3 +85,17 @@ def test_cmc_and_intervals_show_the_numbers_given() -> None:
 
 def test_scatter_is_named() -> None:
     assert_named(plots.scatter(np.arange(3.0), np.arange(3.0), title="t", x_title="x", y_title="y"))
+
+
+def test_protocol_map_says_what_is_searched_and_hidden() -> None:
+    nothing = np.zeros((2, 3))
+    hidden, matches = nothing.copy(), nothing.copy()
+    hidden[0, 1], hidden[:, 2] = 1, np.nan
+    matches[0, 1], matches[1, 0] = 1, 1
+    cameras = (np.array([3, 6]), np.array([1, 2, 4]))
+    counts = (np.array([5, 6]), np.array([7, 8, 0]))
+    figure = plots.protocol_map(*cameras, *counts, hidden, matches, title="t")
+    assert_named(figure)
+    assert figure.data[0].text[0] == ["searched", "hidden", "not searched"]
+    assert figure.data[0].text[1] == ["own matches hidden", "searched", "not searched"]
+    assert figure.data[0].x[2] == "camera 4<br>0 images"

@@ -75,7 +75,7 @@ def tiny_columns() -> dict:
 
 
 def test_multi_shot_draws_without_replacement_and_repeats() -> None:
-    columns, protocol = tiny_columns(), protocols.SYSU_ALL_MULTI_SHOT
+    columns, protocol = tiny_columns(), PROTOCOLS["sysu-all-multi-shot"]
     chosen = gallery_indices(protocol, **columns, trial=4)
     assert len(set(chosen.tolist())) == len(chosen) == 11 * 10 + 3  # a camera with three images gives all three
     np.testing.assert_array_equal(chosen, gallery_indices(protocol, **columns, trial=4))

@@ -124,7 +124,7 @@ def test_reuse_touches_nothing(built: Path) -> None:
     assert {path.name: path.stat().st_mtime_ns for path in built.iterdir()} == before
 
 
-@pytest.mark.parametrize("change", [{"height": 7}, {"width": 4}, {"stamp": "2"}, {"train": 6}])
+@pytest.mark.parametrize("change", [{"height": 7}, {"width": 4}, {"stamp": "2"}])
 def test_anything_else_gets_another_cache(built: Path, change: dict) -> None:
     read = Reader()
     build(read, built.parent, **change)
@@ -135,7 +135,16 @@ def test_anything_else_gets_another_cache(built: Path, change: dict) -> None:
     assert again.calls == []
 
 
-def test_every_column_decides_the_cache(tmp_path: Path) -> None:
+def test_another_division_shares_the_cache(built: Path) -> None:
+    read = Reader()
+    other, again = build(read, built.parent, train=6), build(read, built.parent)
+    assert read.calls == []
+    assert folder_in(built.parent) == built
+    assert other.digest != again.digest
+    assert other.is_train.sum() == 6
+
+
+def test_every_column_decides_the_digest() -> None:
     listing = listing_of(Reader())
     others = [
         replace(listing, name="other"),
@@ -144,6 +153,12 @@ def test_every_column_decides_the_cache(tmp_path: Path) -> None:
         replace(listing, person_ids=listing.person_ids + 1),
         replace(listing, modality=1 - listing.modality),
         replace(listing, group_ids=listing.person_ids // 2),
+        replace(listing, stamps=("2",) * COUNT),
+        replace(listing, is_train=listing.person_ids < 3),
+        replace(listing, split=1),
+        replace(listing, split=2),
+        replace(listing, gallery_order=np.zeros((COUNT, 2), int)),
+        replace(listing, gallery_order=np.ones((COUNT, 2), int)),
     ]
     digests = {stores.digest_of(one, 6, 3) for one in [listing, *others]}
     assert len(digests) == 1 + len(others)

@@ -1,10 +1,9 @@
-"""The drawn data set: same seed, same pixels; two spectra of one person; layouts that others can read."""
+"""The drawn data set: same seed, same pixels; two spectra of one person; three sets of cameras."""
 
 from __future__ import annotations
 
 import pickle
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from PIL import Image
 
 from sa_lab.data.canvas import Part
 from sa_lab.data.pedestrian import draw, paint, sample_pose
-from sa_lab.data.synthetic import SyntheticSpec, draw_image, listing, seen_by, write_regdb, write_sysu
+from sa_lab.data.synthetic import SyntheticSpec, draw_image, listing, seen_by
 from sa_lab.data.wardrobe import LUMINANCE, sample_identity
 from sa_lab.schema import Modality
 
@@ -146,71 +145,37 @@ def test_thermal_people_are_warmer_than_the_scene_and_skin_is_warmest() -> None:
     assert all(who.skin[4] > max(who.upper.main[4], who.lower.main[4], who.bag[4]) for who in people)
 
 
-def test_sysu_layout(tmp_path: Path) -> None:
-    root = tmp_path / "sysu"
-    write_sysu(root, replace(SMALL, num_train_ids=8), progress=False)
-    ids = {p: [int(x) for x in (root / "exp" / f"{p}_id.txt").read_text().split(",")] for p in ("train", "val", "test")}
-    assert sorted(ids["train"] + ids["val"]) == list(range(1, 9))
-    assert (len(ids["train"]), len(ids["val"]), ids["test"]) == (6, 2, [9, 10])
-    table = listing(replace(SMALL, num_train_ids=8))
-    assert {p.relative_to(root).as_posix() for p in root.glob("cam*/*/*.jpg")} == set(table.paths)
-    for i in (0, 5, len(table) - 1):
-        with Image.open(root / table.paths[i]) as image:
-            drawn = table.read(i)
-            assert image.mode == drawn.mode
-            assert np.abs(pixels(image) - pixels(drawn)).mean() < 4
-    assert [path.name for path in tmp_path.iterdir()] == ["sysu"]
+@pytest.mark.parametrize("variant", ["nir", "thermal", "low_light"])
+def test_cameras_see_what_their_numbers_say(variant: str) -> None:
+    spec = replace(SMALL, variant=variant)
+    table = listing(spec)
+    for i, path in enumerate(table.paths):
+        camera = next(camera for camera in spec.cameras.values() if camera.number == table.camera_ids[i])
+        assert table.read(i).mode == ("L" if table.modality[i] == Modality.INFRARED else "RGB")
+        assert variant != "nir" or path.startswith(f"cam{camera.number}/")
 
 
-def test_regdb_layout(tmp_path: Path) -> None:
-    root = tmp_path / "regdb"
-    spec = replace(SMALL, num_train_ids=3, num_test_ids=3, variant="thermal")
-    write_regdb(root, spec, progress=False)
-    splits = set()
-    for trial in range(1, 11):
-        people = {}
-        for part in ("train", "test"):
-            labels = {}
-            for modality, folder in (("visible", "Visible"), ("thermal", "Thermal")):
-                rows = [
-                    line.split() for line in (root / "idx" / f"{part}_{modality}_{trial}.txt").read_text().splitlines()
-                ]
-                assert len(rows) == 30
-                assert all((root / path).is_file() and path.startswith(f"{folder}/") for path, _ in rows)
-                labels[modality] = {int(path.split("/")[1]): int(label) for path, label in rows}
-                assert sorted(labels[modality].values()) == [0, 1, 2]
-            assert labels["visible"] == labels["thermal"]
-            people[part] = frozenset(labels["visible"])
-        assert people["train"] | people["test"] == set(range(1, 7))
-        splits.add(people["train"])
-    assert len(splits) > 1
-    path = listing(spec).paths[0]
-    with Image.open(root / path) as image:
-        np.testing.assert_array_equal(pixels(image), pixels(listing(spec).read(0)))
-    assert len(list(root.glob("*/*/*.bmp"))) == 6 * 20
-
-
-def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("sa_lab.data.synthetic.draw_image", fail)
-    with pytest.raises(KeyboardInterrupt):
-        write_sysu(tmp_path / "sysu", SMALL, progress=False)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "keep.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="expected a new or empty folder"):
-        write_sysu(tmp_path, SMALL, progress=False)
-
-
-def test_writers_take_their_own_variant_only(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected 'nir'"):
-        write_sysu(tmp_path / "a", replace(SMALL, variant="thermal"))
-    with pytest.raises(ValueError, match="expected 'thermal'"):
-        write_regdb(tmp_path / "a", SMALL)
+def test_low_light_pairs_cameras_at_dark_places() -> None:
+    spec = SyntheticSpec(
+        num_train_ids=20, num_test_ids=10, images_per_camera=1, height=32, width=16, variant="low_light"
+    )
+    table = listing(spec)
+    visible, infrared = (table.modality == modality for modality in Modality)
+    assert set(table.camera_ids[visible].tolist()) == set(range(1, 10))
+    assert set(table.camera_ids[infrared].tolist()) == set(range(1, 10)) - {3}
+    for person in range(1, 31):
+        places = [
+            set(table.camera_ids[(table.person_ids == person) & chosen].tolist()) for chosen in (visible, infrared)
+        ]
+        assert len(places[0]) == 4
+        assert places[1] == places[0] - {3}
+        assert sorted(seen_by(spec, person)) == list(seen_by(spec, person))
+    assert table.paths[0].startswith("vis/0001/0001_c0")
+    assert table.paths[-1].startswith("test_nir/cam")
+    assert table.paths[-1].endswith(f"/0030/0030_c0{table.camera_ids[-1]}_s000001_f0001_nir.jpg")
+    light = [pixels(draw_image(spec, person, 1, 1)).mean() for person in range(1, 16)]
+    usual = [pixels(draw_image(replace(spec, variant="nir"), person, 4, 1)).mean() for person in range(1, 16)]
+    assert 0.25 < np.mean(light) / np.mean(usual) < 0.6
 
 
 @pytest.mark.parametrize(

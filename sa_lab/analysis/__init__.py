@@ -4,6 +4,7 @@
 Every measure is unchanged when all points are rotated together or multiplied by one positive number.
 """
 
+from sa_lab.analysis.cameras import CameraPairs, camera_pairs
 from sa_lab.analysis.gap import (
     ModalityGap,
     ProbeResult,
@@ -18,12 +19,14 @@ from sa_lab.analysis.projection import Projection, project
 from sa_lab.intervals import Interval, bootstrap_interval
 
 __all__ = [
+    "CameraPairs",
     "Interval",
     "ModalityGap",
     "PairSimilarities",
     "ProbeResult",
     "Projection",
     "bootstrap_interval",
+    "camera_pairs",
     "global_modality_gap",
     "modality_gap",
     "modality_probe",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from sa_lab.config import DataConfig, home
-from sa_lab.data import folder, roadscene, synthetic
-from sa_lab.data.store import ImageStore, build_store
-from sa_lab.schema import Listing
+import numpy as np
 
-__all__ = ["ImageStore", "list_images", "prepare"]
+from sa_lab.config import DataConfig, home
+from sa_lab.data import folder, llcm, regdb, roadscene, synthetic, sysu_mm01
+from sa_lab.data.store import ImageStore, build_store
+from sa_lab.schema import Listing, Modality
+
+__all__ = ["ImageStore", "list_images", "prepare", "published", "statistics"]
 
 
 def list_images(data: DataConfig) -> Listing:
@@ -26,14 +29,40 @@ def list_images(data: DataConfig) -> Listing:
                 variant="nir" if data.dataset == "synthetic" else "thermal",
             )
         )  # fmt: skip
-    source = roadscene.listing if data.dataset == "roadscene" else folder.listing
-    return source(Path(str(data.root)), seed=data.seed)
+    root = Path(str(data.root))
+    match data.dataset:
+        case "sysu":
+            return sysu_mm01.listing(root)
+        case "regdb":
+            return regdb.listing(root, data.split)
+        case "llcm":
+            return llcm.listing(root)
+        case "roadscene":
+            return roadscene.listing(root, seed=data.seed)
+        case _:
+            return folder.listing(root, seed=data.seed)
 
 
-def prepare(data: DataConfig, progress: bool = True) -> ImageStore:
-    """The store of ``data``, from the prepared cache or built now.
+def prepare(data: DataConfig, progress: bool = True, listing: Listing | None = None) -> ImageStore:
+    """The store of ``data``, from the prepared cache or built now; ``listing`` if it was listed already.
 
     Raises:
         DataError: the folder is not what the layout promises, or images cannot be read.
     """
-    return build_store(list_images(data), data.height, data.width, home() / "prepared", progress)
+    return build_store(listing or list_images(data), data.height, data.width, home() / "prepared", progress)
+
+
+def statistics(images: Listing | ImageStore) -> dict[str, int]:
+    """Identities and images of both parts, under the keys of `published`."""
+    counts = {}
+    for part, chosen in (("train", images.is_train), ("test", ~images.is_train)):
+        counts[f"{part} identities"] = len(np.unique(images.person_ids[chosen]))
+        for modality in Modality:
+            counts[f"{part} {modality.name.lower()} images"] = int((images.modality[chosen] == modality).sum())
+    return counts
+
+
+def published(name: str) -> Mapping[str, int] | None:
+    """What its authors say is in the data set of this name (``sysu``, ``regdb`` or ``llcm``); None for any other."""
+    counts = {"sysu": sysu_mm01.PUBLISHED, "regdb": regdb.PUBLISHED, "llcm": llcm.PUBLISHED}
+    return counts.get(name)

@@ -1,19 +1,84 @@
-"""What the sources share around files: opening, stamping, dividing identities, writing a whole folder or nothing."""
+"""What the sources share around files: finding, opening, stamping, listing, refusing, writing a folder or nothing."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from PIL import Image, ImageOps
 
-from sa_lab.schema import DataError
+from sa_lab.schema import DataError, LeakageError, Listing, Modality
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
+MARKER = "generated.json"
+"""A file of this name at the root of a data set says that it was drawn, and from what."""
+
+
+class Found(NamedTuple):
+    """An image file and whose it is; see `sa_lab.schema.Listing`."""
+
+    path: Path
+    person: int
+    camera: int
+    modality: Modality
+    is_train: bool
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder, sorted, whatever the case of their suffix; hidden files are none."""
+    files = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    return sorted(path for path in files if path.is_file())
+
+
+def refuse(root: Path, faults: Sequence[str], leaks: Sequence[str] = ()) -> None:
+    """Do nothing if there is neither fault nor leak.
+
+    Raises:
+        DataError: what is wrong with the data set in ``root``, all at once.
+        LeakageError: the same, if some of it is that training and test share identities.
+    """
+    if faults or leaks:
+        kind = LeakageError if leaks else DataError
+        raise kind(f"{root} cannot be used:\n  " + "\n  ".join([*faults, *leaks]))
+
+
+def listing_of(
+    name: str,
+    root: Path,
+    found: Sequence[Found],
+    split: int | None = None,
+    gallery_order: Int[np.ndarray, "N T"] | None = None,
+) -> Listing:
+    """The listing of image files under ``root``, in their order; ``-generated`` is added to the name of a drawn set."""
+    paths, persons, cameras, modality, is_train = zip(*found, strict=True)
+    return Listing(
+        name=f"{name}-generated" if (root / MARKER).is_file() else name,
+        paths=tuple(path.relative_to(root).as_posix() for path in paths),
+        person_ids=np.array(persons, dtype=np.int64),
+        camera_ids=np.array(cameras, dtype=np.int64),
+        modality=np.array(modality, dtype=np.int64),
+        is_train=np.array(is_train, dtype=bool),
+        stamps=tuple(stamp(path) for path in paths),
+        read=_Reader(paths),
+        split=split,
+        gallery_order=gallery_order,
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    files: tuple[Path, ...]
+
+    def __call__(self, index: int) -> Image.Image:
+        return read_image(self.files[index])
 
 
 def stamp(path: Path) -> str:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from sa_lab.data.files import divide, read_image, stamp
+from sa_lab.data.files import SUFFIXES, Found, divide, images_in, listing_of, refuse
 from sa_lab.schema import DataError, Listing, Modality
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
 CAMERA_PREFIX = re.compile(r"([1-9][0-9]?)_.")
 """A camera prefix: a number 1..99 without leading zero, an underscore, and more: ``3_a.jpg`` is from camera 3."""
 
@@ -57,26 +52,15 @@ def listing(root: Path | str, test_fraction: float = 1 / 3, seed: int = 0) -> Li
                 faults.append(f"{folder}: no image; expected at least one file *{', *'.join(SUFFIXES)}")
     if not names:
         faults.append(f"no identity; expected folders {root}/visible/<identity> and {root}/infrared/<identity>")
-    if faults:
-        raise DataError(f"{root} cannot be used:\n  " + "\n  ".join(faults))
+    refuse(root, faults)
     is_test = divide(len(names), test_fraction, seed, "test_fraction", f"identities in {root}")
     files = [
-        (path, person, modality)
+        Found(path, person, camera_of(path.name, modality), modality, not is_test[person - 1])
         for person, name in enumerate(names, start=1)
         for modality in Modality
         for path in found[modality][name]
     ]
-    persons = np.array([person for _, person, _ in files], dtype=np.int64)
-    return Listing(
-        name="folder",
-        paths=tuple(path.relative_to(root).as_posix() for path, _, _ in files),
-        person_ids=persons,
-        camera_ids=np.array([camera_of(path.name, modality) for path, _, modality in files], dtype=np.int64),
-        modality=np.array([int(modality) for _, _, modality in files], dtype=np.int64),
-        is_train=~is_test[persons - 1],
-        stamps=tuple(stamp(path) for path, _, _ in files),
-        read=_Reader(tuple(path for path, _, _ in files)),
-    )
+    return listing_of("folder", root, files)
 
 
 def _find(root: Path) -> tuple[dict[Modality, dict[str, list[Path]]], list[str]]:
@@ -88,21 +72,8 @@ def _find(root: Path) -> tuple[dict[Modality, dict[str, list[Path]]], list[str]]
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder; expected the folders visible and infrared in {root}")
         people = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        found[modality] = {person.name: _images(person) for person in people}
-        loose = _images(folder)
+        found[modality] = {person.name: images_in(person) for person in people}
+        loose = images_in(folder)
         if loose:
             faults.append(f"{loose[0]} and {len(loose) - 1} more: expected in a folder {folder}/<identity>")
     return found, faults
-
-
-def _images(folder: Path) -> list[Path]:
-    files = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    return sorted(path for path in files if path.is_file())
-
-
-@dataclass(frozen=True)
-class _Reader:
-    files: tuple[Path, ...]
-
-    def __call__(self, index: int) -> Image.Image:
-        return read_image(self.files[index])

@@ -217,6 +217,7 @@ def expose(
     person: Float[np.ndarray, "H W 1"],
     spectrum: str,
     outdoor: bool,
+    brightness: float = 1.0,
 ) -> Image.Image:
     """Light the scene and take the picture.
 
@@ -225,11 +226,12 @@ def expose(
         image: reflectance (visible, nir) or heat (thermal) in [0,1].
         person: how much of a pixel is the person, in [0,1].
         spectrum, outdoor: which camera, where.
+        brightness: how much of the usual light there is; the noise stays as it is.
 
     Returns:
         Mode ``RGB`` for visible, ``L`` for the others.
     """
-    lit = np.clip(_LIGHT[spectrum](rng, image, person, outdoor), 0, 1)
+    lit = np.clip(brightness * _LIGHT[spectrum](rng, image, person, outdoor), 0, 1)
     pixels = (255 * lit).astype(np.uint8)
     picture = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
     picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(*_BLUR[spectrum]) * image.shape[0] / 128))

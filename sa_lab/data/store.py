@@ -1,8 +1,8 @@
 """ImageStore: all images of a data set as one uint8 array, memory-mapped from a prepared cache.
 
 A batch is one gather; there are no worker processes and no decoding while training. The cache is addressed by
-content: its name holds a hash of the listing, the image size and the format version, so a changed file, a changed
-split or another size never meets an old cache.
+content: its name holds a hash of the files' names and stamps, the image size and the format version, so a changed file
+or another size never meets an old cache, and all splits of a data set share one.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import json
 import os
 import shutil
 import zlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +44,7 @@ class ImageStore:
         person_ids, camera_ids, modality, is_train, group_ids: (N,), see `sa_lab.schema.Listing`.
         paths: N names relative to the data set's root.
         digest: changes with any image, size or split, see `digest_of`.
+        split, gallery_order: see `sa_lab.schema.Listing`.
     """
 
     name: str
@@ -53,6 +56,8 @@ class ImageStore:
     group_ids: Int[np.ndarray, " N"]
     paths: tuple[str, ...]
     digest: str
+    split: int | None = None
+    gallery_order: Int[np.ndarray, "N T"] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -106,28 +111,38 @@ def build_store(listing: Listing, height: int, width: int, cache: Path, progress
     """
     if height < 1 or width < 1:
         raise ValueError(f"height x width is {height} x {width}, expected at least 1 x 1")
-    digest = digest_of(listing, height, width)
-    folder = Path(cache) / f"{listing.name}-{height}x{width}-{digest[:16]}"
+    content = _hash(f"pixels {FORMAT_VERSION} {listing.name} {height} {width}", listing.paths, listing.stamps)
+    folder = Path(cache) / f"{listing.name}-{height}x{width}-{content[:16]}"
     shape = (len(listing), 3, height, width)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if not _is_sound(folder, digest, shape):
+        if not _is_sound(folder, content, shape):
             shutil.rmtree(folder, ignore_errors=True)
-            _build(listing, shape, digest, folder, progress)
+            _build(listing, shape, content, folder, progress)
         pixels = np.load(folder / "images.npy", mmap_mode="c")
     return ImageStore(
         listing.name, torch.from_numpy(pixels), listing.person_ids, listing.camera_ids, listing.modality,
-        listing.is_train, listing.group_ids, listing.paths, digest,
+        listing.is_train, listing.group_ids, listing.paths, digest_of(listing, height, width), listing.split,
+        listing.gallery_order,
     )  # fmt: skip
 
 
 def digest_of(listing: Listing, height: int, width: int) -> str:
     """Hash of everything that decides the pixels of a store and what is known of them."""
-    digest = hashlib.sha256(f"{FORMAT_VERSION} {listing.name} {height} {width}\n".encode())
-    columns = (
+    title = f"{FORMAT_VERSION} {listing.name} {height} {width}"
+    columns: list[Iterable[Any]] = [
         listing.paths, listing.stamps, listing.person_ids, listing.camera_ids,
         listing.modality, listing.is_train, listing.group_ids,
-    )  # fmt: skip
+    ]  # fmt: skip
+    if listing.split is not None:
+        title += f" split {listing.split}"
+    if listing.gallery_order is not None:
+        columns.append(listing.gallery_order.tolist())
+    return _hash(title, *columns)
+
+
+def _hash(title: str, *columns: Iterable[Any]) -> str:
+    digest = hashlib.sha256(f"{title}\n".encode())
     for row in zip(*columns, strict=True):
         digest.update(("\t".join(map(str, row)) + "\n").encode())
     return digest.hexdigest()

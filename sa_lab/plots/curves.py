@@ -1,0 +1,166 @@
+"""Numbers over an axis: curves, points, densities, means with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float
+from plotly.subplots import make_subplots
+
+from sa_lab.plots.style import COLOURS, CONFIG, finish
+
+
+def lines(
+    x: Float[np.ndarray, " N"],
+    curves: Mapping[str, Float[np.ndarray, " N"]],
+    *,
+    title: str,
+    x_title: str,
+    y_title: str,
+    reference: tuple[float, str] | None = None,
+) -> go.Figure:
+    """Curves over one axis, dashes telling them apart; ``reference``: a horizontal line and its name."""
+    dashes = ("solid", "dash", "dot", "dashdot", "longdash")
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=x, y=y, name=name, mode="lines", line={"color": COLOURS[i], "dash": dashes[i % 5], "width": 2.5}
+            )
+            for i, (name, y) in enumerate(curves.items())
+        ]
+    )
+    if reference:
+        figure.add_hline(
+            y=reference[0],
+            line_dash="dot",
+            line_color="grey",
+            annotation_text=reference[1],
+            annotation_position="bottom right",
+        )
+    figure.update_xaxes(title=x_title).update_yaxes(title=y_title)
+    return finish(figure, title)
+
+
+def scatter(
+    x: Float[np.ndarray, " N"], y: Float[np.ndarray, " N"], *, title: str, x_title: str, y_title: str
+) -> go.Figure:
+    """Points."""
+    figure = go.Figure(go.Scatter(x=x, y=y, mode="markers", marker={"color": COLOURS[1], "size": 7, "opacity": 0.7}))
+    figure.update_xaxes(title=x_title).update_yaxes(title=y_title)
+    return finish(figure, title, width=520)
+
+
+class LiveCurves:
+    """Curves that grow while something trains; one panel a term, one line a run.
+
+    Args:
+        terms: panel titles by column of a training row.
+        runs: names of the lines.
+        every: steps between two redraws.
+
+    Attributes:
+        widget: the figure to display.
+    """
+
+    def __init__(self, terms: Mapping[str, str], runs: Sequence[str], every: int = 10) -> None:
+        empty = {name: {"step": np.zeros(0), **{term: np.zeros(0) for term in terms}} for name in runs}
+        self.widget = go.FigureWidget(training_curves(empty, terms))
+        self.widget._config = CONFIG
+        self._terms, self._runs, self._every = tuple(terms), tuple(runs), every
+        self._rows: dict[str, list[Mapping[str, float]]] = {name: [] for name in runs}
+
+    def watch(self, run: str) -> Callable[[Mapping[str, float]], None]:
+        """A function to pass as ``watch`` to `sa_lab.experiment.run`."""
+        rows, traces = self._rows[run], self.widget.data[self._runs.index(run) * len(self._terms) :]
+
+        def add(row: Mapping[str, float]) -> None:
+            rows.append(row)
+            if len(rows) % self._every == 0:
+                with self.widget.batch_update():
+                    for term, trace in zip(self._terms, traces, strict=False):
+                        trace.x, trace.y = [r["step"] for r in rows], [r[term] for r in rows]
+
+        return add
+
+
+def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]], terms: Mapping[str, str]) -> go.Figure:
+    """One panel a loss term, one line a run.
+
+    Args:
+        runs: columns of metrics.csv by run name.
+        terms: panel titles by column.
+    """
+    figure = make_subplots(1, len(terms), subplot_titles=list(terms.values()), horizontal_spacing=0.07)
+    for i, (name, columns) in enumerate(runs.items()):
+        for panel, term in enumerate(terms, start=1):
+            style = {"color": COLOURS[i], "dash": ("solid", "dash", "dot", "dashdot")[i % 4], "width": 2}
+            figure.add_scatter(
+                x=columns["step"], y=columns[term], name=name, legendgroup=name, showlegend=panel == 1,
+                mode="lines", line=style, row=1, col=panel,
+            )  # fmt: skip
+    figure.update_xaxes(title="step").update_yaxes(title="loss, sum over parts", col=1)
+    finish(figure, "Loss terms while training", width=300 * len(terms) + 60)
+    return figure.update_layout(legend={"orientation": "h", "y": -0.25}, margin={"b": 90})
+
+
+def histograms(
+    values: Mapping[str, Float[np.ndarray, " N"]], *, title: str, x_title: str, num_bins: int = 60
+) -> go.Figure:
+    """Overlaid densities on one axis, as steps; only the counts go into the figure, not the values."""
+    edges = np.histogram_bin_edges(np.concatenate(list(values.values())), num_bins)
+    dashes = ("solid", "dash", "dot", "dashdot")
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=(edges[:-1] + edges[1:]) / 2, y=np.histogram(v, edges, density=True)[0], name=name, mode="lines",
+                fill="tozeroy", opacity=0.7, line={"color": COLOURS[i], "shape": "hvh", "dash": dashes[i % 4]},
+            )
+            for i, (name, v) in enumerate(values.items())
+        ]
+    )  # fmt: skip
+    figure.update_xaxes(title=x_title).update_yaxes(title="density")
+    return finish(figure, title)
+
+
+def cmc_curves(
+    curves: Mapping[str, tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"], Float[np.ndarray, " K"]]],
+    *,
+    title: str,
+) -> go.Figure:
+    """Rank-k over k, one line a run with its interval as a band; ``curves[run] = (mean, low, high)`` in [0,1]."""
+    figure = go.Figure()
+    for i, (name, (mean, low, high)) in enumerate(curves.items()):
+        ranks = np.arange(1, len(mean) + 1)
+        figure.add_scatter(
+            x=np.concatenate([ranks, ranks[::-1]]), y=100 * np.concatenate([high, low[::-1]]), fill="toself",
+            fillcolor=COLOURS[i].replace("rgb", "rgba").replace(")", ", 0.2)"), line={"width": 0}, mode="lines",
+            name=f"{name}, 95 % interval", legendgroup=name, hoverinfo="skip",
+        )  # fmt: skip
+        figure.add_scatter(
+            x=ranks, y=100 * mean, name=name, mode="lines+markers", marker={"symbol": i, "size": 8},
+            line={"color": COLOURS[i], "width": 2}, legendgroup=name,
+        )  # fmt: skip
+    figure.update_xaxes(title="rank k", dtick=1).update_yaxes(title="queries with a match in the first k, %")
+    return finish(figure, title)
+
+
+def intervals(
+    measures: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    *,
+    title: str,
+    y_title: str,
+) -> go.Figure:
+    """Means with intervals: groups on the x axis, one mark a run, ``measures[run][group] = (mean, low, high)``."""
+    figure = go.Figure()
+    for i, (run, groups) in enumerate(measures.items()):
+        mean, low, high = (np.array(column) for column in zip(*groups.values(), strict=True))
+        figure.add_scatter(
+            x=np.arange(len(groups)) + (i - (len(measures) - 1) / 2) * 0.12, y=mean, name=run, mode="markers",
+            marker={"symbol": i, "size": 11, "color": COLOURS[i]},
+            error_y={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low},
+        )  # fmt: skip
+    names = list(next(iter(measures.values())))
+    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names).update_yaxes(title=y_title)
+    return finish(figure, title)

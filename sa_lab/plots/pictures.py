@@ -1,0 +1,137 @@
+"""Pictures: images in a grid, samples in the plane, who may find whom."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+
+from sa_lab.plots.style import COLOURS, SPECTRA, SYMBOLS, finish
+
+
+def image_grid(
+    images: UInt8[np.ndarray, "N 3 H W"],
+    captions: Sequence[str],
+    *,
+    title: str,
+    columns: int = 8,
+    frames: Sequence[str | None] | None = None,
+) -> go.Figure:
+    """Images in rows, a caption under each; ``frames`` gives a border colour or None for each."""
+    count, _, height, width = images.shape
+    rows = -(-count // columns)
+    pad, text = max(2, height // 16), height * 0.16
+    figure = go.Figure()
+    for i, image in enumerate(images):
+        left = (i % columns) * (width + pad)
+        top = -(i // columns) * (height + text + pad)
+        figure.add_layout_image(
+            source=_data_uri(image), x=left, y=top, sizex=width, sizey=height, xref="x", yref="y", sizing="stretch"
+        )
+        figure.add_annotation(
+            x=left + width / 2, y=top - height, text=captions[i], showarrow=False, yanchor="top", font={"size": 10}
+        )
+        if frames and frames[i]:
+            figure.add_shape(
+                type="rect", x0=left, x1=left + width, y0=top - height, y1=top, line={"color": frames[i], "width": 3}
+            )
+    used_x, used_y = min(count, columns) * (width + pad), rows * (height + text + pad)
+    figure.add_scatter(x=[0, used_x], y=[0, -used_y], mode="markers", marker={"opacity": 0}, hoverinfo="skip")
+    figure.update_xaxes(visible=False, range=[-pad, used_x]).update_yaxes(
+        visible=False, range=[-used_y, pad], scaleanchor="x"
+    )
+    pixels = 720
+    return finish(figure, title, height=int(80 + pixels * used_y / used_x), width=pixels + 40).update_layout(
+        showlegend=False, margin={"l": 10, "r": 10, "b": 10}
+    )
+
+
+def _data_uri(image: UInt8[np.ndarray, "3 H W"]) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(image.transpose(1, 2, 0)).save(buffer, "WEBP", quality=80)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def projection(
+    samples: Float[np.ndarray, "N 2"],
+    person_ids: Int[np.ndarray, " N"],
+    modality: Int[np.ndarray, " N"],
+    *,
+    title: str,
+    prototypes: Float[np.ndarray, "M 2"] | None = None,
+    colour_by: str = "modality",
+) -> go.Figure:
+    """Samples in the plane, shape by modality; prototypes as large open marks, an identity's two joined by a line.
+
+    Args:
+        samples: coordinates.
+        person_ids, modality: of the samples.
+        title: says what is seen.
+        prototypes: (2C,2) coordinates, visible half first, of the identities in ascending order.
+        colour_by: "modality" or "identity" (ten colours, then again from the first).
+    """
+    figure = go.Figure()
+    for m, spectrum in enumerate(SPECTRA):
+        rows = modality == m
+        colour: Any = COLOURS[m]
+        if colour_by == "identity":
+            colour = [COLOURS[i % 10] for i in np.unique(person_ids, return_inverse=True)[1][rows]]
+        figure.add_scatter(
+            x=samples[rows, 0], y=samples[rows, 1], mode="markers", name=f"{spectrum} sample",
+            marker={"symbol": SYMBOLS[m], "color": colour, "size": 6, "opacity": 0.65},
+            customdata=person_ids[rows], hovertemplate=f"identity %{{customdata}}, {spectrum}<extra></extra>",
+        )  # fmt: skip
+    if prototypes is not None and len(prototypes):
+        half = len(prototypes) // 2
+        joined = np.full((3 * half, 2), np.nan)
+        joined[0::3], joined[1::3] = prototypes[:half], prototypes[half:]
+        figure.add_scatter(
+            x=joined[:, 0], y=joined[:, 1], mode="lines", name="own and cross prototype", hoverinfo="skip",
+            line={"color": "grey", "width": 1},
+        )  # fmt: skip
+        for m, spectrum in enumerate(SPECTRA):
+            chosen = prototypes[m * half : (m + 1) * half]
+            colour = [COLOURS[i % 10] for i in range(half)] if colour_by == "identity" else COLOURS[m]
+            figure.add_scatter(
+                x=chosen[:, 0], y=chosen[:, 1], mode="markers", name=f"{spectrum} prototype", hoverinfo="skip",
+                marker={"symbol": f"{SYMBOLS[m]}-open", "color": colour, "size": 13, "line": {"width": 3}},
+            )  # fmt: skip
+    figure.update_xaxes(title="first coordinate (arbitrary)", showticklabels=False)
+    figure.update_yaxes(title="second coordinate (arbitrary)", showticklabels=False)
+    return finish(figure, title, height=520)
+
+
+def protocol_map(
+    query_cameras: Int[np.ndarray, " K"],
+    gallery_cameras: Int[np.ndarray, " L"],
+    queries: Int[np.ndarray, " K"],
+    gallery: Int[np.ndarray, " L"],
+    hidden: Float[np.ndarray, "K L"],
+    matches_hidden: Float[np.ndarray, "K L"],
+    *,
+    title: str,
+) -> go.Figure:
+    """Who may find whom: query cameras down, gallery cameras across; arrays as in `sa_lab.analysis.CameraPairs`."""
+    states = ("not searched", "searched", "own matches hidden", "hidden")
+    code = np.where(gallery == 0, 0, np.where(hidden == 1, 3, np.where(matches_hidden == 1, 2, 1)))
+    colours = ("#EEEEEE", "#88CCEE", "#DDCC77", "#CC6677")
+    steps = [(edge / 4, colour) for i, colour in enumerate(colours) for edge in (i, i + 1)]
+    figure = go.Figure(
+        go.Heatmap(
+            x=[f"camera {c}<br>{n} images" for c, n in zip(gallery_cameras, gallery, strict=True)],
+            y=[f"camera {c}<br>{n} queries" for c, n in zip(query_cameras, queries, strict=True)],
+            z=code, zmin=-0.5, zmax=3.5, colorscale=steps, xgap=3, ygap=3, showscale=False,
+            text=[[states[c] for c in row] for row in code], texttemplate="%{text}", hoverinfo="skip",
+        )
+    )  # fmt: skip
+    figure.update_xaxes(title="gallery", type="category").update_yaxes(
+        title="query", type="category", autorange="reversed"
+    )
+    height = 190 + 58 * len(query_cameras)
+    return finish(figure, title, height=height, width=220 + 112 * len(gallery_cameras)).update_layout(margin={"l": 130})

@@ -1,0 +1,33 @@
+"""What all figures share: colours, marks, the frame, and the configuration of their tool bar.
+
+Colours are a colour-blind-safe set, doubled by marker shape: circles are visible, diamonds infrared.
+"""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import plotly.io as pio
+from plotly.colors import qualitative
+
+COLOURS = qualitative.Safe
+SYMBOLS = ("circle", "diamond")
+SPECTRA = ("visible", "infrared")
+CONFIG = {
+    "showSendToCloud": False,
+    "displaylogo": False,
+    "toImageButtonOptions": {"format": "svg"},
+}
+"""Configuration for ``fig.show(config=CONFIG)`` and a FigureWidget's ``_config``."""
+
+
+def use_config() -> None:
+    """Make every renderer of this session show figures with `CONFIG`."""
+    for name in ("plotly_mimetype", "notebook", "notebook_connected", "browser"):
+        pio.renderers[name].config = CONFIG
+
+
+def finish(figure: go.Figure, title: str, height: int = 420, width: int = 760) -> go.Figure:
+    return figure.update_layout(
+        title={"text": title, "x": 0.02, "font": {"size": 16}}, template="plotly_white", height=height, width=width,
+        margin={"l": 70, "r": 20, "t": 60, "b": 60}, legend={"itemsizing": "constant"},
+    )  # fmt: skip

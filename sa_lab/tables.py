@@ -1,0 +1,138 @@
+"""Reports as tables for a console, Markdown, LaTeX or a spreadsheet, published results beside ours."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Literal
+
+import numpy as np
+from tabulate import tabulate
+
+from sa_lab.reports import Difference, Measure, Report
+
+Style = Literal["console", "markdown", "latex", "csv"]
+COLUMNS = {
+    "rank_1": "Rank-1", "rank_5": "Rank-5", "rank_10": "Rank-10", "rank_20": "Rank-20", "mean_ap": "mAP",
+    "mean_inp": "mINP",
+}  # fmt: skip
+"""What tables call the measures."""
+Row = Mapping[str, str | float | Measure | None]
+
+
+def render(rows: Sequence[Row], style: Style = "console") -> str:
+    """A table with the columns of the first row.
+
+    A `Measure` is shown in %, as mean ± deviation [low, high], without the parts that are NaN; in CSV it takes four
+    columns, in [0,1]. None is a dash, or nothing in CSV.
+    """
+    if style == "csv":
+        return _csv(rows)
+    cells = [[_cell(value) for value in row.values()] for row in rows]
+    formats = {"console": "simple", "markdown": "github", "latex": "latex_booktabs"}
+    text: str = tabulate(cells, list(rows[0]), formats[style], disable_numparse=True)
+    return text.replace("±", r"\ensuremath{\pm}") if style == "latex" else text
+
+
+def _cell(value: str | float | Measure | None) -> str:
+    if isinstance(value, Measure):
+        mean, std, low, high = (100 * part for part in (value.mean, value.std, value.low, value.high))
+        spread = "" if np.isnan(std) else f" ± {std:.1f}"
+        return f"{mean:.1f}{spread}" + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]")
+    return "-" if value is None else value if isinstance(value, str) else f"{value:.4g}"
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    flat: list[dict[str, str | float | None]] = []
+    for row in rows:
+        line: dict[str, str | float | None] = {}
+        for name, value in row.items():
+            if isinstance(value, Measure):
+                parts = {"": value.mean, " std": value.std, " low": value.low, " high": value.high}
+                line |= {name + key: None if np.isnan(part) else part for key, part in parts.items()}
+            else:
+                line[name] = value
+        flat.append(line)
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(dict.fromkeys(name for line in flat for name in line)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return buffer.getvalue().rstrip("\n")
+
+
+def retrieval(methods: Mapping[str, Sequence[Report]]) -> list[Row]:
+    """One row a method: Rank-k, mAP and mINP.
+
+    Args:
+        methods: the reports of each method by its name. One report: mean and deviation over its trials, bootstrap
+            interval over identities. Several, of several splits: mean and sample deviation over the splits.
+    """
+    return [
+        {"method": name, **{title: _over_splits([r.measures[key] for r in reports]) for key, title in COLUMNS.items()}}
+        for name, reports in methods.items()
+    ]
+
+
+def _over_splits(measures: Sequence[Measure]) -> Measure:
+    if len(measures) == 1:
+        std = measures[0].std or np.nan  # one trial has no deviation
+        return Measure(measures[0].mean, std, measures[0].low, measures[0].high)
+    means = [measure.mean for measure in measures]
+    return Measure(float(np.mean(means)), float(np.std(means, ddof=1)), np.nan, np.nan)
+
+
+def family(report: Report) -> str:
+    """Name of the report's protocol without the split."""
+    split = report.protocol["split"]
+    return str(report.protocol["name"]).removesuffix(f"-{split}") if split else str(report.protocol["name"])
+
+
+def published(report: Report) -> list[Row]:
+    """Published results under the report's protocol, each with its source; none for generated copies.
+
+    Their galleries are single-shot; which sampling each paper used, its source may not say. SA-Softmax itself is not
+    among them: its numbers were not found in any source.
+    """
+    if report.dataset not in ("sysu", "regdb", "llcm") or report.reranking:
+        return []
+    text = (resources.files("sa_lab") / "published.csv").read_text()
+    rows: list[Row] = []
+    for line in csv.DictReader(text.splitlines()):
+        if line["protocol"] == family(report):
+            row: dict[str, str | Measure | None] = {"method": f"{line['method']} {line['year']}"}
+            for key, title in COLUMNS.items():
+                value = line.get(key)
+                row[title] = Measure(float(value) / 100, np.nan, np.nan, np.nan) if value else None
+            rows.append(row | {"source": line["source"]})
+    return rows
+
+
+def together(ours: Sequence[Row], theirs: Sequence[Row]) -> list[Row]:
+    """Measured rows, then published ones, each with its source."""
+    if not theirs:
+        return list(ours)
+    return [{**row, "source": "measured here"} for row in ours] + list(theirs)
+
+
+def differences(changes: Mapping[str, Difference]) -> list[Row]:
+    """A paired comparison, one row a measure."""
+    return [
+        {
+            "measure": COLUMNS[name],
+            "difference, points": Measure(change.mean, np.nan, change.low, change.high),
+            "p-value": change.p_value,
+        }
+        for name, change in changes.items()
+    ]
+
+
+def title(reports: Sequence[Report]) -> str:
+    """What the numbers of one table depend on; of several splits, which."""
+    splits = [report.protocol["split"] for report in reports if report.protocol["split"]]
+    if len(splits) < 2:
+        return reports[0].title
+    text = re.sub(r"-\d+(:.*); split \d+", rf"\1; splits {', '.join(map(str, sorted(splits)))}", reports[0].title)
+    return f"{text} in split {splits[0]}"
