@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import cattrs
 
-from sa_lab.schema import atomic_path
+from sa_lab.disk import atomic_path
 
 Dataset = Literal["synthetic", "thermal", "roadscene", "folder", "sysu", "regdb", "llcm"]
 REGDB_SPLITS = 10

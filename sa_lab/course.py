@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from sa_lab.config import home
-from sa_lab.schema import atomic_path
+from sa_lab.disk import atomic_path
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 SIZE_LIMIT = 500_000

@@ -19,11 +19,12 @@ from sa_lab import __version__, evaluation, train
 from sa_lab.config import REGDB_SPLITS, VARIANTS, DataConfig, ExperimentConfig, LossConfig, home, variant
 from sa_lab.data import list_images, prepare
 from sa_lab.data.store import ImageStore, digest_of, split_identities
+from sa_lab.disk import atomic_path
 from sa_lab.fitting import Validate, fit
 from sa_lab.model import TwoStreamNet, WeightsError, import_reference
 from sa_lab.protocols import INFRARED_TO_VISIBLE, LLCM, SYSU, VISIBLE_TO_INFRARED, Protocol, regdb
 from sa_lab.reports import Report
-from sa_lab.schema import Embeddings, LeakageError, Listing, atomic_path
+from sa_lab.schema import Embeddings, LeakageError, Listing
 
 
 @dataclass(frozen=True)

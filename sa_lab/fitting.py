@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from sa_lab.config import ExperimentConfig
 from sa_lab.data.store import ImageStore
-from sa_lab.schema import atomic_path, write_csv
+from sa_lab.disk import atomic_path, write_csv
 from sa_lab.train import NonFiniteLossError, Row, Training, iterate, start
 
 Validate = Callable[[nn.Module], dict[str, float]]

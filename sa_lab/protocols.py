@@ -93,7 +93,8 @@ class Protocol:
             which = "all cameras" if cameras is None else f"cameras {', '.join(map(str, cameras))}"
             return f"{Modality(modality).name.lower()} ({which})"
 
-        drawn = "all images" if self.shots is None else f"{self.shots} per identity and camera ({self.sampling})"
+        up_to = "at most " if self.shots and self.shots > 1 else ""
+        drawn = "all images" if self.shots is None else f"{up_to}{self.shots} per identity and camera ({self.sampling})"
         hidden = {
             "nothing": "nothing hidden",
             "camera_pairs": "hidden: " + ", ".join(f"camera {g} from camera {q}" for q, g in self.hidden_cameras),

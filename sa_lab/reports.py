@@ -13,10 +13,11 @@ import cattrs
 import numpy as np
 from jaxtyping import Shaped
 
+from sa_lab.disk import atomic_path, write_csv
 from sa_lab.intervals import bootstrap_interval, randomisation_test
 from sa_lab.metrics import RetrievalResult
 from sa_lab.protocols import Protocol
-from sa_lab.schema import DataError, atomic_path, write_csv
+from sa_lab.schema import DataError
 
 RANKS = (1, 5, 10, 20)
 MEASURES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {

@@ -21,8 +21,9 @@ from tqdm.auto import tqdm
 from sa_lab import __version__, analysis, experiment, tables
 from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, variant
 from sa_lab.data import prepare
+from sa_lab.disk import atomic_path
 from sa_lab.reports import Report
-from sa_lab.schema import Embeddings, atomic_path
+from sa_lab.schema import Embeddings
 
 MEASURES = {
     "rank_1": "Rank-1",
@@ -202,17 +203,13 @@ def compare(runs: Sequence[experiment.Run], style: tables.Style = "markdown") ->
     Raises:
         ValueError: no two runs could stand in one table, because they share no protocol.
     """
-    methods: dict[str, list[experiment.Run]] = {}
-    for run in runs:
-        methods.setdefault(_method(run), []).append(run)
-    if (most := max(len(group) for group in methods.values())) > 1:  # name an average by what it is an average of
-        methods = {f"{name} ({len(group)} splits)" if most > 1 else name: group for name, group in methods.items()}
     reports: dict[str, dict[str, list[Report]]] = {}
-    for name, group in methods.items():
+    named = methods(runs)
+    for name, group in named.items():
         for report in (report for run in group for report in Report.load_all(run.folder)):
             rules = " ".join((tables.family(report), report.reranking, report.dataset))
             reports.setdefault(rules, {}).setdefault(name, []).append(report)
-    shared = [found for found in reports.values() if len(found) == len(methods)]
+    shared = [found for found in reports.values() if len(found) == len(named)]
     if not shared:
         raise ValueError(f"the runs share no protocol, so no table can hold them: {'; '.join(sorted(reports))}")
     parts = []
@@ -230,6 +227,14 @@ def compare(runs: Sequence[experiment.Run], style: tables.Style = "markdown") ->
         "seeds. Of several splits: mean ± deviation over splits."
     )
     return "\n\n".join([legend, *parts])
+
+
+def methods(runs: Sequence[experiment.Run]) -> dict[str, list[experiment.Run]]:
+    """The runs by method: those that differ in their split alone are one."""
+    groups: dict[str, list[experiment.Run]] = {}
+    for run in runs:
+        groups.setdefault(_method(run), []).append(run)
+    return {f"{name} ({len(group)} splits)" if len(group) > 1 else name: group for name, group in groups.items()}
 
 
 def _method(run: experiment.Run) -> str:

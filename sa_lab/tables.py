@@ -40,9 +40,9 @@ def render(rows: Sequence[Row], style: Style = "console") -> str:
 def _cell(value: str | float | Measure | None) -> str:
     if isinstance(value, Measure):
         mean, std, low, high = (100 * part for part in (value.mean, value.std, value.low, value.high))
-        spread = "" if np.isnan(std) else f" ± {std:.1f}"
+        spread = f" ± {std:.1f}" if std > 1e-9 else ""  # one trial has none
         return f"{mean:.1f}{spread}" + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]")
-    return "-" if value is None else value if isinstance(value, str) else f"{value:.4g}"
+    return "-" if value is None else value if isinstance(value, str) else f"{value:.2f}"
 
 
 def _csv(rows: Sequence[Row]) -> str:
@@ -78,8 +78,7 @@ def retrieval(methods: Mapping[str, Sequence[Report]]) -> list[Row]:
 
 def _over_splits(measures: Sequence[Measure]) -> Measure:
     if len(measures) == 1:
-        std = measures[0].std or np.nan  # one trial has no deviation
-        return Measure(measures[0].mean, std, measures[0].low, measures[0].high)
+        return measures[0]
     means = [measure.mean for measure in measures]
     return Measure(float(np.mean(means)), float(np.std(means, ddof=1)), np.nan, np.nan)
 
@@ -123,7 +122,7 @@ def differences(changes: Mapping[str, Difference]) -> list[Row]:
         {
             "measure": COLUMNS[name],
             "difference, points": Measure(change.mean, np.nan, change.low, change.high),
-            "p-value": change.p_value,
+            "p-value": f"{change.p_value:.4f}",
         }
         for name, change in changes.items()
     ]

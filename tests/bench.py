@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 
+import bench_evaluation
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,9 +24,9 @@ from torch.nn import functional
 from sa_lab import train
 from sa_lab.config import PRESETS, ExperimentConfig, home
 from sa_lab.data import prepare
+from sa_lab.disk import atomic_path
 from sa_lab.losses import SASoftmaxLoss, identity_loss, prototype_logits
 from sa_lab.model import PartNeck
-from sa_lab.schema import atomic_path
 
 
 def plain_losses(
@@ -144,6 +145,8 @@ def main() -> None:
         "heads_and_losses_tiny": heads_and_losses(device, (64, 4, 1280, 160), 15),
         "heads_and_losses_paper": heads_and_losses(device, (128, 12, 2048, 395), 7),
         "tiny_iteration_ms": stages(tiny, 12),
+        "sysu_ranking": bench_evaluation.ranking(),
+        "sysu_full_size": bench_evaluation.full_size(),
     }
     for name, value in result.items():
         print(f"{name:24} {json.dumps(value) if isinstance(value, dict) else value}")

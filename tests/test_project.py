@@ -16,17 +16,30 @@ import yaml
 
 from sa_lab import cli, course, sweeps
 from sa_lab.config import home
+from sa_lab.evaluation import evaluate
+from sa_lab.protocols import PROTOCOLS
+from sa_lab.schema import Embeddings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 CHAPTERS = course.chapters()
 
 
-def test_readme_snippet_runs() -> None:
-    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.S)
+def test_readme_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    loss, descriptors = re.findall(r"```python\n(.*?)```", README, re.S)
     scope: dict = {}
-    exec(snippet, scope)
+    exec(loss, scope)
     assert scope["criterion"].prototypes.grad is not None
+    exec(descriptors, {})
+    for name in ("sysu-all", "sysu-indoor"):
+        assert evaluate(Embeddings.load(tmp_path / "theirs.npz"), PROTOCOLS[name], draws=5).num_queries == 2
+
+
+def test_readme_names_every_protocol() -> None:
+    for name in PROTOCOLS:
+        base = re.sub(r"-\d+$", "-1", name).removesuffix("-official")
+        assert f"`{base}`" in README, name
 
 
 @pytest.mark.parametrize("dataset", ["synthetic", "roadscene"])
@@ -84,7 +97,9 @@ def test_chapter_is_clean_and_in_shape(path: Path) -> None:
     assert all(len(cell.source.splitlines()) <= 15 for cell in code)
     assert not any(re.search(r"^\s*class ", cell.source, re.M) for cell in code)
     (parameters,) = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
-    assert re.findall(r"^(\w+) =", parameters.source, re.M) == ["dataset", "root", "seed"]
+    assert re.findall(r"^(\w+) =", parameters.source, re.M) == (
+        ["dataset", "root", "run", "preset", "seed"] if path.name.startswith("05") else ["dataset", "root", "seed"]
+    )
     assert all(cell.execution_count for cell in code), "not executed: make render"
     assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
 
@@ -99,9 +114,9 @@ def test_unknown_parameter_is_refused_before_anything_runs(tmp_path: Path) -> No
     ("arguments", "message"),
     [
         (["evaluate", "nowhere"], "nowhere"),
-        (["evaluate", "nowhere", "--protocol", "sysu"], "expected one of sysu-all"),
-        (["prepare", "--dataset", "roadscene"], "root is None, expected the folder of the roadscene data set"),
-        (["prepare", "--dataset", "folder", "--root", "nowhere"], "nowhere"),
+        (["evaluate", "nowhere", "--protocol", "sysu"], "expected names among sysu-all"),
+        (["prepare", "roadscene"], "root is None, expected the folder of the roadscene data set"),
+        (["prepare", "folder", "--root", "nowhere"], "nowhere"),
         (["train", "tiny", "--train.device", "mps"], "train.device is 'mps', which this machine does not have"),
         (["course", "--dataset", "roadscene"], "root is None"),
         (["course", "--root", "somewhere"], "expected none"),
@@ -116,12 +131,14 @@ def test_what_a_user_can_mend_is_one_line(arguments: list[str], message: str) ->
 
 def test_wrong_option_says_what_is_allowed(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["prepare", "--dataset", "market"])
+        cli.main(["prepare", "market"])
     printed = capfd.readouterr()
     assert "roadscene" in printed.out + printed.err
 
 
-@pytest.mark.parametrize("command", ["prepare", "train", "evaluate", "embed", "report", "study", "course"])
+@pytest.mark.parametrize(
+    "command", ["prepare", "generate", "train", "evaluate", "embed", "report", "compare", "study", "course"]
+)
 def test_every_option_has_help(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main([command, *(["tiny"] if command in ("train", "study") else []), "--help"])

@@ -156,3 +156,35 @@ def test_missing_images_and_trials_raise() -> None:
         gallery_indices(protocols.SYSU_INDOOR, **columns)
     with pytest.raises(ValueError, match=r"trial is 10, expected 0\.\.9"):
         gallery_indices(protocols.SYSU_ALL, **columns, trial=10)
+
+
+def test_official_galleries_by_hand() -> None:
+    """The first images of each row of the permutation, in its order; ten shots take all where there are fewer."""
+    columns = sysu_columns({"cam1/0007": 3, "cam4/0007": 2, "cam3/0007": 1})
+    order = np.array([[1, 2], [0, 0], [2, 1], [0, 1], [1, 0], [-1, -1]])  # infrared images have no place, and need none
+    protocol = replace(PROTOCOLS["sysu-all-official"], num_trials=2)
+    multi = replace(PROTOCOLS["sysu-all-multi-shot-official"], num_trials=2)
+    assert gallery_indices(protocol, **columns, gallery_order=order, trial=0).tolist() == [1, 3]
+    assert gallery_indices(protocol, **columns, gallery_order=order, trial=1).tolist() == [1, 4]
+    assert gallery_indices(multi, **columns, gallery_order=order, trial=1).tolist() == [1, 2, 0, 4, 3]
+
+
+def test_official_galleries_need_the_permutation() -> None:
+    columns = sysu_columns({"cam1/0007": 3, "cam3/0007": 1})
+    protocol = PROTOCOLS["sysu-all-official"]
+    with pytest.raises(ValueError, match=r"gallery_order is None, expected 10 trials.*rand_perm_cam\.mat"):
+        gallery_indices(protocol, **columns)
+    with pytest.raises(ValueError, match="gallery_order is of 2 trials, expected 10"):
+        gallery_indices(protocol, **columns, gallery_order=np.zeros((4, 2), int))
+    with pytest.raises(ValueError, match="places none of 3 gallery images in trial 4"):
+        gallery_indices(protocol, **columns, gallery_order=np.full((4, 10), -1), trial=4)
+
+
+def test_regdb_has_two_protocols_a_split() -> None:
+    names = [protocol.name for split in range(1, 11) for protocol in protocols.regdb(split)]
+    assert len(set(names)) == 20
+    assert set(names) <= set(PROTOCOLS)
+    assert all("; split 4" in protocol.description for protocol in protocols.regdb(4))
+    for split in (0, 11):
+        with pytest.raises(ValueError, match=rf"split is {split}, expected 1\.\.10"):
+            protocols.regdb(split)

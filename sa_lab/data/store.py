@@ -27,7 +27,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sa_lab.schema import DataError, Listing, atomic_path
+from sa_lab.disk import atomic_path
+from sa_lab.schema import DataError, Listing
 
 FORMAT_VERSION = 1
 _CHUNK = 256

@@ -44,12 +44,23 @@ def lines(
 
 
 def scatter(
-    x: Float[np.ndarray, " N"], y: Float[np.ndarray, " N"], *, title: str, x_title: str, y_title: str
+    x: Float[np.ndarray, " N"],
+    y: Float[np.ndarray, " N"],
+    *,
+    title: str,
+    x_title: str,
+    y_title: str,
+    diagonal: str = "",
 ) -> go.Figure:
-    """Points."""
+    """Points; ``diagonal``: name of a line on which x equals y."""
     figure = go.Figure(go.Scatter(x=x, y=y, mode="markers", marker={"color": COLOURS[1], "size": 7, "opacity": 0.7}))
+    if diagonal:
+        ends = [min(x.min(), y.min()), max(x.max(), y.max())]
+        figure.update_traces(name="points").add_scatter(
+            x=ends, y=ends, mode="lines", name=diagonal, line={"color": "grey", "dash": "dot"}, hoverinfo="skip"
+        )
     figure.update_xaxes(title=x_title).update_yaxes(title=y_title)
-    return finish(figure, title, width=520)
+    return finish(figure, title, width=560 if diagonal else 520)
 
 
 class LiveCurves:
@@ -142,7 +153,9 @@ def cmc_curves(
             x=ranks, y=100 * mean, name=name, mode="lines+markers", marker={"symbol": i, "size": 8},
             line={"color": COLOURS[i], "width": 2}, legendgroup=name,
         )  # fmt: skip
-    figure.update_xaxes(title="rank k", dtick=1).update_yaxes(title="queries with a match in the first k, %")
+    figure.update_xaxes(title="rank k", dtick=1, range=[0.5, len(mean) + 0.5]).update_yaxes(
+        title="queries with a match in the first k, %"
+    )
     return finish(figure, title)
 
 

@@ -1,0 +1,165 @@
+"""Commands that make something: data sets, runs, studies, the executed course."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+import tyro
+
+from sa_lab import experiment, sweeps, tables
+from sa_lab.cli.scoring import report
+from sa_lab.config import (
+    PRESETS,
+    VARIANTS,
+    DataConfig,
+    Dataset,
+    ExperimentConfig,
+    VariantName,
+    home,
+    variant,
+)
+from sa_lab.data import copies, list_images, published, regdb, statistics
+from sa_lab.data import prepare as open_store
+
+if TYPE_CHECKING:
+    Preset = ExperimentConfig
+else:
+    Preset = Annotated[
+        tyro.extras.subcommand_type_from_defaults(
+            {name: make() for name, make in PRESETS.items()},
+            {"tiny": "two CPU cores, minutes", "small": "one GPU, minutes", "paper": "the reference's recipe"},
+        ),
+        tyro.conf.arg(name=""),
+    ]
+
+
+CHAPTER_LOSSES: tuple[VariantName, ...] = ("softmax", "complete")
+"""The two runs that the chapters train and compare."""
+
+
+def prepare(
+    dataset: Annotated[Dataset, tyro.conf.Positional] = "synthetic",
+    root: str | None = None,
+    height: int = DataConfig.height,
+    width: int = DataConfig.width,
+) -> None:
+    """Check a data set, print what is in it beside the published counts, and build its store; resumable.
+
+    Args:
+        dataset: which images; of regdb all ten splits are checked.
+        root: its folder; needed by all but synthetic and thermal.
+        height: of the stored images in pixels.
+        width: of the stored images in pixels.
+    """
+    data = DataConfig(dataset=dataset, root=root, height=height, width=width)
+    if dataset == "regdb":
+        regdb.check(data.root or "")
+    images = list_images(data)
+    rows: list[tables.Row] = []
+    expected = published(dataset)
+    for name, count in statistics(images).items():
+        row: dict[str, str] = {"": name, "here": f"{count:,}"}
+        if expected:
+            off = count - expected[name]
+            row |= {"published": f"{expected[name]:,}", "differs by": f"{off:+,}" if off else "-"}
+        rows.append(row)
+    print(f"{images.name}, cameras {', '.join(map(str, np.unique(images.camera_ids)))}")
+    print(tables.render(rows))
+    if expected and images.name != dataset:
+        print("This is a generated copy: its counts and its results are not those of the real data set.")
+    open_store(data, listing=images)
+
+
+def generate(
+    dataset: Annotated[Literal["sysu", "regdb", "llcm"], tyro.conf.Positional],
+    root: Annotated[Path, tyro.conf.Positional],
+    train_ids: int = 40,
+    test_ids: int = 20,
+    images_per_camera: int = 4,
+    seed: int = 0,
+) -> None:
+    """Draw people into a new folder in the layout of a data set, to follow everything without the licensed images.
+
+    Args:
+        dataset: whose layout.
+        root: new folder.
+        train_ids: identities for training, in each split.
+        test_ids: identities for testing, in each split.
+        images_per_camera: images of an identity in each camera; regdb has ten.
+        seed: of the drawings.
+    """
+    copies.write(dataset, root, train_ids, test_ids, images_per_camera, seed)
+    print(f"a generated copy in the layout of {dataset} is in {root}")
+
+
+def train(
+    config: Preset,
+    loss_variant: VariantName | None = None,
+    run: Path | None = None,
+    all_splits: bool = False,
+) -> None:
+    """Train, embed and evaluate one run; called again, it goes on where it stopped.
+
+    Args:
+        config: preset and its dials.
+        loss_variant: one of the study's losses, in place of the config's.
+        run: folder of the run; by default one named after the config.
+        all_splits: regdb's ten trainings, one a split, in the folders split1..10 of `run`, and their average.
+    """
+    chosen = variant(config, loss_variant) if loss_variant else config
+    done = experiment.run_splits(chosen, run) if all_splits else [experiment.run(chosen, run)]
+    print(sweeps.compare(done, "console"))
+    print("\n".join(f"run folder: {one.folder}" for one in done))
+
+
+def study(
+    config: Preset,
+    variants: tuple[VariantName, ...] = tuple(VARIANTS),
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
+    jobs: int = 1,
+    out: Path | None = None,
+) -> None:
+    """Run the loss variants on several seeds and write Rank-1, mAP and modality gap with intervals.
+
+    Args:
+        config: preset and its dials.
+        variants: losses to run.
+        seeds: seeds of training, at least two.
+        jobs: runs at a time, one CPU thread each.
+        out: JSON file; by default results/study-<dataset>.json in the data folder.
+    """
+    out = out or home() / "results" / f"study-{config.data.dataset}.json"
+    print(sweeps.table(sweeps.study(config, variants, seeds, jobs, out)))
+
+
+def course(dataset: Dataset = "synthetic", root: str = "", out: Path | None = None, seed: int = 0) -> None:
+    """The main job: execute the whole notebook series on a data set and write the comparison of its runs.
+
+    Trains softmax and SA-Softmax where no run of the same config and library version exists.
+
+    Args:
+        dataset: which images.
+        root: folder of the data set; without it, people are drawn in the layout of sysu, regdb and llcm.
+        out: folder of the executed notebooks; by default executed/<dataset> in the data folder.
+        seed: seed of the runs.
+    """
+    from papermill import PapermillExecutionError
+
+    from sa_lab import course as chapters
+
+    if root and dataset in ("synthetic", "thermal"):
+        raise ValueError(f"--root is {root!r}, expected none: {dataset} images are drawn, not read")
+    root = str(Path(root).expanduser().absolute()) if root else copies.at_hand(dataset, root)  # chapters run elsewhere
+    base = ExperimentConfig(data=DataConfig(dataset=dataset, root=root or None), seed=seed)
+    open_store(base.data)
+    out = out or home() / "executed" / dataset
+    try:
+        chapters.execute(out, {"dataset": dataset, "root": root, "seed": seed})
+    except PapermillExecutionError as error:
+        raise ValueError(
+            f"cell {error.exec_count} of a chapter failed, see {out}: {error.ename}: {error.evalue}"
+        ) from error
+    report([experiment.run_folder(variant(base, name)) for name in CHAPTER_LOSSES], out=out / "report.md")
+    print(f"executed notebooks and report.md are in {out}")

@@ -1,0 +1,125 @@
+"""Times and memory of an evaluation at the full size of SYSU-MM01: random descriptors, 3,803 queries, 6,775 images.
+
+Part of `make bench`. The plain way ranks as the programs of the field do: in double precision, one argsort a trial,
+then a Python loop over the queries, with AP summed rank by rank. Both ways must give the same numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sa_lab import evaluation
+from sa_lab.metrics import evaluate_ranking
+from sa_lab.protocols import PROTOCOLS
+from sa_lab.schema import Embeddings
+
+NAMES = ("sysu-all", "sysu-indoor", "sysu-all-multi-shot", "sysu-indoor-multi-shot")
+QUERIES, IMAGES, IDENTITIES = 3803, 6775, 96
+
+
+def plain_ranking(found: evaluation.Search, data: Embeddings) -> tuple[np.ndarray, float, float]:
+    """CMC, mAP and mINP of one trial, query by query."""
+    distance = -found.similarity.numpy().astype(np.float64)
+    query_ids, gallery_ids = data.person_ids[found.query], data.person_ids[found.gallery]
+    query_cameras, gallery_cameras = data.camera_ids[found.query], data.camera_ids[found.gallery]
+    order = np.argsort(distance, axis=1)
+    labels = gallery_ids[order]
+    matches = (labels == query_ids[:, None]).astype(np.int32)
+    cmcs, precisions, penalties = [], [], []
+    for q in range(len(query_ids)):
+        seen = ~((query_cameras[q] == 3) & (gallery_cameras[order[q]] == 2))
+        match = matches[q][seen]
+        if not match.any():
+            continue
+        first = np.sort(np.unique(labels[q][seen], return_index=True)[1])
+        cmc = (labels[q][seen][first] == query_ids[q]).cumsum()
+        cmcs.append(np.minimum(cmc, 1)[:20])
+        hits = match.cumsum()
+        last = np.max(np.where(match == 1)[0])
+        penalties.append(hits[last] / (last + 1.0))
+        precision = np.asarray([count / (rank + 1.0) for rank, count in enumerate(hits)]) * match
+        precisions.append(precision.sum() / match.sum())
+    return np.mean(cmcs, axis=0), float(np.mean(precisions)), float(np.mean(penalties))
+
+
+def random_columns(rng: np.random.Generator) -> dict:
+    """Identities, cameras and paths in the proportions of the test part."""
+    camera = np.concatenate([rng.choice([3, 6], QUERIES), rng.choice([1, 2, 4, 5], IMAGES)])
+    person = rng.integers(1, IDENTITIES + 1, QUERIES + IMAGES)
+    paths = tuple(f"cam{c}/{p:04}/{i:05}.jpg" for i, (c, p) in enumerate(zip(camera, person, strict=True)))
+    return {
+        "person_ids": person, "camera_ids": camera, "modality": np.isin(camera, (3, 6)).astype(int), "paths": paths
+    }  # fmt: skip
+
+
+def ranking(trials: int = 2, pairs: int = 3) -> dict[str, float]:
+    """Ranking part alone, all and indoor, single- and multi-shot, ``trials`` galleries each: plain over ours."""
+    rng = np.random.default_rng(0)
+    data = Embeddings(None, rng.standard_normal((QUERIES + IMAGES, 1, 32), np.float32), **random_columns(rng))
+    found = [evaluation.search(data, PROTOCOLS[name], trial) for name in NAMES for trial in range(trials)]
+    ids = torch.from_numpy(data.person_ids)
+
+    def ours() -> list[tuple[np.ndarray, float, float]]:
+        results = [
+            evaluate_ranking(
+                one.similarity, ids[one.query], ids[one.gallery], torch.from_numpy(one.hidden), first_occurrence=True
+            )
+            for one in found
+        ]
+        return [(result.cmc(20), result.mean_ap, result.mean_inp) for result in results]
+
+    ratios, seconds = [], []
+    for _ in range(pairs):
+        start = time.perf_counter()
+        theirs = [plain_ranking(one, data) for one in found]
+        middle = time.perf_counter()
+        mine = ours()
+        end = time.perf_counter()
+        for first, second in zip(theirs, mine, strict=True):
+            for a, b in zip(first, second, strict=True):
+                np.testing.assert_allclose(a, b, atol=1e-6)
+        ratios.append((middle - start) / (end - middle))
+        seconds.append(end - middle)
+    start = time.perf_counter()
+    evaluation.evaluate_all(data, [PROTOCOLS[name] for name in NAMES])
+    whole = time.perf_counter() - start
+    return {
+        "ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios),
+        "seconds": statistics.median(seconds), "trials": trials, "ten_trials_with_reports_seconds": whole,
+    }  # fmt: skip
+
+
+def full_size() -> dict[str, float]:
+    """The whole evaluation of 24,576-channel float16 descriptors from a file, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "descriptors.npz"
+        rng = np.random.default_rng(0)
+        values = np.empty((QUERIES + IMAGES, 12, 2048), np.float16)
+        for start in range(0, len(values), 512):
+            values[start : start + 512] = rng.standard_normal(values[start : start + 512].shape, np.float32)
+        Embeddings(None, values, **random_columns(rng)).save(file)
+        del values
+        text = subprocess.run([sys.executable, __file__, str(file)], check=True, capture_output=True, text=True).stdout
+    return dict(json.loads(text))
+
+
+def measure_file(file: Path) -> dict[str, float]:
+    """Seconds, and largest memory of this process in GB, of the four protocols with ten trials each."""
+    start = time.perf_counter()
+    evaluation.evaluate_all(Embeddings.load(file, mapped=True), [PROTOCOLS[name] for name in NAMES])
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure_file(Path(sys.argv[1]))))
