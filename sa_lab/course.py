@@ -21,6 +21,7 @@ from sa_lab.disk import atomic_path
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 SIZE_LIMIT = 500_000
 """Bytes that a committed notebook may have."""
+_COLOURS_OF_A_DRAWING = 6000  # lines, text and their soft edges have fewer; photographs have more
 
 
 def chapters(folder: Path = NOTEBOOKS) -> list[Path]:
@@ -89,16 +90,20 @@ def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
         print(f"{path.name}: {size} bytes")
 
 
-def shrink(notebook: nbformat.NotebookNode, most: int = 80_000) -> nbformat.NotebookNode:
-    """Recode pictures of more than ``most`` bytes (photographs, mainly) from PNG to JPEG."""
+def shrink(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Recode the figures' pictures: drawings as PNG with 64 colours, those with photographs in them as JPEG."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            if len(data.get("image/png", "")) > most:
-                buffer = io.BytesIO()
+            if "image/png" in data:
                 picture = Image.open(io.BytesIO(base64.b64decode(data.pop("image/png")))).convert("RGB")
-                picture.save(buffer, "JPEG", quality=75)
-                data["image/jpeg"] = base64.b64encode(buffer.getvalue()).decode()
+                buffer = io.BytesIO()
+                if picture.getcolors(_COLOURS_OF_A_DRAWING):
+                    picture.quantize(64, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+                    data["image/png"] = base64.b64encode(buffer.getvalue()).decode()
+                else:
+                    picture.save(buffer, "JPEG", quality=75)
+                    data["image/jpeg"] = base64.b64encode(buffer.getvalue()).decode()
     return notebook
 
 

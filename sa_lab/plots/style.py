@@ -18,6 +18,8 @@ CONFIG = {
     "toImageButtonOptions": {"format": "svg"},
 }
 """Configuration for ``fig.show(config=CONFIG)`` and a FigureWidget's ``_config``."""
+TEMPLATE = go.layout.Template(layout=pio.templates["plotly_white"].layout)
+"""Axes and colours of plotly_white without its defaults of fifty kinds of traces, which every figure would carry."""
 
 
 def use_config() -> None:
@@ -28,6 +30,6 @@ def use_config() -> None:
 
 def finish(figure: go.Figure, title: str, height: int = 420, width: int = 760) -> go.Figure:
     return figure.update_layout(
-        title={"text": title, "x": 0.02, "font": {"size": 16}}, template="plotly_white", height=height, width=width,
+        title={"text": title, "x": 0.02, "font": {"size": 16}}, template=TEMPLATE, height=height, width=width,
         margin={"l": 70, "r": 20, "t": 60, "b": 60}, legend={"itemsizing": "constant"},
     )  # fmt: skip
