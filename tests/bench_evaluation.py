@@ -121,5 +121,17 @@ def measure_file(file: Path) -> dict[str, float]:
     return {"seconds": seconds, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
 
 
+def sentence(result: dict) -> str:
+    """What the README says of it."""
+    ranking, full = result["sysu_ranking"], result["sysu_full_size"]
+    whole = ranking["ten_trials_with_reports_seconds"]
+    return (
+        f"{ranking['ratio']:.0f} times [{ranking['low']:.0f}, {ranking['high']:.0f}] as fast as a loop over queries; "
+        f"ten trials of each,\nfrom given descriptors to reports, take {whole:.0f} s; "
+        f"of 24,576 channels in float16, {full['seconds']:.0f} s and at most {full['peak_gb']:.1f} GB (two CPU cores,\n"
+        "random descriptors, `make bench`)"
+    )
+
+
 if __name__ == "__main__":
     print(json.dumps(measure_file(Path(sys.argv[1]))))

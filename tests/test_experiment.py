@@ -119,10 +119,11 @@ def test_command_line_from_files_to_report(
     }
     cli.main(["embed", str(run), "--out", str(tmp_path / "all.npz")])
     assert Embeddings.load(tmp_path / "all.npz").prototypes is not None
-    cli.main(
-        ["embed", str(run), "--dataset", "folder", "--root", str(config.data.root), "--out", str(tmp_path / "b.npz")]
-    )
-    assert Embeddings.load(tmp_path / "b.npz").prototypes is None
+    shutil.copytree(str(config.data.root), tmp_path / "others")
+    cli.main(["embed", str(run), "--root", str(tmp_path / "others"), "--out", str(tmp_path / "b.npz")])
+    others = Embeddings.load(tmp_path / "b.npz")
+    assert others.prototypes is None
+    assert others.seen_ids is None  # the folders of other people are numbered anew
     cli.main(["embed", str(run), "--part", "test", "--dtype", "float32", "--out", str(tmp_path / "test.npz")])
     capsys.readouterr()
     with pytest.raises(SystemExit, match="descriptors alone do not say theirs"):

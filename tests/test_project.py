@@ -10,6 +10,7 @@ import tomllib
 from itertools import chain
 from pathlib import Path
 
+import bench_evaluation
 import nbformat
 import pytest
 import yaml
@@ -34,6 +35,10 @@ def test_readme_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     exec(descriptors, {})
     for name in ("sysu-all", "sysu-indoor"):
         assert evaluate(Embeddings.load(tmp_path / "theirs.npz"), PROTOCOLS[name], draws=5).num_queries == 2
+
+
+def test_readme_prints_the_committed_benchmark() -> None:
+    assert bench_evaluation.sentence(json.loads((ROOT / "data" / "results" / "bench-cpu.json").read_text())) in README
 
 
 def test_readme_names_every_protocol() -> None:

@@ -97,12 +97,13 @@ def embed(
     """
     model, prototypes, train_ids = experiment.load_model(run)
     config = experiment.Run(run).config
-    own = dataset is None and root is None and split in (None, config.data.split)
     named = {"dataset": dataset, "root": root, "split": split}
-    store = prepare(replace(config.data, **{k: v for k, v in named.items() if v is not None}))  # type: ignore[arg-type]
+    data = replace(config.data, **{k: v for k, v in named.items() if v is not None})  # type: ignore[arg-type]
+    own, store = data == config.data, prepare(data)
     index = np.arange(len(store)) if part == "all" else np.flatnonzero(store.is_train == (part == "train"))
     tested = Embeddings.load(run / "embeddings.npz", mapped=True)
-    seen = tested.seen_ids if tested.dataset == store.name else None  # the same people, whatever the split
+    numbered = data.dataset in ("sysu", "regdb", "llcm") and tested.dataset == store.name  # the same people in any copy
+    seen = tested.seen_ids if own or numbered else None
     where = _device(device)
     found = evaluation.embed(
         model.to(where), store, index, where, prototypes if own else None, train_ids if own else None, seen, out=out,
