@@ -57,7 +57,7 @@ class DataConfig:
     dataset: Dataset = "synthetic"
     """Where the images come from; synthetic and thermal are drawn on the spot, the others are read from root."""
     root: str | None = None
-    """Folder of the data set on disk; needed by all but synthetic and thermal."""
+    """Folder of the data set on disk, made absolute; needed by all but synthetic and thermal."""
     split: int = 1
     """Which of the ten splits into training and test, 1..10; regdb only."""
     height: int = 64
@@ -76,6 +76,8 @@ class DataConfig:
     """Seed of the drawings, the crops and the split."""
 
     def __post_init__(self) -> None:
+        if self.root is not None:
+            object.__setattr__(self, "root", str(Path(self.root).expanduser().absolute()))  # wherever the run is read
         splits = REGDB_SPLITS if self.dataset == "regdb" else 1
         _require(
             "data", dataset=_choice(self.dataset, Dataset), height=_positive(self.height), width=_positive(self.width),

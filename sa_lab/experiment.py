@@ -120,6 +120,7 @@ def run(
         DataError, WeightsError, NonFiniteLossError: see `prepare`, `build_model` and `fit`.
         ValueError: ``folder`` holds the run of another config, of other images or of another library version.
     """
+    train.fabric_of(config.train)  # a device that is not there is told before the images are prepared
     listing = list_images(config.data)
     made_of = _made_of(listing, config.data)
     folder = folder or _folder(config, made_of)
