@@ -17,6 +17,8 @@ from sa_lab.disk import atomic_path
 Dataset = Literal["synthetic", "thermal", "roadscene", "folder", "sysu", "regdb", "llcm"]
 REGDB_SPLITS = 10
 """RegDB is divided into training and test in ten ways, each a training of its own."""
+NUM_TRIALS = 10
+"""Galleries that SYSU-MM01 and LLCM average over; so many permutations has SYSU-MM01's own file."""
 Augmentation = Literal["none", "light", "random_linear", "channel_mix"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["32-true", "bf16-mixed", "64-true"]
@@ -198,9 +200,15 @@ class ExperimentConfig:
     seed: int = 0
     """Seed of initial weights, batches and augmentation."""
 
+    def dials(self) -> dict[str, Any]:
+        """Everything that can change a result, as plain values: all but the place where the images lie."""
+        dials = asdict(self)
+        dials["data"]["root"] = None
+        return dials
+
     def digest(self) -> str:
-        """Eight hexadecimal digits that change with any dial that can change a result."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+        """Eight hexadecimal digits that change with any of `dials`."""
+        return hashlib.sha256(json.dumps(self.dials(), sort_keys=True).encode()).hexdigest()[:8]
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""

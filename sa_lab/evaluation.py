@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -167,7 +168,8 @@ def evaluate(
     Raises:
         LeakageError: the descriptors hold identities that training has seen, or come from another split than the
             protocol is for.
-        ValueError: no query or no gallery fits the protocol, or no query has a match.
+        ValueError: no query or no gallery fits the protocol, no query has a match, or the descriptors are of another
+            data set than the protocol is for.
     """
     return evaluate_all(embeddings, [protocol], rerank=rerank, seed=seed, draws=draws)[0]
 
@@ -186,8 +188,10 @@ def evaluate_all(
     reports = []
     for protocol in protocols:
         results: list[RetrievalResult] = []
+        drawn = hashlib.sha256()
         for found in islice(searches, protocol.num_trials):
             query, gallery = ids[found.query], ids[found.gallery]
+            drawn.update("\n".join(embeddings.paths[i] for i in found.gallery).encode())
             hidden = torch.from_numpy(found.hidden) if found.hidden.any() else None
             results.append(
                 evaluate_ranking(found.similarity, query, gallery, hidden, first_occurrence=protocol.first_occurrence)
@@ -197,12 +201,9 @@ def evaluate_all(
             "person_id": embeddings.person_ids[found.query],
             "camera_id": embeddings.camera_ids[found.query],
         }
-        reranking = rerank.description if rerank else ""
-        reports.append(
-            summarise(
-                protocol, results, columns, dataset=embeddings.dataset, reranking=reranking, seed=seed, draws=draws
-            )
-        )
+        named = {"dataset": embeddings.dataset, "reranking": rerank.description if rerank else ""}
+        named["gallery"] = drawn.hexdigest()
+        reports.append(summarise(protocol, results, columns, **named, seed=seed, draws=draws))
     return reports
 
 
@@ -213,7 +214,7 @@ def _searches(
     persons, cameras, modality = embeddings.person_ids, embeddings.camera_ids, embeddings.modality
     drawn = []
     for protocol in protocols:
-        _refuse_leakage(embeddings, protocol)
+        _refuse(embeddings, protocol)
         galleries = [
             gallery_indices(
                 protocol, modality=modality, person_ids=persons, camera_ids=cameras, paths=embeddings.paths,
@@ -246,12 +247,15 @@ def _searches(
             yield Search(query, gallery, hidden, found)
 
 
-def _refuse_leakage(embeddings: Embeddings, protocol: Protocol) -> None:
-    """Raise unless the images are of people that training has not seen, from the protocol's split."""
+def _refuse(embeddings: Embeddings, protocol: Protocol) -> None:
+    """Raise unless the images are of the protocol's data set and split, and of people that training has not seen."""
+    layout = embeddings.dataset.removesuffix("-generated")
+    if layout in ("sysu", "regdb", "llcm") and protocol.dataset not in (None, layout):
+        raise ValueError(f"{protocol.name} is a protocol of {protocol.dataset}, but these descriptors are of {layout}")
     if protocol.split is not None and embeddings.split != protocol.split:
-        held = "no split is known" if embeddings.split is None else f"split {embeddings.split}"
+        held = f"are of split {embeddings.split}" if embeddings.split else "name none: add split to their file"
         raise LeakageError(
-            f"{protocol.name} is for test images of split {protocol.split}, but of these descriptors {held}; "
+            f"{protocol.name} is for test images of split {protocol.split}, but these descriptors {held}; "
             "a model of one split has seen test identities of the others"
         )
     known = [ids for ids in (embeddings.prototype_ids, embeddings.seen_ids) if ids is not None]

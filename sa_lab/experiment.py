@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -155,7 +156,7 @@ def run_splits(config: ExperimentConfig, folder: Path | None = None, progress: b
 
 def _check_reuse(run: Run, config: ExperimentConfig, made_of: dict[str, str]) -> None:
     """Raise unless the run's folder is empty or holds a run of this config, these images and this library."""
-    if (run.folder / "config.json").is_file() and run.config != config:
+    if (run.folder / "config.json").is_file() and run.config.dials() != config.dials():
         raise ValueError(f"{run.folder} holds the run of another config; choose another folder")
     if (run.folder / "made_of.json").is_file():
         known = json.loads((run.folder / "made_of.json").read_text())
@@ -209,7 +210,8 @@ def validator(config: ExperimentConfig, store: ImageStore) -> Validate | None:
 def embed_reference(checkpoint: Path, store: ImageStore, device: torch.device, out: Path) -> Embeddings:
     """Descriptors of the test identities by a checkpoint of the reference program, written to ``out``.
 
-    Its C classes are taken as the training identities of ``store`` in ascending order, as the reference numbers them.
+    All training identities of ``store`` count as seen. Prototypes come along for SYSU-MM01 and folders of images, whose
+    classes the reference numbers by ascending identity; RegDB and LLCM number them in lists of their own.
 
     Raises:
         WeightsError: the file is no such checkpoint.
@@ -217,10 +219,12 @@ def embed_reference(checkpoint: Path, store: ImageStore, device: torch.device, o
             another data set or another part of it, and may have seen the test identities.
     """
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY_VALUES):  # its programs save their last mAP beside the weights
+            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         model, prototypes = import_reference(state["net"], state["add_net"])
-    except (RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{checkpoint} is no checkpoint of the reference program: {error}") from error
+    except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{checkpoint} is no checkpoint of the reference program: {reason}") from error
     train_ids = np.unique(store.person_ids[store.is_train])
     if prototypes.shape[1] != 2 * len(train_ids):
         raise LeakageError(
@@ -228,7 +232,20 @@ def embed_reference(checkpoint: Path, store: ImageStore, device: torch.device, o
             "training identities; expected a checkpoint of this very training part"
         )
     index = np.flatnonzero(~store.is_train)
-    return evaluation.embed(model.to(device), store, index, device, prototypes, train_ids, train_ids, out=out)
+    own = None if store.name.startswith(("regdb", "llcm")) else prototypes
+    return evaluation.embed(
+        model.to(device), store, index, device, own, None if own is None else train_ids, train_ids, out=out
+    )
+
+
+_NUMPY_VALUES: list[Any] = [
+    np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "b1")},
+    *(
+        (value.__reduce__()[0], f"{module}.multiarray.{name}")
+        for name, value in (("scalar", np.float64(0)), ("_reconstruct", np.zeros(1)))
+        for module in ("numpy.core", "numpy._core")  # before and since numpy 2
+    ),
+]  # fmt: skip
 
 
 def load_model(folder: Path) -> tuple[TwoStreamNet, torch.Tensor, np.ndarray]:

@@ -20,7 +20,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Int
 
-from sa_lab.config import REGDB_SPLITS
+from sa_lab.config import NUM_TRIALS, REGDB_SPLITS
 from sa_lab.schema import Modality
 
 Sampling = Literal["all", "agw", "official"]
@@ -44,6 +44,7 @@ class Protocol:
             the identity; "same_identity_and_camera": the query's own identity in its own camera.
         hidden_cameras: (query camera, gallery camera) pairs for "camera_pairs".
         first_occurrence: the CMC rule, see `sa_lab.metrics.evaluate_ranking`.
+        dataset: whose protocol it is: sysu, regdb or llcm; None for any.
         split: which split of the data set into training and test the images must come from; None: it has but one.
     """
 
@@ -58,6 +59,7 @@ class Protocol:
     hiding: HidingRule = "nothing"
     hidden_cameras: tuple[tuple[int, int], ...] = ()
     first_occurrence: bool = False
+    dataset: str | None = None
     split: int | None = None
 
     def __post_init__(self) -> None:
@@ -158,13 +160,18 @@ def gallery_indices(
         folders[int(person_ids[index]), int(camera_ids[index])].append(index)
     place = None
     if protocol.sampling == "official":
-        place = _official_place(protocol, found, gallery_order, trial)
+        place = _official_place(protocol, gallery_order, trial)
     generator = random.Random(trial)
     chosen: list[int] = []
-    for _, images in sorted(folders.items()):
+    for (person, camera), images in sorted(folders.items()):
         if protocol.shots is None:
             chosen += images
         elif place is not None:
+            if sorted(place[images]) != list(range(len(images))):
+                raise ValueError(
+                    f"gallery_order places the images of identity {person}, camera {camera} at {sorted(place[images])} "
+                    f"in trial {trial}, expected each of 0..{len(images) - 1} once"
+                )
             chosen += sorted((i for i in images if place[i] < protocol.shots), key=lambda i: place[i])
         elif protocol.shots == 1:
             chosen.append(generator.choice(images))
@@ -173,17 +180,14 @@ def gallery_indices(
     return np.array(chosen, dtype=np.int64)
 
 
-def _official_place(protocol: Protocol, found: np.ndarray, order: np.ndarray | None, trial: int) -> np.ndarray:
-    """(N,) places of all images in the data set's own permutation; valid for those in ``found``."""
+def _official_place(protocol: Protocol, order: np.ndarray | None, trial: int) -> np.ndarray:
+    """(N,) places of all images in the data set's own permutation."""
     if order is None or order.shape[1] < protocol.num_trials:
         held = "None" if order is None else f"of {order.shape[1]} trials"
         raise ValueError(
             f"gallery_order is {held}, expected {protocol.num_trials} trials for {protocol.name}; it comes from the "
             "permutation file of the data set, exp/rand_perm_cam.mat"
         )
-    if (order[found, trial] < 0).any():
-        missing = int((order[found, trial] < 0).sum())
-        raise ValueError(f"gallery_order places none of {missing} gallery images in trial {trial}, expected all")
     return np.asarray(order[:, trial])
 
 
@@ -225,10 +229,11 @@ SYSU_ALL = Protocol(
     gallery_cameras=(1, 2, 4, 5),
     sampling="agw",
     shots=1,
-    num_trials=10,
+    num_trials=NUM_TRIALS,
     hiding="camera_pairs",
     hidden_cameras=((3, 2),),  # cameras 2 and 3 watch the same place
     first_occurrence=True,
+    dataset="sysu",
 )
 SYSU_INDOOR = replace(SYSU_ALL, name="sysu-indoor", gallery_cameras=(1, 2))
 
@@ -250,8 +255,8 @@ def regdb(split: int) -> tuple[Protocol, Protocol]:
     if not 1 <= split <= REGDB_SPLITS:
         raise ValueError(f"split is {split}, expected 1..{REGDB_SPLITS}")
     return (
-        replace(VISIBLE_TO_INFRARED, name=f"regdb-visible-to-thermal-{split}", split=split),
-        replace(INFRARED_TO_VISIBLE, name=f"regdb-thermal-to-visible-{split}", split=split),
+        replace(VISIBLE_TO_INFRARED, name=f"regdb-visible-to-thermal-{split}", dataset="regdb", split=split),
+        replace(INFRARED_TO_VISIBLE, name=f"regdb-thermal-to-visible-{split}", dataset="regdb", split=split),
     )
 
 
@@ -260,9 +265,10 @@ LLCM_INFRARED_TO_VISIBLE = replace(
     name="llcm-infrared-to-visible",
     sampling="agw",
     shots=1,
-    num_trials=10,
+    num_trials=NUM_TRIALS,
     hiding="same_identity_and_camera",
     first_occurrence=True,
+    dataset="llcm",
 )
 LLCM_VISIBLE_TO_INFRARED = replace(
     LLCM_INFRARED_TO_VISIBLE,

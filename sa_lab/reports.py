@@ -34,7 +34,7 @@ class Measure:
 
     Attributes:
         mean: over the trials.
-        std: deviation over the trials, 0 with one.
+        std: sample deviation over the trials, 0 with one.
         low, high: 95 % percentile bootstrap over query identities; 0 and 1 where there is only one.
     """
 
@@ -52,6 +52,7 @@ class Report:
         protocol: the protocol in full.
         dataset: name of the data set.
         reranking: the re-ranking in words; empty for none.
+        gallery: hash of what was drawn in all trials.
         measures: rank_1 .. rank_20, mean_ap, mean_inp, in [0,1].
         num_queries: queries that count, in the first trial.
         num_identities: their identities.
@@ -62,6 +63,7 @@ class Report:
     protocol: dict[str, Any]
     dataset: str
     reranking: str
+    gallery: str
     measures: dict[str, Measure]
     num_queries: int
     num_identities: int
@@ -134,6 +136,7 @@ def summarise(
     *,
     dataset: str,
     reranking: str,
+    gallery: str = "",
     seed: int = 0,
     draws: int = 1000,
 ) -> Report:
@@ -143,7 +146,7 @@ def summarise(
         protocol: that was followed.
         results: one a trial, of the same queries.
         columns: path, person_id and camera_id of each query.
-        dataset, reranking: see `Report`.
+        dataset, reranking, gallery: see `Report`.
         seed, draws: of the bootstrap over query identities.
     """
     count = len(results)
@@ -160,10 +163,10 @@ def summarise(
     for name, value in values.items():
         means = np.nanmean(value.reshape(count, -1), axis=1)
         low, high = _bounds(value, queries["person_id"], seed, draws)
-        measures[name] = Measure(float(means.mean()), float(means.std()), low, high)
+        measures[name] = Measure(float(means.mean()), _deviation(means), low, high)
     valid = results[0].valid
     return Report(
-        {**asdict(protocol), "description": protocol.description}, dataset, reranking, measures,
+        {**asdict(protocol), "description": protocol.description}, dataset, reranking, gallery, measures,
         results[0].num_valid, len(np.unique(columns["person_id"][valid])), queries,
     )  # fmt: skip
 
@@ -172,6 +175,11 @@ def values_of(queries: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The number that each measure averages, (TQ,) by measure; NaN where the query does not count."""
     kept = (queries["first_rank"], queries["average_precision"], queries["inverse_negative_penalty"])
     return {name: np.asarray(value(*kept), dtype=float) for name, value in MEASURES.items()}
+
+
+def _deviation(means: np.ndarray) -> float:
+    """Sample deviation; 0 of a single number."""
+    return float(means.std(ddof=1)) if len(means) > 1 else 0.0
 
 
 def _bounds(values: np.ndarray, persons: np.ndarray, seed: int, draws: int) -> tuple[float, float]:
@@ -197,9 +205,9 @@ def breakdown(report: Report, column: str, measure: str = "mean_ap", seed: int =
         chosen = (report.queries[column] == key) & ~np.isnan(values)
         if not chosen.any():
             continue
-        means = [values[chosen & (trials == t)].mean() for t in np.unique(trials[chosen])]
+        means = np.array([values[chosen & (trials == t)].mean() for t in np.unique(trials[chosen])])
         low, high = _bounds(values[chosen], report.queries["person_id"][chosen], seed, 1000)
-        parts[key.item()] = Measure(float(np.mean(means)), float(np.std(means)), low, high)
+        parts[key.item()] = Measure(float(means.mean()), _deviation(means), low, high)
     return parts
 
 
@@ -225,10 +233,11 @@ def pairs(first: Path, second: Path) -> list[tuple[Report, Report]]:
     Raises:
         ValueError: there is no such pair.
     """
-    after = {report.rules: report for report in Report.load_all(second)}
-    found = [(report, after[report.rules]) for report in Report.load_all(first) if report.rules in after]
+    before, after = ({report.rules: report for report in Report.load_all(folder)} for folder in (first, second))
+    found = [(report, after[rules]) for rules, report in before.items() if rules in after]
     if not found:
-        raise ValueError(f"{first} and {second} share no protocol, so their queries cannot be paired")
+        told = " and ".join("; ".join(report.title for report in one.values()) for one in (before, after))
+        raise ValueError(f"{first} and {second} share no protocol on one data set, so nothing can be paired: {told}")
     return found
 
 
@@ -236,19 +245,26 @@ def compare(first: Report, second: Report, seed: int = 0, draws: int = 10_000) -
     """Paired comparison of two methods, measure by measure, over the queries and trials that both answered.
 
     Raises:
-        ValueError: the two differ in protocol, re-ranking or queries, or have queries of fewer than two identities.
+        ValueError: the two differ in protocol, re-ranking, data set, gallery or queries, or have queries of fewer than
+            two identities.
     """
     if first.rules != second.rules:
         raise ValueError(f"the reports follow different rules, expected the same: {first.title}; {second.title}")
+    queries = []
+    for one in (first, second):
+        order = np.lexsort((one.queries["path"], one.queries["trial"]))
+        queries.append({name: column[order] for name, column in one.queries.items()})
     for name in ("trial", "path", "person_id"):
-        if not np.array_equal(first.queries[name], second.queries[name]):
+        if not np.array_equal(queries[0][name], queries[1][name]):
             raise ValueError(f"the reports differ in the {name} of their queries, expected the same test images")
+    if first.gallery != second.gallery:
+        raise ValueError("the reports have other images in their galleries, expected the same test images")
     differences = {}
-    before, after = values_of(first.queries), values_of(second.queries)
+    before, after = (values_of(columns) for columns in queries)
     for name in MEASURES:
         change = after[name] - before[name]
         known = ~np.isnan(change)
-        change, persons = change[known], first.queries["person_id"][known]
+        change, persons = change[known], queries[0]["person_id"][known]
         interval = bootstrap_interval(change, persons, np.random.default_rng(seed), num_samples=draws)
         p_value = randomisation_test(change, persons, np.random.default_rng(seed), num_samples=draws)
         differences[name] = Difference(interval.mean, interval.low, interval.high, p_value)

@@ -149,6 +149,13 @@ class Embeddings:
 
     def __post_init__(self) -> None:
         count = len(self.person_ids)
+        vectors = ("person_ids", "camera_ids", "modality", "seen_ids", "prototype_ids")
+        ndims = dict.fromkeys(vectors, 1) | {"gallery_order": 2} | dict.fromkeys((*self.descriptors, "prototypes"), 3)
+        for name, ndim in ndims.items():
+            if (value := getattr(self, name)) is not None and value.ndim != ndim:
+                raise ValueError(f"embeddings: {name} has shape {value.shape}, expected {ndim} dimensions")
+        if not all(isinstance(path, str) for path in self.paths) or len(set(self.paths)) < len(self.paths):
+            raise ValueError("embeddings: paths are no texts, or some are alike; expected another text for each image")
         _same_length(
             "embeddings", count, camera_ids=self.camera_ids, modality=self.modality, paths=self.paths,
             **self.descriptors, **({} if self.gallery_order is None else {"gallery_order": self.gallery_order}),
@@ -198,7 +205,8 @@ class Embeddings:
         Theirs is an ``.npz`` that holds ``features`` (N,D), float16 or float32, whose L2-normalised rows are taken as
         descriptor B, so that the score is their cosine; ``person_ids``, ``camera_ids`` and ``modality`` (0 visible,
         1 infrared), integers (N,); and ``paths``, N strings such as ``cam1/0006/0001.jpg``, by whose order galleries
-        are drawn. ``seen_ids``, ``split``, ``gallery_order`` and ``dataset`` may be there too.
+        are drawn. There may also be ``dataset``, ``split`` (which RegDB's protocols need), ``gallery_order`` (which the
+        official galleries need; `sa_lab.data.list_images` has it) and ``seen_ids``.
 
         Args:
             path: the file.
@@ -207,12 +215,19 @@ class Embeddings:
 
         Raises:
             DataError: no such archive, or it lacks a column.
+            ValueError: a column is not what `Embeddings` says.
         """
-        columns = mapped_arrays(Path(path))
+        try:
+            columns = mapped_arrays(Path(path))
+        except ValueError as error:
+            raise DataError(str(error)) from error
         if "features" in columns:
             features = columns.pop("features").astype(np.float32)
-            norms = np.linalg.norm(features, axis=-1, keepdims=True)
-            columns["embeddings"] = (features / np.where(norms > 0, norms, 1))[:, None]
+            if features.ndim != 2:
+                raise DataError(f"{path}: features has shape {features.shape}, expected (N,D)")
+            squares = np.einsum("nd,nd->n", features, features)
+            features /= np.sqrt(np.maximum(squares, np.finfo(np.float32).tiny))[:, None]
+            columns["embeddings"] = features[:, None]
         needed = {"embeddings", "person_ids", "camera_ids", "modality", "paths"}
         if missing := sorted(needed - set(columns)):
             raise DataError(
@@ -223,7 +238,7 @@ class Embeddings:
         if not mapped:
             columns = {k: v.astype(np.float32) if v.dtype.kind == "f" else np.array(v) for k, v in columns.items()}
         given: dict[str, Any] = {"part_features": None, **columns, "paths": tuple(columns["paths"].tolist())}
-        return cls(**given | {k: columns[k].tolist() for k in ("split", "dataset") if k in columns})
+        return cls(**given | {k: columns[k].item() for k in ("split", "dataset") if k in columns})
 
 
 _ROWS = 4096  # descriptors looked at in one go

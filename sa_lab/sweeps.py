@@ -18,12 +18,12 @@ import torch
 from scipy import stats
 from tqdm.auto import tqdm
 
-from sa_lab import __version__, analysis, experiment, tables
+from sa_lab import __version__, analysis, experiment
 from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, variant
 from sa_lab.data import prepare
 from sa_lab.disk import atomic_path
-from sa_lab.reports import Report
 from sa_lab.schema import Embeddings
+from sa_lab.tables import COLUMNS
 
 MEASURES = {
     "rank_1": "Rank-1",
@@ -35,18 +35,16 @@ MEASURES = {
 }
 """What a study writes of each run."""
 
+SHARES = ("rank_1", "mean_ap", "mean_inp")
+"""The measures in [0,1] that are shown in %."""
+
 TITLES = {
-    "rank_1": "Rank-1",
-    "mean_ap": "mAP",
-    "mean_inp": "mINP",
+    **{name: COLUMNS[name] for name in SHARES},
     "stranger_ratio": "modality gap",
     "modality_probe": "modality probe",
     "prototype_alignment": "prototype cosine",
 }
 """What tables call the measures."""
-
-SHARES = ("rank_1", "mean_ap", "mean_inp")
-"""The measures in [0,1] that are shown in %."""
 
 
 def measure_run(run: experiment.Run) -> dict[str, float]:
@@ -192,62 +190,3 @@ def verdicts(result: dict[str, Any], measures: Sequence[str] = ("rank_1", "mean_
             span = f"{mean:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
             sentences.append(f"{variant_name}: {TITLES[name]} {span}, {word}")
     return sentences
-
-
-def compare(runs: Sequence[experiment.Run], style: tables.Style = "markdown") -> str:
-    """Retrieval of runs under every protocol that they share, published results beside, and overlap.
-
-    Runs that differ in their split alone are averaged. Anybody's evaluated descriptors may be among them: a folder
-    without config.json is a method of its own, without overlap.
-
-    Raises:
-        ValueError: no two runs could stand in one table, because they share no protocol.
-    """
-    reports: dict[str, dict[str, list[Report]]] = {}
-    named = methods(runs)
-    for name, group in named.items():
-        for report in (report for run in group for report in Report.load_all(run.folder)):
-            rules = " ".join((tables.family(report), report.reranking, report.dataset))
-            reports.setdefault(rules, {}).setdefault(name, []).append(report)
-    shared = [found for found in reports.values() if len(found) == len(named)]
-    if not shared:
-        raise ValueError(f"the runs share no protocol, so no table can hold them: {'; '.join(sorted(reports))}")
-    parts = []
-    for found in shared:
-        first = next(iter(found.values()))
-        rows = tables.together(tables.retrieval(found), tables.published(first[0]))
-        parts += [f"Protocol: {tables.title(first)}.", tables.render(rows, style)]
-    if own := [run for run in runs if (run.folder / "config.json").is_file()]:
-        rows = [{"run": run.folder.name, **_overlap_row(run)} for run in own]
-        parts += ["How far the spectra overlap on the test identities:", tables.render(rows, style)]
-    if style == "csv":
-        return "\n".join(parts)
-    legend = (
-        "In %. Of one run: mean ± deviation over trials [95 % bootstrap over identities]; it says nothing about other "
-        "seeds. Of several splits: mean ± deviation over splits."
-    )
-    return "\n\n".join([legend, *parts])
-
-
-def methods(runs: Sequence[experiment.Run]) -> dict[str, list[experiment.Run]]:
-    """The runs by method: those that differ in their split alone are one."""
-    groups: dict[str, list[experiment.Run]] = {}
-    for run in runs:
-        groups.setdefault(_method(run), []).append(run)
-    return {f"{name} ({len(group)} splits)" if len(group) > 1 else name: group for name, group in groups.items()}
-
-
-def _method(run: experiment.Run) -> str:
-    """Name of a run in a table: its folder, or what runs of several splits have in common."""
-    if not (run.folder / "config.json").is_file():
-        return run.folder.name
-    config = run.config
-    if config.data.dataset != "regdb":
-        return run.folder.name
-    same = replace(config, data=replace(config.data, split=1))
-    return f"regdb, {experiment.loss_name(config)}, seed {config.seed}, {same.digest()}"
-
-
-def _overlap_row(run: experiment.Run) -> dict[str, str | float | None]:
-    values = {TITLES[name]: None if np.isnan(value) else value for name, value in overlap(run.embeddings).items()}
-    return {"loss": experiment.loss_name(run.config), "seed": str(run.config.seed), **values}

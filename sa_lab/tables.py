@@ -26,8 +26,8 @@ Row = Mapping[str, str | float | Measure | None]
 def render(rows: Sequence[Row], style: Style = "console") -> str:
     """A table with the columns of the first row.
 
-    A `Measure` is shown in %, as mean ± deviation [low, high], without the parts that are NaN; in CSV it takes four
-    columns, in [0,1]. None is a dash, or nothing in CSV.
+    A `Measure` is shown in %, as mean ± deviation [low, high], without the parts that are NaN; in CSV these are four
+    columns. None is a dash, or nothing in CSV.
     """
     if style == "csv":
         return _csv(rows)
@@ -52,7 +52,7 @@ def _csv(rows: Sequence[Row]) -> str:
         for name, value in row.items():
             if isinstance(value, Measure):
                 parts = {"": value.mean, " std": value.std, " low": value.low, " high": value.high}
-                line |= {name + key: None if np.isnan(part) else part for key, part in parts.items()}
+                line |= {name + key: None if np.isnan(part) else 100 * part for key, part in parts.items()}
             else:
                 line[name] = value
         flat.append(line)
@@ -90,22 +90,19 @@ def family(report: Report) -> str:
 
 
 def published(report: Report) -> list[Row]:
-    """Published results under the report's protocol, each with its source; none for generated copies.
+    """Published results under the report's protocol, in % as given, each with its source; none for generated copies.
 
     Their galleries are single-shot; which sampling each paper used, its source may not say. SA-Softmax itself is not
     among them: its numbers were not found in any source.
     """
-    if report.dataset not in ("sysu", "regdb", "llcm") or report.reranking:
+    if report.dataset != report.protocol["dataset"] or report.reranking:
         return []
     text = (resources.files("sa_lab") / "published.csv").read_text()
     rows: list[Row] = []
     for line in csv.DictReader(text.splitlines()):
         if line["protocol"] == family(report):
-            row: dict[str, str | Measure | None] = {"method": f"{line['method']} {line['year']}"}
-            for key, title in COLUMNS.items():
-                value = line.get(key)
-                row[title] = Measure(float(value) / 100, np.nan, np.nan, np.nan) if value else None
-            rows.append(row | {"source": line["source"]})
+            given = {title: line.get(key) or None for key, title in COLUMNS.items()}
+            rows.append({"method": f"{line['method']} {line['year']}", **given, "source": line["source"]})
     return rows
 
 

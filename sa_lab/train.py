@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -89,7 +89,7 @@ class Training:
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs to go on as if it had never stopped."""
         return {
-            "config": asdict(self.config),
+            "config": self.config.dials(),
             "model": self.model.state_dict(),
             "prototypes": self.criterion.prototypes.detach(),
             "feature_optimizer": self.feature_optimizer.state_dict(),
@@ -107,7 +107,7 @@ class Training:
         Raises:
             ValueError: the state belongs to another config or other identities.
         """
-        mine = asdict(self.config)
+        mine = self.config.dials()
         if state["config"] != mine:
             wrong = [f"{k}: {state['config'].get(k)} here {v}" for k, v in mine.items() if state["config"].get(k) != v]
             raise ValueError("the checkpoint belongs to another config; " + "; ".join(wrong))

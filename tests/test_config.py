@@ -23,7 +23,8 @@ DIALS = [
     (section, dial.name)
     for section, kind in (("data", DataConfig), ("model", ModelConfig), ("loss", LossConfig), ("train", TrainConfig))
     for dial in fields(kind)
-    if dial.name != "split"  # has one value only, but for regdb: see its own test
+    if dial.name
+    not in ("split", "root")  # split has one value only, but for regdb; root changes nothing: see their tests
 ]
 
 
@@ -179,3 +180,10 @@ def test_only_regdb_has_splits() -> None:
     for dataset, split in (("regdb", 11), ("regdb", 0), ("sysu", 2), ("synthetic", 2)):
         with pytest.raises(ValueError, match=rf"data\.split is {split}, expected 1\.\."):
             DataConfig(dataset=dataset, root="x", split=split)
+
+
+def test_where_the_images_lie_changes_no_run() -> None:
+    here, there = (ExperimentConfig(data=DataConfig(dataset="sysu", root=root)) for root in ("here/", "/elsewhere"))
+    assert here.digest() == there.digest()
+    assert here.dials() == there.dials()
+    assert here.data.root == str(Path("here").absolute())

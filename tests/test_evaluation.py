@@ -203,7 +203,7 @@ def test_trials_are_averaged() -> None:
     }
     for name, values in trials.items():
         assert report.measures[name].mean == pytest.approx(values.mean())
-        assert report.measures[name].std == pytest.approx(values.std())
+        assert report.measures[name].std == pytest.approx(values.std(ddof=1))
         assert values.std() > 0
 
 
@@ -251,12 +251,22 @@ def test_identities_seen_in_selection_and_other_splits_are_refused() -> None:
     data = drawn(0)
     with pytest.raises(LeakageError, match=r"identities \[3\] were trained on"):
         evaluate(replace(data, seen_ids=np.array([3, 99])), SYSU_ALL)
-    with pytest.raises(LeakageError, match="for test images of split 2, but of these descriptors split 1"):
+    with pytest.raises(LeakageError, match="for test images of split 2, but these descriptors are of split 1"):
         evaluate(replace(data, split=1), regdb(2)[0])
-    with pytest.raises(LeakageError, match="no split is known"):
+    with pytest.raises(LeakageError, match="name none: add split to their file"):
         evaluate(data, regdb(2)[0])
     for protocol in regdb(2):
         assert evaluate(replace(data, split=2), protocol, draws=5).protocol["split"] == 2
+
+
+def test_a_protocol_belongs_to_its_data_set() -> None:
+    data = drawn(0)
+    for dataset in ("llcm", "regdb-generated"):
+        with pytest.raises(ValueError, match="sysu-all is a protocol of sysu, but these descriptors are of"):
+            evaluate(replace(data, dataset=dataset), SYSU_ALL)
+        assert evaluate(replace(data, dataset=dataset), INFRARED_TO_VISIBLE, draws=5).dataset == dataset
+    for dataset in ("sysu", "sysu-generated", "synthetic", ""):
+        assert evaluate(replace(data, dataset=dataset), SYSU_ALL, draws=5).dataset == dataset
 
 
 def test_several_protocols_at_once_equal_each_alone() -> None:
@@ -499,6 +509,11 @@ def test_anybodys_descriptors_can_be_scored(tmp_path: Path) -> None:
         ({"surprise": np.ones(3)}, "unknown surprise"),
         ({"person_ids": np.array(["a"] * 216)}, "person_ids is of type"),
         ({"person_ids": np.ones(3, int)}, "has 3 entries|entries, expected 3"),
+        ({"person_ids": np.ones((216, 1), int)}, r"person_ids has shape \(216, 1\), expected 1 dimensions"),
+        ({"gallery_order": np.zeros(216, int)}, r"gallery_order has shape \(216,\), expected 2"),
+        ({"features": np.ones((216, 2, 2), np.float32)}, r"features has shape \(216, 2, 2\), expected \(N,D\)"),
+        ({"paths": np.array(["a"] * 216)}, "some are alike"),
+        ({"paths": np.arange(216)}, "paths are no texts"),
         ({"paths": np.array([{}], dtype=object)}, "no .npz of plain arrays"),
     ],
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sa_lab import cli, evaluation, experiment, sweeps
+from sa_lab import cli, comparison, evaluation, experiment, sweeps
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
 from sa_lab.data import copies
 from sa_lab.reports import Report
@@ -86,7 +89,7 @@ def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
     assert difference == pytest.approx(means[0] - means[1])
     assert sweeps.table(result).count("\n") == 3
     assert len(sweeps.verdicts(result)) == 3
-    text = sweeps.compare([one, experiment.Run(experiment.run_folder(replace(variant(config, "softmax"), seed=1)))])
+    text = comparison.compare([one.folder, experiment.run_folder(replace(variant(config, "softmax"), seed=1))])
     assert "| softmax  | 1      |" in text
     assert one.folder.name in text
     with pytest.raises(ValueError, match="at least two"):
@@ -115,7 +118,7 @@ def test_command_line_from_files_to_report(
     assert names == {
         "report.json": "infrared-to-visible",
         "report-visible-to-infrared.json": "visible-to-infrared",
-        "report-visible-to-infrared-reranked.json": "visible-to-infrared",
+        "report-visible-to-infrared-reranked-4-2-0.3.json": "visible-to-infrared",
     }
     cli.main(["embed", str(run), "--out", str(tmp_path / "all.npz")])
     assert Embeddings.load(tmp_path / "all.npz").prototypes is not None
@@ -126,17 +129,26 @@ def test_command_line_from_files_to_report(
     assert others.seen_ids is None  # the folders of other people are numbered anew
     cli.main(["embed", str(run), "--part", "test", "--dtype", "float32", "--out", str(tmp_path / "test.npz")])
     capsys.readouterr()
-    with pytest.raises(SystemExit, match="descriptors alone do not say theirs"):
-        cli.main(["evaluate", str(tmp_path / "test.npz")])
     with pytest.raises(SystemExit, match="were trained on"):
         cli.main(["evaluate", str(tmp_path / "all.npz"), "--protocol", "infrared-to-visible"])
     scored = tmp_path / "theirs"
     both = ["--protocol", "infrared-to-visible", "visible-to-infrared"]
-    cli.main(["evaluate", str(tmp_path / "test.npz"), *both, "--out", str(scored)])
+    cli.main(["evaluate", str(tmp_path / "test.npz"), *both, "--out", str(scored), "--method", "theirs"])
+    with pytest.raises(SystemExit, match="holds the evaluation of theirs"):
+        cli.main(["evaluate", str(tmp_path / "test.npz"), "--out", str(scored)])
+    with pytest.raises(SystemExit, match="are not for a run, which knows its own"):
+        cli.main(["evaluate", str(run), "--split", "2"])
+    with pytest.raises(SystemExit, match="a folder is given twice"):
+        cli.main(["report", str(run), str(run)])
     assert {report.protocol["name"] for report in Report.load_all(scored)} == set(both[1:])
+    texts = {}
     for style in ("console", "latex", "csv", "markdown"):
         cli.main(["report", str(run), str(scored), "--style", style, "--out", str(tmp_path / "report.md")])
-        assert "Rank-1" in (tmp_path / "report.md").read_text()
+        texts[style] = (tmp_path / "report.md").read_text()
+        assert "Rank-1" in texts[style]
+    assert {row["protocol"] for row in csv.DictReader(io.StringIO(texts["csv"]))} == set(both[1:])
+    outside = re.sub(r"\\begin\{tabular\}.*?\\end\{tabular\}", "", texts["latex"], flags=re.S)
+    assert all(line.startswith("% ") for line in outside.splitlines() if line)
     assert (tmp_path / "report.md").read_text().count("| theirs ") == 2
     capsys.readouterr()
     cli.main(["compare", str(run), str(scored)])
@@ -214,14 +226,14 @@ def test_regdb_is_an_experiment_of_ten_trainings(
         tested = run.embeddings
         assert not set(tested.seen_ids.tolist()) & set(tested.person_ids.tolist())
         assert len(tested.seen_ids) == 8  # also those that only the choice of the model has seen
-    text = sweeps.compare(runs)
+    text = comparison.compare([run.folder for run in runs])
     assert "splits 1, 2, 3, 4, 5, 6, 7, 8, 9, 10" in text
     assert "(10 splits)" in text
     assert "arXiv" not in text  # nothing published stands beside a generated copy
     rank_1 = [run.report.measures["rank_1"].mean for run in runs]
     assert f"{100 * np.mean(rank_1):.1f} ± {100 * np.std(rank_1, ddof=1):.1f}" in text
     other = str(tmp_path / "other.npz")
-    with pytest.raises(SystemExit, match="split 2, but of these descriptors split 1"):
+    with pytest.raises(SystemExit, match="of split 2, but these descriptors are of split 1"):
         cli.main(["evaluate", str(runs[0].folder), "--protocol", "regdb-visible-to-thermal-2"])
     cli.main(["embed", str(runs[0].folder), "--split", "2", "--part", "test", "--out", other])
     with pytest.raises(SystemExit, match=r"identities \[.*\] were trained on"):
@@ -266,7 +278,7 @@ def test_a_reference_checkpoint_is_scored(
         }
         for part in ("net", "add_net")
     }
-    torch.save(state, tmp_path / "reference.t")
+    torch.save(state | {"mAP": np.float64(0.5), "cmc": np.ones(20), "epoch": 3}, tmp_path / "reference.t")
     images = ["--dataset", "folder", "--height", "32", "--width", "16", "--device", "cpu"]
     root = tmp_path / "seven"
     for person in range(10):
@@ -279,6 +291,8 @@ def test_a_reference_checkpoint_is_scored(
     assert len(Embeddings.load(folder / "embeddings.npz").prototype_ids) == 7
     with pytest.raises(SystemExit, match="was trained on 7 identities, but folder has 8"):
         cli.main(["evaluate", str(tmp_path / "reference.t"), "--root", str(config.data.root), *images])
+    with pytest.raises(SystemExit, match="a checkpoint does not say what it saw"):
+        cli.main(["evaluate", str(tmp_path / "reference.t"), "--dataset", "regdb", "--root", str(root)])
     (tmp_path / "other.t").write_bytes(b"nothing")
     with pytest.raises(SystemExit, match="no checkpoint of the reference program"):
         cli.main(["evaluate", str(tmp_path / "other.t"), "--root", str(root), *images])

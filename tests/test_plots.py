@@ -99,3 +99,10 @@ def test_protocol_map_says_what_is_searched_and_hidden() -> None:
     assert figure.data[0].text[0] == ["searched", "hidden", "not searched"]
     assert figure.data[0].text[1] == ["own matches hidden", "searched", "not searched"]
     assert figure.data[0].x[2] == "camera 4<br>0 images"
+
+
+def test_intervals_of_other_groups_keep_their_places() -> None:
+    bars = {"a": {"m": (1.0, 0.0, 2.0), "n": (1.0, 0.0, 2.0)}, "b": {"n": (3.0, 3.0, 3.0)}}
+    figure = plots.intervals(bars, title="t", y_title="y")
+    assert round(figure.data[1].x[0]) == 1
+    assert list(figure.layout.xaxis.ticktext) == ["m", "n"]

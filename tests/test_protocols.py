@@ -176,7 +176,7 @@ def test_official_galleries_need_the_permutation() -> None:
         gallery_indices(protocol, **columns)
     with pytest.raises(ValueError, match="gallery_order is of 2 trials, expected 10"):
         gallery_indices(protocol, **columns, gallery_order=np.zeros((4, 2), int))
-    with pytest.raises(ValueError, match="places none of 3 gallery images in trial 4"):
+    with pytest.raises(ValueError, match=r"identity 7, camera 1 at \[.*\] in trial 4, expected each of 0\.\.2 once"):
         gallery_indices(protocol, **columns, gallery_order=np.full((4, 10), -1), trial=4)
 
 

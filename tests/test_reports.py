@@ -39,7 +39,7 @@ def test_summary_by_hand() -> None:
     assert means["rank_1"] == pytest.approx((2 / 5 + 4 / 5) / 2)
     assert means["rank_10"] == pytest.approx(4 / 5)
     assert means["mean_ap"] == pytest.approx((2.8 + 3.7) / 10)
-    assert both.measures["mean_ap"].std == pytest.approx((3.7 - 2.8) / 10)
+    assert both.measures["mean_ap"].std == pytest.approx((3.7 - 2.8) / 5 / 2**0.5)
     assert both.num_queries == 5
     mean, low, high = both.cmc(7)
     np.testing.assert_allclose(mean, [0.6, 0.7, 0.7, 0.7, 0.7, 0.7, 0.8])
@@ -74,6 +74,8 @@ def test_only_like_is_compared_with_like() -> None:
     protocol = {**ours.protocol, "description": SYSU_ALL.description}
     with pytest.raises(ValueError, match="different rules"):
         compare(ours, replace(ours, protocol=protocol))
+    with pytest.raises(ValueError, match="other images in their galleries"):
+        compare(ours, report(FIRST, gallery="another"))
     with pytest.raises(ValueError, match="differ in the path"):
         compare(ours, replace(ours, queries=ours.queries | {"path": np.array(list("abcdeg"))}))
 
@@ -100,3 +102,9 @@ def test_randomisation_needs_groups_and_numbers() -> None:
         randomisation_test(np.ones(3), np.ones(3, int), rng)
     with pytest.raises(ValueError, match="not finite"):
         randomisation_test(np.array([1.0, np.nan]), np.arange(2), rng)
+
+
+def test_the_order_of_the_queries_is_irrelevant() -> None:
+    ours, order = report(SECOND), np.random.default_rng(0).permutation(6)
+    shuffled = replace(ours, queries={name: column[order] for name, column in ours.queries.items()})
+    assert compare(report(FIRST), shuffled) == compare(report(FIRST), ours)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import tyro
 
-from sa_lab import experiment, sweeps, tables
-from sa_lab.cli.scoring import report
+from sa_lab import comparison, experiment, sweeps, tables
 from sa_lab.config import (
     PRESETS,
+    REGDB_SPLITS,
     VARIANTS,
     DataConfig,
     Dataset,
@@ -22,6 +23,7 @@ from sa_lab.config import (
 )
 from sa_lab.data import copies, list_images, published, regdb, statistics
 from sa_lab.data import prepare as open_store
+from sa_lab.disk import atomic_path
 
 if TYPE_CHECKING:
     Preset = ExperimentConfig
@@ -65,7 +67,8 @@ def prepare(
             off = count - expected[name]
             row |= {"published": f"{expected[name]:,}", "differs by": f"{off:+,}" if off else "-"}
         rows.append(row)
-    print(f"{images.name}, cameras {', '.join(map(str, np.unique(images.camera_ids)))}")
+    of = "split 1 of ten, all checked, " if dataset == "regdb" else ""
+    print(f"{images.name}, {of}cameras {', '.join(map(str, np.unique(images.camera_ids)))}")
     print(tables.render(rows))
     if expected and images.name != dataset:
         print("This is a generated copy: its counts and its results are not those of the real data set.")
@@ -110,7 +113,7 @@ def train(
     """
     chosen = variant(config, loss_variant) if loss_variant else config
     done = experiment.run_splits(chosen, run) if all_splits else [experiment.run(chosen, run)]
-    print(sweeps.compare(done, "console"))
+    print(comparison.compare([one.folder for one in done], "console"))
     print("\n".join(f"run folder: {one.folder}" for one in done))
 
 
@@ -161,5 +164,10 @@ def course(dataset: Dataset = "synthetic", root: str = "", out: Path | None = No
         raise ValueError(
             f"cell {error.exec_count} of a chapter failed, see {out}: {error.ename}: {error.evalue}"
         ) from error
-    report([experiment.run_folder(variant(base, name)) for name in CHAPTER_LOSSES], out=out / "report.md")
+    splits = range(1, REGDB_SPLITS + 1) if dataset == "regdb" else (1,)
+    bases = [replace(base, data=replace(base.data, split=split)) for split in splits]
+    text = comparison.compare([experiment.run_folder(variant(one, name)) for name in CHAPTER_LOSSES for one in bases])
+    with atomic_path(out / "report.md") as temporary:
+        temporary.write_text(text + "\n")
+    print(text)
     print(f"executed notebooks and report.md are in {out}")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 import tyro
 
-from sa_lab import evaluation, experiment, reports, sweeps, tables
+from sa_lab import comparison, evaluation, experiment, reports, tables
 from sa_lab.config import DataConfig, Dataset, Device, TrainConfig, home
 from sa_lab.data import prepare
 from sa_lab.disk import atomic_path
@@ -24,10 +26,11 @@ def evaluate(
     source: Annotated[Path, tyro.conf.Positional],
     protocol: tuple[str, ...] = (),
     rerank: tuple[int, int, float] | None = None,
+    method: str = "",
     out: Path | None = None,
-    dataset: Dataset = "sysu",
+    dataset: Dataset | None = None,
     root: str | None = None,
-    split: int = 1,
+    split: int | None = None,
     height: int = 384,
     width: int = 192,
     device: Device = "auto",
@@ -36,41 +39,89 @@ def evaluate(
 
     Args:
         source: folder of a run; an .npz of descriptors (see `sa_lab.schema.Embeddings.load`); or a checkpoint of the
-            reference program, whose images the options from `dataset` on name.
-        protocol: names of protocols; by default those of the run's, or the checkpoint's, data set.
+            reference program.
+        protocol: names of protocols; by default those of the data set.
         rerank: k-reciprocal re-ranking with k1, k2 and the weight of the original distance; the paper's: 20 6 0.3.
+        method: what tables call it; by default the name of the file. Splits of one method are averaged by `report`.
         out: folder of the reports; by default the run itself, else one in the data folder.
-        dataset: the images that a checkpoint is tested on.
-        root: their folder.
-        split: which split of regdb the checkpoint was trained on.
-        height: of the images that it was trained on, in pixels.
-        width: of the images that it was trained on, in pixels.
-        device: where it computes.
+        dataset: of descriptors that do not name theirs; images that a checkpoint is tested on.
+        root: a checkpoint's: folder of the images.
+        split: of descriptors that do not name theirs; the split of regdb that a checkpoint was trained on.
+        height: a checkpoint's: of its images, in pixels.
+        width: a checkpoint's: of its images, in pixels.
+        device: a checkpoint's: where it computes.
     """
     if unknown := [name for name in protocol if name not in PROTOCOLS]:
         raise ValueError(f"--protocol is {' '.join(unknown)}, expected names among {', '.join(PROTOCOLS)}")
-    if not source.exists():
-        raise FileNotFoundError(f"{source}: no such run, file of descriptors or checkpoint")
-    is_run = source.is_dir()
-    folder = out or (source if is_run else home() / "evaluations" / source.stem)
-    config = experiment.Run(source).config.data if is_run else None
-    if is_run or source.suffix == ".npz":
-        found = Embeddings.load(source / "embeddings.npz" if is_run else source, mapped=True)
-    else:
-        config = DataConfig(dataset=dataset, root=root, split=split, height=height, width=width)
-        folder.mkdir(parents=True, exist_ok=True)
-        found = experiment.embed_reference(source, prepare(config), _device(device), folder / "embeddings.npz")
-    if not protocol and config is None:
-        raise ValueError(f"--protocol is missing: descriptors alone do not say theirs; one of {', '.join(PROTOCOLS)}")
-    own = experiment.protocols_of(config, found.gallery_order is not None) if config else ()
-    chosen = [PROTOCOLS[name] for name in protocol] or list(own)
+    if not source.exists() or source.suffix == ".npy":
+        raise FileNotFoundError(f"{source}: expected a run, a checkpoint, or an .npz of descriptors with their ids")
     ranker = KReciprocal(*rerank) if rerank else None
-    for report in evaluation.evaluate_all(found, chosen, rerank=ranker):
-        is_first = is_run and not out and report.protocol["name"] == own[0].name and not ranker
-        suffix = "" if is_first else f"-{report.protocol['name']}" + ("-reranked" if ranker else "")
-        report.save(folder, suffix)
-        print(f"{report.title}\n{tables.render(tables.retrieval({source.stem: [report]}))}\n")
+    if source.is_dir():
+        if (dataset, root, split, method) != (None, None, None, ""):
+            raise ValueError("--dataset, --root, --split and --method are not for a run, which knows its own")
+        data, folder = experiment.Run(source).config.data, out or source
+        found = Embeddings.load(source / "embeddings.npz", mapped=True)
+        own = experiment.protocols_of(data, found.gallery_order is not None)
+    else:
+        is_file = source.suffix == ".npz"
+        if not is_file and (dataset is None or (dataset == "regdb" and split is None)):
+            raise ValueError("--dataset, and for regdb --split, are missing: a checkpoint does not say what it saw")
+        theirs = _labelled(Embeddings.load(source, mapped=True), dataset, split) if is_file else None
+        split = theirs.split if theirs else split
+        folder = out or home() / "evaluations" / ((method or source.stem) + (f"-split{split}" if split else ""))
+        _claim(folder, source, method or source.stem, split)
+        if theirs:
+            found = theirs
+        else:
+            data = DataConfig(dataset=dataset or "sysu", root=root, split=split or 1, height=height, width=width)
+            found = experiment.embed_reference(source, prepare(data), _device(device), folder / "embeddings.npz")
+        layout = found.dataset.removesuffix("-generated")
+        own = tuple(
+            one
+            for one in PROTOCOLS.values()
+            if layout == one.dataset
+            and (one.split == found.split)
+            and (one.sampling != "official" or found.gallery_order is not None)
+        ) or (PROTOCOLS["infrared-to-visible"], PROTOCOLS["visible-to-infrared"])
+    for report in evaluation.evaluate_all(found, [PROTOCOLS[name] for name in protocol] or own, rerank=ranker):
+        is_first = folder == source and report.protocol["name"] == own[0].name and not ranker
+        reranked = "-reranked-" + "-".join(map(str, rerank)) if rerank else ""
+        report.save(folder, "" if is_first else f"-{report.protocol['name']}{reranked}")
+        print(f"{report.title}\n{tables.render(tables.retrieval({method or source.stem: [report]}))}\n")
     print(f"reports are in {folder}")
+
+
+def _claim(folder: Path, source: Path, method: str, split: int | None) -> None:
+    """Note in ``folder`` what is evaluated there, so that nothing else is written beside it.
+
+    Raises:
+        ValueError: the reports of something else are there.
+    """
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    note: dict[str, Any] = {"method": method, "sha256": digest, "split": split}
+    known: dict[str, Any] = note
+    if (folder / "source.json").is_file():
+        known = json.loads((folder / "source.json").read_text())
+    if known != note:
+        raise ValueError(
+            f"{folder} holds the evaluation of {known['method']}, split {known['split']}, sha256 {known['sha256'][:8]}"
+            f", not of {source}, split {split}, sha256 {digest[:8]}; choose another --method or --out"
+        )
+    with atomic_path(folder / "source.json") as temporary:
+        temporary.write_text(json.dumps(note, indent=2) + "\n")
+
+
+def _labelled(found: Embeddings, dataset: str | None, split: int | None) -> Embeddings:
+    """Descriptors with the data set and split that the caller names.
+
+    Raises:
+        ValueError: they name others themselves.
+    """
+    for name, given, own in (("dataset", dataset, found.dataset or None), ("split", split, found.split)):
+        if given is not None and own not in (None, given):
+            raise ValueError(f"--{name} is {given}, but the descriptors name {own}")
+    return replace(found, dataset=dataset or found.dataset, split=split or found.split)
 
 
 def embed(
@@ -97,6 +148,8 @@ def embed(
     """
     model, prototypes, train_ids = experiment.load_model(run)
     config = experiment.Run(run).config
+    if dataset not in (None, config.data.dataset):
+        split = split or 1  # that of the run is another data set's
     named = {"dataset": dataset, "root": root, "split": split}
     data = replace(config.data, **{k: v for k, v in named.items() if v is not None})  # type: ignore[arg-type]
     own, store = data == config.data, prepare(data)
@@ -124,7 +177,7 @@ def report(
         style: of the tables.
         out: also write them to this file.
     """
-    text = sweeps.compare([experiment.Run(run) for run in runs], style)
+    text = comparison.compare(runs, style)
     print(text)
     if out:
         with atomic_path(out) as temporary:

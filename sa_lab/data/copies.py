@@ -17,12 +17,11 @@ import numpy as np
 from scipy.io import savemat
 from tqdm.auto import tqdm
 
-from sa_lab.config import REGDB_SPLITS, home
+from sa_lab.config import NUM_TRIALS, REGDB_SPLITS, home
 from sa_lab.data.files import MARKER, new_folder
 from sa_lab.data.synthetic import DRAWING_VERSION, SyntheticSpec, generator, listing
 from sa_lab.schema import Listing, Modality
 
-_TRIALS = 10  # permutations of SYSU-MM01
 _REGDB_IMAGES = 10
 
 
@@ -166,6 +165,6 @@ def _permutations(spec: SyntheticSpec, table: Listing) -> np.ndarray:
             images = int(((table.person_ids == person) & (table.camera_ids == camera)).sum())
             draws = generator(spec.seed, 10, camera, person)
             cells[row, 0][person - 1, 0] = np.array(
-                [draws.permutation(images) + 1 for _ in range(_TRIALS)], dtype=np.uint16
+                [draws.permutation(images) + 1 for _ in range(NUM_TRIALS)], dtype=np.uint16
             )
     return cells

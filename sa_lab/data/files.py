@@ -38,6 +38,17 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(path for path in files if path.is_file())
 
 
+def existing(root: Path | str) -> Path:
+    """``root`` as a path.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not Path(root).is_dir():
+        raise DataError(f"{root} cannot be used: no such folder; expected the root of a data set")
+    return Path(root)
+
+
 def refuse(root: Path, faults: Sequence[str], leaks: Sequence[str] = ()) -> None:
     """Do nothing if there is neither fault nor leak.
 
@@ -47,7 +58,7 @@ def refuse(root: Path, faults: Sequence[str], leaks: Sequence[str] = ()) -> None
     """
     if faults or leaks:
         kind = LeakageError if leaks else DataError
-        raise kind(f"{root} cannot be used:\n  " + "\n  ".join([*faults, *leaks]))
+        raise kind(f"{root} cannot be used:\n  " + "\n  ".join(dict.fromkeys([*faults, *leaks])))
 
 
 def listing_of(

@@ -110,6 +110,9 @@ def _text(path: Path, faults: list[str]) -> str:
 
 
 def _entries(root: Path, path: Path, folder: str, faults: list[str]) -> list[Entry]:
+    if not (root / folder).is_dir():
+        faults.append(f"{root / folder}: no such folder")
+        return []
     pattern = re.compile(rf"({folder}/([0-9]+)/[^/]+?)\s+([0-9]+)")
     entries: list[Entry] = []
     first_line: dict[Path, int] = {}

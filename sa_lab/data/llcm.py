@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from sa_lab.data.files import Found, listing_of, refuse
+from sa_lab.data.files import Found, existing, listing_of, refuse
 from sa_lab.data.lists import in_camera_folders, leaks_of, read_ids, read_pair
 from sa_lab.schema import Listing, Modality
 
@@ -43,7 +43,7 @@ def listing(root: Path | str) -> Listing:
             has no image or lacks one modality; all faults are listed at once.
         LeakageError: the same, if an identity is in training and in test.
     """
-    root = Path(root)
+    root = existing(root)
     faults: list[str] = []
     pair = read_pair(root, {m: (f"idx/train_{name}.txt", name) for m, name in FOLDERS.items()}, faults)
     found: list[Found] = []

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sa_lab.config import REGDB_SPLITS
-from sa_lab.data.files import Found, listing_of, refuse
+from sa_lab.data.files import Found, existing, listing_of, refuse
 from sa_lab.data.lists import leaks_of, read_pair
 from sa_lab.schema import Listing, Modality
 
@@ -44,9 +44,10 @@ def listing(root: Path | str, split: int = 1) -> Listing:
     """
     if not 1 <= split <= REGDB_SPLITS:
         raise ValueError(f"split is {split}, expected 1..{REGDB_SPLITS}")
-    found, faults, leaks = _find(Path(root), split)
-    refuse(Path(root), faults, leaks)
-    return listing_of("regdb", Path(root), found, split=split)
+    root = existing(root)
+    found, faults, leaks = _find(root, split)
+    refuse(root, faults, leaks)
+    return listing_of("regdb", root, found, split=split)
 
 
 def check(root: Path | str) -> None:
@@ -55,13 +56,14 @@ def check(root: Path | str) -> None:
     Raises:
         DataError, LeakageError: as `listing`, with the faults of all splits at once.
     """
+    root = existing(root)
     faults: list[str] = []
     leaks: list[str] = []
     for split in range(1, REGDB_SPLITS + 1):
-        _, more_faults, more_leaks = _find(Path(root), split)
+        _, more_faults, more_leaks = _find(root, split)
         faults += more_faults
         leaks += more_leaks
-    refuse(Path(root), faults, leaks)
+    refuse(root, faults, leaks)
 
 
 def _find(root: Path, split: int) -> tuple[list[Found], list[str], list[str]]:

@@ -12,13 +12,12 @@ import numpy as np
 from jaxtyping import Int
 from scipy.io import loadmat
 
-from sa_lab.data.files import Found, listing_of, refuse
+from sa_lab.config import NUM_TRIALS
+from sa_lab.data.files import Found, existing, listing_of, refuse
 from sa_lab.data.lists import in_camera_folders, leaks_of, read_ids
 from sa_lab.schema import Listing, Modality
 
 CAMERAS = {number: Modality.INFRARED if number in (3, 6) else Modality.VISIBLE for number in range(1, 7)}
-TRIALS = 10
-"""Trials, each with a permutation of its own, in ``exp/rand_perm_cam.mat``."""
 PUBLISHED: Mapping[str, int] = {
     "train identities": 395,
     "train visible images": 22258,
@@ -44,7 +43,7 @@ def listing(root: Path | str) -> Listing:
             image or lacks one modality, a permutation does not fit the images; all faults are listed at once.
         LeakageError: the same, if an identity is in training and in test.
     """
-    root = Path(root)
+    root = existing(root)
     faults: list[str] = []
     train, val, test = (read_ids(root / "exp" / f"{part}_id.txt", faults) for part in ("train", "val", "test"))
     if twice := sorted(set(train) & set(val)):
@@ -68,7 +67,7 @@ def _gallery_order(
     path = root / "exp" / "rand_perm_cam.mat"
     if not path.is_file():
         return None
-    order = np.full((len(found), TRIALS), -1, dtype=np.int64)
+    order = np.full((len(found), NUM_TRIALS), -1, dtype=np.int64)
     rows: dict[tuple[int, int], list[int]] = {}
     for row, image in enumerate(found):
         rows.setdefault((image.camera, image.person), []).append(row)
@@ -77,7 +76,11 @@ def _gallery_order(
     except Exception as error:  # a damaged file fails in many ways
         faults.append(f"{path}: {error!r}; expected a MATLAB file with the cell array rand_perm_cam")
         return None
+    if len(cells) != len(CAMERAS):
+        faults.append(f"{path}: {len(cells)} cameras in rand_perm_cam; expected {len(CAMERAS)}")
     for camera, people in zip(CAMERAS, cells, strict=False):
+        if beyond := sorted(number for number in set(test) if number > len(people)):
+            faults.append(f"{path}: camera {camera} has {len(people)} identities; expected {beyond} too")
         if not (root / f"cam{camera}").is_dir():
             continue  # a fault of its own
         for person in sorted(number for number in set(test) if 1 <= number <= len(people)):
@@ -85,11 +88,11 @@ def _gallery_order(
             expected = np.arange(1, len(images) + 1)
             if numbers.size == 0 and not images:
                 continue
-            if numbers.shape == (TRIALS, len(images)) and (np.sort(numbers, axis=1) == expected).all():
+            if numbers.shape == (NUM_TRIALS, len(images)) and (np.sort(numbers, axis=1) == expected).all():
                 order[images] = np.argsort(numbers, axis=1).T
             else:
                 faults.append(
                     f"{path}: camera {camera}, identity {person}: a {numbers.shape[0]} x {numbers.shape[1]} matrix for "
-                    f"{len(images)} images; expected {TRIALS} permutations of 1..{len(images)}"
+                    f"{len(images)} images; expected {NUM_TRIALS} permutations of 1..{len(images)}"
                 )
     return order

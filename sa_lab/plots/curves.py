@@ -167,13 +167,14 @@ def intervals(
 ) -> go.Figure:
     """Means with intervals: groups on the x axis, one mark a run, ``measures[run][group] = (mean, low, high)``."""
     figure = go.Figure()
+    names = list(dict.fromkeys(name for groups in measures.values() for name in groups))
     for i, (run, groups) in enumerate(measures.items()):
         mean, low, high = (np.array(column) for column in zip(*groups.values(), strict=True))
         figure.add_scatter(
-            x=np.arange(len(groups)) + (i - (len(measures) - 1) / 2) * 0.12, y=mean, name=run, mode="markers",
+            x=np.array([names.index(name) for name in groups]) + (i - (len(measures) - 1) / 2) * 0.12,
+            y=mean, name=run, mode="markers",
             marker={"symbol": i, "size": 11, "color": COLOURS[i]},
             error_y={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low},
         )  # fmt: skip
-    names = list(next(iter(measures.values())))
     figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names).update_yaxes(title=y_title)
     return finish(figure, title)
