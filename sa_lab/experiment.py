@@ -127,7 +127,7 @@ def run(
     folder = folder or _folder(config, made_of)
     result = Run(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
         _check_reuse(result, config, made_of)
         if (folder / "report.json").is_file():
             return result

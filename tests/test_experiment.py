@@ -221,6 +221,7 @@ def test_regdb_is_an_experiment_of_ten_trainings(
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
     runs = experiment.run_splits(toy, tmp_path / "ten", progress=False)
     assert [run.config.data.split for run in runs] == list(range(1, 11))
+    assert set((tmp_path / "ten").glob("split*")) == {run.folder for run in runs}  # as a shell would find them
     assert len([path for path in (tmp_path / "prepared").iterdir() if path.is_dir()]) == 1  # the pixels are shared
     for run in runs:
         tested = run.embeddings
