@@ -89,18 +89,20 @@ def loss_name(config: ExperimentConfig) -> str:
     return "custom"
 
 
-def protocols_of(data: DataConfig, official: bool = False) -> tuple[Protocol, ...]:
-    """The protocols of a data set, the one that is named first in its papers first.
+def protocols_of(dataset: str, split: int | None = None, official: bool = False) -> tuple[Protocol, ...]:
+    """The protocols of a data set, the one that its papers name first first.
 
     Args:
-        data: names the data set, and the split.
-        official: SYSU-MM01's own permutation file is there.
+        dataset: its name in a config, or that of a listing or of descriptors, ``-generated`` or not.
+        split: which split, for regdb; None: the first.
+        official: its own permutation file is there, for sysu.
     """
-    if data.dataset in ("synthetic", "sysu"):
+    name = dataset.removesuffix("-generated")
+    if name in ("synthetic", "sysu"):
         return tuple(one for one in SYSU if official or one.sampling != "official")
-    if data.dataset == "regdb":
-        return regdb(data.split)
-    return LLCM if data.dataset == "llcm" else (INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED)
+    if name == "regdb":
+        return regdb(split or 1)
+    return LLCM if name == "llcm" else (INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED)
 
 
 def run(
@@ -187,7 +189,9 @@ def _make(
     for name, index in parts.items():
         file = run.folder / f"{name}.npz"
         found = evaluation.embed(model, store, index, device, prototypes, train_ids, seen, progress=progress, out=file)
-    first, *others = evaluation.evaluate_all(found, protocols_of(config.data, found.gallery_order is not None))
+    first, *others = evaluation.evaluate_all(
+        found, protocols_of(found.dataset, found.split, found.gallery_order is not None)
+    )
     for report in others:
         report.save(run.folder, f"-{report.protocol['name']}")
     first.save(run.folder)
@@ -197,7 +201,7 @@ def validator(config: ExperimentConfig, store: ImageStore) -> Validate | None:
     """Rank-1 and mAP on the validation identities, or None where there are none."""
     _, held = split_identities(store, config.data.validation_fraction, config.data.seed)
     index = np.flatnonzero(np.isin(store.person_ids, held))
-    protocol = protocols_of(config.data)[0]
+    protocol = protocols_of(store.name, store.split)[0]
 
     def validate(model: nn.Module) -> dict[str, float]:
         device = next(model.parameters()).device

@@ -154,6 +154,8 @@ def main() -> None:
     with atomic_path(out) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n")
     print(f"written to {out}")
+    if result["sysu_ranking"]["ratio"] < 20 or result["sysu_full_size"]["peak_gb"] > 4:
+        raise SystemExit("expected ranking at least 20 times as fast as the plain loop, and at most 4 GB of memory")
 
 
 if __name__ == "__main__":

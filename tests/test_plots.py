@@ -97,7 +97,7 @@ def test_protocol_map_says_what_is_searched_and_hidden() -> None:
     figure = plots.protocol_map(*cameras, *counts, hidden, matches, title="t")
     assert_named(figure)
     assert figure.data[0].text[0] == ["searched", "hidden", "not searched"]
-    assert figure.data[0].text[1] == ["own matches hidden", "searched", "not searched"]
+    assert figure.data[0].text[1] == ["own matches<br>hidden", "searched", "not searched"]
     assert figure.data[0].x[2] == "camera 4<br>0 images"
 
 

@@ -59,30 +59,21 @@ def evaluate(
     if source.is_dir():
         if (dataset, root, split, method) != (None, None, None, ""):
             raise ValueError("--dataset, --root, --split and --method are not for a run, which knows its own")
-        data, folder = experiment.Run(source).config.data, out or source
-        found = Embeddings.load(source / "embeddings.npz", mapped=True)
-        own = experiment.protocols_of(data, found.gallery_order is not None)
+        folder, found = out or source, Embeddings.load(source / "embeddings.npz", mapped=True)
     else:
-        is_file = source.suffix == ".npz"
-        if not is_file and (dataset is None or (dataset == "regdb" and split is None)):
+        theirs = None
+        if source.suffix == ".npz":
+            theirs = _labelled(Embeddings.load(source, mapped=True), dataset, split)
+            split = theirs.split
+        elif dataset is None or (dataset == "regdb" and split is None):
             raise ValueError("--dataset, and for regdb --split, are missing: a checkpoint does not say what it saw")
-        theirs = _labelled(Embeddings.load(source, mapped=True), dataset, split) if is_file else None
-        split = theirs.split if theirs else split
         folder = out or home() / "evaluations" / ((method or source.stem) + (f"-split{split}" if split else ""))
         _claim(folder, source, method or source.stem, split)
-        if theirs:
-            found = theirs
-        else:
+        if theirs is None:
             data = DataConfig(dataset=dataset or "sysu", root=root, split=split or 1, height=height, width=width)
-            found = experiment.embed_reference(source, prepare(data), _device(device), folder / "embeddings.npz")
-        layout = found.dataset.removesuffix("-generated")
-        own = tuple(
-            one
-            for one in PROTOCOLS.values()
-            if layout == one.dataset
-            and (one.split == found.split)
-            and (one.sampling != "official" or found.gallery_order is not None)
-        ) or (PROTOCOLS["infrared-to-visible"], PROTOCOLS["visible-to-infrared"])
+            theirs = experiment.embed_reference(source, prepare(data), _device(device), folder / "embeddings.npz")
+        found = theirs
+    own = experiment.protocols_of(found.dataset, found.split, found.gallery_order is not None)
     for report in evaluation.evaluate_all(found, [PROTOCOLS[name] for name in protocol] or own, rerank=ranker):
         is_first = folder == source and report.protocol["name"] == own[0].name and not ranker
         reranked = "-reranked-" + "-".join(map(str, rerank)) if rerank else ""

@@ -118,7 +118,7 @@ def protocol_map(
     title: str,
 ) -> go.Figure:
     """Who may find whom: query cameras down, gallery cameras across; arrays as in `sa_lab.analysis.CameraPairs`."""
-    states = ("not searched", "searched", "own matches hidden", "hidden")
+    states = ("not searched", "searched", "own matches<br>hidden", "hidden")
     code = np.where(gallery == 0, 0, np.where(hidden == 1, 3, np.where(matches_hidden == 1, 2, 1)))
     colours = ("#EEEEEE", "#88CCEE", "#DDCC77", "#CC6677")
     steps = [(edge / 4, colour) for i, colour in enumerate(colours) for edge in (i, i + 1)]
@@ -134,6 +134,6 @@ def protocol_map(
         title="query", type="category", autorange="reversed"
     )
     height = 190 + 58 * len(query_cameras)
-    return finish(figure, title, height=height, width=max(620, 220 + 112 * len(gallery_cameras))).update_layout(
+    return finish(figure, title, height=height, width=max(620, 220 + 90 * len(gallery_cameras))).update_layout(
         margin={"l": 130}
     )
