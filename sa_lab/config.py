@@ -12,9 +12,11 @@ from typing import Any, Literal, get_args
 
 import cattrs
 
-from sa_lab.disk import atomic_path
+from sa_lab.disk import write_text
 
 Dataset = Literal["synthetic", "thermal", "roadscene", "folder", "sysu", "regdb", "llcm"]
+LAYOUTS = ("sysu", "regdb", "llcm")
+"""Published data sets: they have a layout, protocols and person ids of their own, which a drawn copy shares."""
 REGDB_SPLITS = 10
 """RegDB is divided into training and test in ten ways, each a training of its own."""
 NUM_TRIALS = 10
@@ -212,8 +214,7 @@ class ExperimentConfig:
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        write_text(path, json.dumps(asdict(self), indent=2))
 
     @classmethod
     def load(cls, path: Path) -> ExperimentConfig:

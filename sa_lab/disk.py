@@ -35,6 +35,12 @@ class atomic_path:
             self.temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` and a line end, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n")
+
+
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write ``rows`` with a header, atomically; a column that a row lacks stays empty in it."""
     fields = list(dict.fromkeys(key for row in rows for key in row))

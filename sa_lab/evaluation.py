@@ -18,6 +18,7 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from sa_lab import transforms
+from sa_lab.config import LAYOUTS
 from sa_lab.data.store import ImageStore
 from sa_lab.metrics import RetrievalResult, evaluate_ranking
 from sa_lab.protocols import Protocol, gallery_indices, hidden_mask, query_indices
@@ -228,10 +229,11 @@ def _searches(
         same = [(query, galleries) for protocol, query, galleries in drawn if protocol.query_modality == asking]
         asked = np.unique(np.concatenate([query for query, _ in same]))
         searched = np.unique(np.concatenate([gallery for _, galleries in same for gallery in galleries]))
-        both = np.concatenate(
-            [asked, searched]
-        )  # re-ranking also compares the queries, and the gallery, with themselves
-        inner = similarity(embeddings, both, both) if rerank else similarity(embeddings, asked, searched)
+        if rerank:  # it also compares the queries, and the gallery, with themselves
+            both = np.concatenate([asked, searched])
+            inner = similarity(embeddings, both, both)
+        else:
+            inner = similarity(embeddings, asked, searched)
         scores[asking] = asked, searched, inner
     for protocol, query, galleries in drawn:
         asked, searched, inner = scores[protocol.query_modality]
@@ -250,7 +252,7 @@ def _searches(
 def _refuse(embeddings: Embeddings, protocol: Protocol) -> None:
     """Raise unless the images are of the protocol's data set and split, and of people that training has not seen."""
     layout = embeddings.dataset.removesuffix("-generated")
-    if layout in ("sysu", "regdb", "llcm") and protocol.dataset not in (None, layout):
+    if layout in LAYOUTS and protocol.dataset not in (None, layout):
         raise ValueError(f"{protocol.name} is a protocol of {protocol.dataset}, but these descriptors are of {layout}")
     if protocol.split is not None and embeddings.split != protocol.split:
         held = f"are of split {embeddings.split}" if embeddings.split else "name none: add split to their file"

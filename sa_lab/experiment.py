@@ -20,7 +20,7 @@ from sa_lab import __version__, evaluation, train
 from sa_lab.config import REGDB_SPLITS, VARIANTS, DataConfig, ExperimentConfig, LossConfig, home, variant
 from sa_lab.data import list_images, prepare
 from sa_lab.data.store import ImageStore, digest_of, split_identities
-from sa_lab.disk import atomic_path
+from sa_lab.disk import write_text
 from sa_lab.fitting import Validate, fit
 from sa_lab.model import TwoStreamNet, WeightsError, import_reference
 from sa_lab.protocols import INFRARED_TO_VISIBLE, LLCM, SYSU, VISIBLE_TO_INFRARED, Protocol, regdb
@@ -133,8 +133,7 @@ def run(
         _check_reuse(result, config, made_of)
         if (folder / "report.json").is_file():
             return result
-        with atomic_path(folder / "made_of.json") as temporary:
-            temporary.write_text(json.dumps(made_of) + "\n")
+        write_text(folder / "made_of.json", json.dumps(made_of))
         _make(result, config, prepare(config.data, progress, listing), watch, progress)
     return result
 
@@ -147,13 +146,17 @@ def run_splits(config: ExperimentConfig, folder: Path | None = None, progress: b
     """
     if config.data.dataset != "regdb":
         raise ValueError(f"dataset is {config.data.dataset!r}, expected regdb: only it has {REGDB_SPLITS} splits")
-    splits = range(1, REGDB_SPLITS + 1)
-    configs = [replace(config, data=replace(config.data, split=split)) for split in splits]
-    folders = [folder / f"split{split}" if folder else None for split in splits]
     return [
-        run(one, where, progress=progress)
-        for one, where in tqdm(list(zip(configs, folders, strict=True)), "splits", unit="split", disable=not progress)
+        run(one, folder / f"split{one.data.split}" if folder else None, progress=progress)
+        for one in tqdm(of_every_split(config), "splits", unit="split", disable=not progress)
     ]
+
+
+def of_every_split(config: ExperimentConfig) -> list[ExperimentConfig]:
+    """The config on each split of its data set: ten for regdb, itself for any other."""
+    if config.data.dataset != "regdb":
+        return [config]
+    return [replace(config, data=replace(config.data, split=split)) for split in range(1, REGDB_SPLITS + 1)]
 
 
 def _check_reuse(run: Run, config: ExperimentConfig, made_of: dict[str, str]) -> None:

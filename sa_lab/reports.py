@@ -13,15 +13,22 @@ import cattrs
 import numpy as np
 from jaxtyping import Shaped
 
-from sa_lab.disk import atomic_path, write_csv
+from sa_lab.disk import write_csv, write_text
 from sa_lab.intervals import bootstrap_interval, randomisation_test
 from sa_lab.metrics import RetrievalResult
 from sa_lab.protocols import Protocol
 from sa_lab.schema import DataError
 
 RANKS = (1, 5, 10, 20)
+
+
+def _within(first_rank: np.ndarray, k: int) -> np.ndarray:
+    """1 where the first match stands at rank k or better, else 0; NaN where no match was left."""
+    return np.where(first_rank > 0, first_rank <= k, np.nan)
+
+
 MEASURES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
-    **{f"rank_{k}": lambda first, ap, inp, k=k: np.where(first > 0, first <= k, np.nan) for k in RANKS},  # type: ignore[misc]
+    **{f"rank_{k}": lambda first, ap, inp, k=k: _within(first, k) for k in RANKS},  # type: ignore[misc]
     "mean_ap": lambda first, ap, inp: ap,
     "mean_inp": lambda first, ap, inp: inp,
 }
@@ -82,8 +89,7 @@ class Report:
 
     def cmc(self, max_rank: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rank-k for k = 1..max_rank over all trials: mean, and the bounds of its 95 % bootstrap over identities."""
-        first = self.queries["first_rank"]
-        hits = [np.where(first > 0, first <= k, np.nan) for k in range(1, max_rank + 1)]
+        hits = [_within(self.queries["first_rank"], k) for k in range(1, max_rank + 1)]
         bounds = [_bounds(hit, self.queries["person_id"], seed, 1000) for hit in hits]
         low, high = np.array(bounds).T
         return np.array([np.nanmean(hit) for hit in hits]), low, high
@@ -94,8 +100,7 @@ class Report:
         rows = [dict(zip(self.queries, row, strict=True)) for row in zip(*columns, strict=True)]
         write_csv(folder / f"queries{suffix}.csv", rows)
         summary = {key: value for key, value in asdict(self).items() if key != "queries"}
-        with atomic_path(folder / f"report{suffix}.json") as temporary:
-            temporary.write_text(json.dumps(summary, indent=2) + "\n")
+        write_text(folder / f"report{suffix}.json", json.dumps(summary, indent=2))
 
     @classmethod
     def load(cls, folder: Path, suffix: str = "") -> Report:

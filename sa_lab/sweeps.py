@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from sa_lab import __version__, analysis, experiment
 from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, variant
 from sa_lab.data import prepare
-from sa_lab.disk import atomic_path
+from sa_lab.disk import write_text
 from sa_lab.schema import Embeddings
 from sa_lab.tables import COLUMNS
 
@@ -49,12 +49,8 @@ TITLES = {
 
 def measure_run(run: experiment.Run) -> dict[str, float]:
     """The numbers in `MEASURES` of one finished run."""
-    report = json.loads((run.folder / "report.json").read_text())
-    embeddings = run.embeddings
-    return {
-        **{name: float(report["measures"][name]["mean"]) for name in ("rank_1", "mean_ap", "mean_inp")},
-        **overlap(embeddings),
-    }
+    measures = run.report.measures
+    return {**{name: measures[name].mean for name in SHARES}, **overlap(run.embeddings)}
 
 
 def overlap(embeddings: Embeddings, seed: int = 0) -> dict[str, float]:
@@ -143,8 +139,7 @@ def study(
             for key, values in columns.items()
         }
     if out:
-        with atomic_path(out) as temporary:
-            temporary.write_text(json.dumps(result, indent=1) + "\n")
+        write_text(out, json.dumps(result, indent=1))
     return result
 
 

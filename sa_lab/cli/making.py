@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +11,6 @@ import tyro
 from sa_lab import comparison, experiment, sweeps, tables
 from sa_lab.config import (
     PRESETS,
-    REGDB_SPLITS,
     VARIANTS,
     DataConfig,
     Dataset,
@@ -23,7 +21,7 @@ from sa_lab.config import (
 )
 from sa_lab.data import copies, list_images, published, regdb, statistics
 from sa_lab.data import prepare as open_store
-from sa_lab.disk import atomic_path
+from sa_lab.disk import write_text
 
 if TYPE_CHECKING:
     Preset = ExperimentConfig
@@ -164,10 +162,8 @@ def course(dataset: Dataset = "synthetic", root: str = "", out: Path | None = No
         raise ValueError(
             f"cell {error.exec_count} of a chapter failed, see {out}: {error.ename}: {error.evalue}"
         ) from error
-    splits = range(1, REGDB_SPLITS + 1) if dataset == "regdb" else (1,)
-    bases = [replace(base, data=replace(base.data, split=split)) for split in splits]
-    text = comparison.compare([experiment.run_folder(variant(one, name)) for name in CHAPTER_LOSSES for one in bases])
-    with atomic_path(out / "report.md") as temporary:
-        temporary.write_text(text + "\n")
+    configs = [one for name in CHAPTER_LOSSES for one in experiment.of_every_split(variant(base, name))]
+    text = comparison.compare([experiment.run_folder(one) for one in configs])
+    write_text(out / "report.md", text)
     print(text)
     print(f"executed notebooks and report.md are in {out}")

@@ -13,9 +13,9 @@ import torch
 import tyro
 
 from sa_lab import comparison, evaluation, experiment, reports, tables
-from sa_lab.config import DataConfig, Dataset, Device, TrainConfig, home
+from sa_lab.config import LAYOUTS, DataConfig, Dataset, Device, TrainConfig, home
 from sa_lab.data import prepare
-from sa_lab.disk import atomic_path
+from sa_lab.disk import write_text
 from sa_lab.protocols import PROTOCOLS
 from sa_lab.rerank import KReciprocal
 from sa_lab.schema import Embeddings
@@ -99,8 +99,7 @@ def _claim(folder: Path, source: Path, method: str, split: int | None) -> None:
             f"{folder} holds the evaluation of {known['method']}, split {known['split']}, sha256 {known['sha256'][:8]}"
             f", not of {source}, split {split}, sha256 {digest[:8]}; choose another --method or --out"
         )
-    with atomic_path(folder / "source.json") as temporary:
-        temporary.write_text(json.dumps(note, indent=2) + "\n")
+    write_text(folder / "source.json", json.dumps(note, indent=2))
 
 
 def _labelled(found: Embeddings, dataset: str | None, split: int | None) -> Embeddings:
@@ -146,7 +145,7 @@ def embed(
     own, store = data == config.data, prepare(data)
     index = np.arange(len(store)) if part == "all" else np.flatnonzero(store.is_train == (part == "train"))
     tested = Embeddings.load(run / "embeddings.npz", mapped=True)
-    numbered = data.dataset in ("sysu", "regdb", "llcm") and tested.dataset == store.name  # the same people in any copy
+    numbered = data.dataset in LAYOUTS and tested.dataset == store.name  # the same people in any copy
     seen = tested.seen_ids if own or numbered else None
     where = _device(device)
     found = evaluation.embed(
@@ -171,8 +170,7 @@ def report(
     text = comparison.compare(runs, style)
     print(text)
     if out:
-        with atomic_path(out) as temporary:
-            temporary.write_text(text + "\n")
+        write_text(out, text)
 
 
 def compare(

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.io import savemat
 from tqdm.auto import tqdm
 
-from sa_lab.config import NUM_TRIALS, REGDB_SPLITS, home
+from sa_lab.config import LAYOUTS, NUM_TRIALS, REGDB_SPLITS, home
 from sa_lab.data.files import MARKER, new_folder
 from sa_lab.data.synthetic import DRAWING_VERSION, SyntheticSpec, generator, listing
 from sa_lab.schema import Listing, Modality
@@ -34,7 +34,7 @@ def write(dataset: str, root: Path, train_ids: int, test_ids: int, images_per_ca
 
 def at_hand(dataset: str, root: str) -> str:
     """``root``, or where it is empty the folder of a generated copy of sysu, regdb or llcm, which is drawn once."""
-    if root or dataset not in ("sysu", "regdb", "llcm"):
+    if root or dataset not in LAYOUTS:
         return root
     folder = home() / "generated" / dataset
     if not folder.is_dir():
