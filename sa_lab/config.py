@@ -121,6 +121,12 @@ class LossConfig:
     """Feature Mask: what is taken off the logit of the own prototype, 0..inf; 0 switches the mask off."""
     warmup_steps: int = 60
     """First steps in which the network follows L_id alone while the prototypes already learn."""
+    asynchronous: bool = True
+    """Prototypes follow their own loss in a step of their own; off, they follow L together with the network, and swap
+    sides: to show what the asynchronous scheme is for."""
+    own: str = ""
+    """Name and digest of a loss of your own in place of sas_weight L_sa + similarity_weight L_as; it is passed to
+    `sa_lab.experiment.run` as ``own_loss``, which sets this."""
 
     def __post_init__(self) -> None:
         for name in ("sas_weight", "similarity_weight", "mask_value"):

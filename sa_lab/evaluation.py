@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -142,6 +142,17 @@ class Search:
         order = np.argsort(-self.similarity[row].numpy(), kind="stable")
         visible: np.ndarray = order[~self.hidden[row][order]]
         return np.asarray(self.gallery[visible[:most]])
+
+    def first_is_right(self, person_ids: Int[np.ndarray, " N"]) -> Bool[np.ndarray, " Q"]:
+        """Whether the first image that a query may see is of its own person; never where it may see none."""
+        scores = np.where(self.hidden, -np.inf, self.similarity.numpy())
+        found = self.gallery[scores.argmax(axis=1)]
+        right: np.ndarray = (person_ids[found] == person_ids[self.query]) & (~self.hidden).any(axis=1)
+        return right
+
+    def within(self, keep: Bool[np.ndarray, " G"]) -> Search:
+        """The same search with all but some gallery images hidden."""
+        return replace(self, hidden=self.hidden | ~keep)
 
 
 def search(embeddings: Embeddings, protocol: Protocol, trial: int = 0, rerank: KReciprocal | None = None) -> Search:

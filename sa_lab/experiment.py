@@ -26,6 +26,7 @@ from sa_lab.model import TwoStreamNet, WeightsError, import_reference
 from sa_lab.protocols import INFRARED_TO_VISIBLE, LLCM, SYSU, VISIBLE_TO_INFRARED, Protocol, regdb
 from sa_lab.reports import Report
 from sa_lab.schema import Embeddings, LeakageError, Listing
+from sa_lab.steps import OwnLoss, Row, name_of
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,9 @@ def _made_of(listing: Listing, data: DataConfig) -> dict[str, str]:
 
 
 def loss_name(config: ExperimentConfig) -> str:
-    """The study's name of the config's loss, or "custom"."""
+    """The study's name of the config's loss, that of a loss of one's own, or "custom"."""
+    if config.loss.own:
+        return config.loss.own
     for name in VARIANTS:
         default = ExperimentConfig(loss=LossConfig(warmup_steps=config.loss.warmup_steps))
         if variant(default, name).loss == config.loss:
@@ -108,8 +111,9 @@ def protocols_of(dataset: str, split: int | None = None, official: bool = False)
 def run(
     config: ExperimentConfig,
     folder: Path | None = None,
-    watch: Callable[[train.Row], None] | None = None,
+    watch: Callable[[Row], None] | None = None,
     progress: bool = True,
+    own_loss: OwnLoss | None = None,
 ) -> Run:
     """Train, embed and evaluate; whatever of it a former call finished is reused.
 
@@ -118,11 +122,14 @@ def run(
         folder: of the run; by default `run_folder`.
         watch: called with every row of the training.
         progress: show bars.
+        own_loss: a loss of your own in place of SA-Softmax's two terms; the config takes on its name.
 
     Raises:
         DataError, WeightsError, NonFiniteLossError: see `prepare`, `build_model` and `fit`.
         ValueError: ``folder`` holds the run of another config, of other images or of another library version.
     """
+    if own_loss:
+        config = replace(config, loss=replace(config.loss, own=name_of(own_loss)))
     train.fabric_of(config.train)  # a device that is not there is told before the images are prepared
     listing = list_images(config.data)
     made_of = _made_of(listing, config.data)
@@ -134,7 +141,7 @@ def run(
         if (folder / "report.json").is_file():
             return result
         write_text(folder / "made_of.json", json.dumps(made_of))
-        _make(result, config, prepare(config.data, progress, listing), watch, progress)
+        _make(result, config, prepare(config.data, progress, listing), watch, progress, own_loss)
     return result
 
 
@@ -176,17 +183,18 @@ def _make(
     run: Run,
     config: ExperimentConfig,
     store: ImageStore,
-    watch: Callable[[train.Row], None] | None,
+    watch: Callable[[Row], None] | None,
     progress: bool,
+    own_loss: OwnLoss | None,
 ) -> None:
     """Train, embed and evaluate into the run's folder."""
-    training = fit(config, store, run.folder, validator(config, store), watch, progress)
+    training = fit(config, store, run.folder, validator(config, store), watch, progress, own_loss)
     model, prototypes, train_ids = load_model(run.folder)
     device, store = training.fabric.device, training.store
     model.to(device, torch.float64 if config.train.precision == "64-true" else torch.float32)
     seen = np.unique(store.person_ids[store.is_train])
     parts = {
-        "training_embeddings": _first_people(store, train_ids, 600),
+        "training_embeddings": first_people(store, train_ids, 600),
         "embeddings": np.flatnonzero(~store.is_train),
     }
     for name, index in parts.items():
@@ -200,10 +208,15 @@ def _make(
     first.save(run.folder)
 
 
+def validation_images(config: ExperimentConfig, store: ImageStore, most: int | None = None) -> np.ndarray:
+    """Images of the validation identities, or of the first of them that ``most`` images hold; perhaps none, (V,)."""
+    _, held = split_identities(store, config.data.validation_fraction, config.data.seed)
+    return np.flatnonzero(np.isin(store.person_ids, held)) if most is None else first_people(store, held, most)
+
+
 def validator(config: ExperimentConfig, store: ImageStore) -> Validate | None:
     """Rank-1 and mAP on the validation identities, or None where there are none."""
-    _, held = split_identities(store, config.data.validation_fraction, config.data.seed)
-    index = np.flatnonzero(np.isin(store.person_ids, held))
+    index = validation_images(config, store)
     protocol = protocols_of(store.name, store.split)[0]
 
     def validate(model: nn.Module) -> dict[str, float]:
@@ -211,7 +224,7 @@ def validator(config: ExperimentConfig, store: ImageStore) -> Validate | None:
         report = evaluation.evaluate(evaluation.embed(model, store, index, device, progress=False), protocol, draws=1)
         return {"rank_1": report.measures["rank_1"].mean, "mean_ap": report.measures["mean_ap"].mean}
 
-    return validate if len(held) else None
+    return validate if len(index) else None
 
 
 def embed_reference(checkpoint: Path, store: ImageStore, device: torch.device, out: Path) -> Embeddings:
@@ -269,8 +282,8 @@ def load_model(folder: Path) -> tuple[TwoStreamNet, torch.Tensor, np.ndarray]:
     return model, state["prototypes"], train_ids
 
 
-def _first_people(store: ImageStore, train_ids: np.ndarray, most: int) -> np.ndarray:
-    """All images of the first training identities, as many identities as ``most`` images hold, at least one."""
-    counts = np.array([int((store.person_ids == person).sum()) for person in train_ids])
-    people = train_ids[: max(1, int((counts.cumsum() <= most).sum()))]
+def first_people(store: ImageStore, identities: np.ndarray, most: int) -> np.ndarray:
+    """All images of the first of some identities, as many identities as ``most`` images hold, at least one, (M,)."""
+    counts = np.array([int((store.person_ids == person).sum()) for person in identities])
+    people = identities[: max(1, int((counts.cumsum() <= most).sum()))]
     return np.flatnonzero(np.isin(store.person_ids, people))

@@ -15,7 +15,8 @@ from tqdm.auto import tqdm
 from sa_lab.config import ExperimentConfig
 from sa_lab.data.store import ImageStore
 from sa_lab.disk import atomic_path, write_csv
-from sa_lab.train import NonFiniteLossError, Row, Training, iterate, start
+from sa_lab.steps import NonFiniteLossError, OwnLoss, Row
+from sa_lab.train import Training, iterate, start
 
 Validate = Callable[[nn.Module], dict[str, float]]
 
@@ -27,6 +28,7 @@ def fit(
     validate: Validate | None = None,
     watch: Callable[[Row], None] | None = None,
     progress: bool = True,
+    own_loss: OwnLoss | None = None,
 ) -> Training:
     """Train in the folder ``run``, going on from its checkpoint where there is one.
 
@@ -40,12 +42,13 @@ def fit(
         validate: gives ``mean_ap`` (and more to log) of a model on the validation identities.
         watch: called with every row, for live curves.
         progress: show a bar.
+        own_loss: what ``config.loss.own`` names.
 
     Raises:
         NonFiniteLossError: with the batch saved in ``run``.
         ValueError: the checkpoint in ``run`` belongs to another config or to other images.
     """
-    training = start(config, store)
+    training = start(config, store, own_loss)
     checkpoint = run / "checkpoint.pt"
     if checkpoint.is_file():
         training.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))

@@ -174,14 +174,14 @@ class SASoftmaxLoss(nn.Module):
         self.prototypes = nn.Parameter(torch.randn(num_parts, 2 * num_identities, embedding_dim) * 0.001)
 
     def feature_terms(
-        self, embeddings: Tensor, labels: Tensor, modality: Tensor
+        self, embeddings: Tensor, labels: Tensor, modality: Tensor, hold_prototypes: bool = True
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Unweighted (L_sa, L_as), prototypes detached."""
+        """Unweighted (L_sa, L_as), prototypes detached unless ``hold_prototypes`` is off: they then swap sides."""
         parts = self._checked(embeddings, labels)
-        fixed = self.prototypes.detach()
+        prototypes = self.prototypes.detach() if hold_prototypes else self.prototypes
         return (
-            sa_softmax_loss(prototype_logits(parts, fixed), labels, modality, self.mask_value),
-            absolute_similarity_loss(parts, fixed, labels, modality),
+            sa_softmax_loss(prototype_logits(parts, prototypes), labels, modality, self.mask_value),
+            absolute_similarity_loss(parts, prototypes, labels, modality),
         )
 
     def feature_loss(self, embeddings: Tensor, labels: Tensor, modality: Tensor) -> Float[Tensor, ""]:

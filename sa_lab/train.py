@@ -1,65 +1,33 @@
-"""Asynchronous training: a feature step, a prototype step, and `iterate`, which repeats them.
-
-Source of the scheme: Tan et al., arXiv:2302.01512. Deviation: a warm-up, in which the network follows the identity
-loss alone while the prototypes already learn, because fresh prototypes have no direction to offer.
-"""
+"""A training from its start to its end: what it is made of, where it stands, and `iterate`, which repeats the steps."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from lightning_fabric import Fabric
-from torch import Generator, Tensor, nn
+from torch import Generator
 from torch.optim import SGD, AdamW, Optimizer
 
 from sa_lab import transforms
 from sa_lab.config import ExperimentConfig, LossConfig, TrainConfig
 from sa_lab.data.store import ImageStore, split_identities
-from sa_lab.losses import SASoftmaxLoss, identity_loss
-from sa_lab.model import Features, TwoStreamNet, build_model
+from sa_lab.losses import SASoftmaxLoss
+from sa_lab.model import TwoStreamNet, build_model
 from sa_lab.samplers import CrossModalityIdentitySampler
-
-Row = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Normalised images with the label in 0..C-1 and the modality of each."""
-
-    images: Float[Tensor, "B 3 H W"]
-    labels: Int[Tensor, " B"]
-    modality: Int[Tensor, " B"]
+from sa_lab.steps import Batch, Learner, OwnLoss, Row, iteration, name_of
 
 
-class NonFiniteLossError(RuntimeError):
-    """A loss or its gradient became NaN or infinite; no weight follows it.
-
-    Attributes:
-        batch: what it was computed on.
-    """
-
-    def __init__(self, message: str, batch: Batch) -> None:
-        super().__init__(message)
-        self.batch = batch
-
-
-@dataclass
-class Training:
+@dataclass(kw_only=True)
+class Training(Learner):
     """All that changes while a run trains, and nothing else.
 
     Attributes:
         config: the dials.
-        fabric: device and precision.
-        model: the network, set up by ``fabric``.
-        criterion: the loss with its prototypes.
-        feature_optimizer: steps the network.
-        prototype_optimizer: steps the prototypes.
         sampler: position in the data.
         generator: randomness of the augmentation.
         store: the images.
@@ -69,11 +37,6 @@ class Training:
     """
 
     config: ExperimentConfig
-    fabric: Fabric
-    model: nn.Module
-    criterion: SASoftmaxLoss
-    feature_optimizer: Optimizer
-    prototype_optimizer: Optimizer
     sampler: CrossModalityIdentitySampler
     generator: Generator
     store: ImageStore
@@ -133,8 +96,15 @@ def fabric_of(train: TrainConfig) -> Fabric:
         raise ValueError(f"train.device is {train.device!r}, which this machine does not have; auto chooses") from error
 
 
-def start(config: ExperimentConfig, store: ImageStore) -> Training:
-    """A training at step 0: network, prototypes, optimisers, sampler and generator, all decided by the config."""
+def start(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | None = None) -> Training:
+    """A training at step 0: network, prototypes, optimisers, sampler and generator, all decided by the config.
+
+    Raises:
+        ValueError: more identities a batch, or a longer warm-up, than there are; an ``own_loss`` that the config does
+            not name, or one that it names and that is missing.
+    """
+    if config.loss.own != (name_of(own_loss) if own_loss else ""):
+        raise ValueError(f"loss.own is {config.loss.own!r}, expected the name of own_loss, which is {own_loss!r}")
     fabric = fabric_of(config.train)
     store = store.on(fabric.device)
     train_ids, _ = split_identities(store, config.data.validation_fraction, config.data.seed)
@@ -162,14 +132,16 @@ def start(config: ExperimentConfig, store: ImageStore) -> Training:
         config.train.images_per_id, config.seed, config.train.steps_per_epoch,
     )  # fmt: skip
     num_steps, loss = config.train.num_epochs * len(sampler), config.loss
-    if (loss.sas_weight or loss.similarity_weight) and loss.warmup_steps >= num_steps:
+    if (loss.sas_weight or loss.similarity_weight or loss.own) and loss.warmup_steps >= num_steps:
         raise ValueError(
             f"loss.warmup_steps is {loss.warmup_steps}, expected fewer than the run's {num_steps} steps: "
             "SA-Softmax would never begin"
         )
     return Training(
-        config, fabric, model, criterion, feature_optimizer, prototype_optimizer, sampler,
-        Generator(fabric.device).manual_seed(config.seed), store, train_ids, train_index,
+        config=config, fabric=fabric, model=model, criterion=criterion, own_loss=own_loss,
+        feature_optimizer=feature_optimizer, prototype_optimizer=prototype_optimizer, sampler=sampler,
+        generator=Generator(fabric.device).manual_seed(config.seed), store=store, train_ids=train_ids,
+        train_index=train_index,
     )  # fmt: skip
 
 
@@ -201,64 +173,6 @@ def draw_batch(training: Training, index: Int[np.ndarray, " B"]) -> Batch:
     return Batch(transforms.normalize(images), labels.to(training.fabric.device), modality)
 
 
-def _forward(training: Training, batch: Batch) -> Features:
-    """The network on a batch; Fabric would hand the output of a double-precision network back in single."""
-    double = training.config.train.precision == "64-true"
-    network = cast(nn.Module, training.model.module) if double else training.model
-    features: Features = network(batch.images, batch.modality)
-    return features
-
-
-def feature_step(training: Training, batch: Batch, loss: LossConfig) -> Row:
-    """Step the network on L = (1-w_sas) L_id + w_sas L_sa + w_as L_as, the prototypes held fixed.
-
-    Returns:
-        The unweighted terms and the total.
-
-    Raises:
-        NonFiniteLossError: before any weight has changed.
-    """
-    training.model.train()
-    features = _forward(training, batch)
-    modality = batch.modality.to(batch.labels.device)
-    training.criterion.mask_value = loss.mask_value
-    identity = identity_loss(features.identity_logits, batch.labels)
-    sa_softmax, absolute = training.criterion.feature_terms(features.embeddings, batch.labels, modality)
-    weights = (1 - loss.sas_weight, loss.sas_weight, loss.similarity_weight)
-    terms = (identity, sa_softmax, absolute)
-    total = torch.stack([weight * term for weight, term in zip(weights, terms, strict=True) if weight]).sum()
-    values = torch.stack([*terms, total]).detach().tolist()
-    row = dict(zip(("identity", "sa_softmax", "absolute", "total"), values, strict=True))
-    if not math.isfinite(row["total"]):
-        raise NonFiniteLossError(f"the feature loss is not finite: {row}", batch)
-    training.feature_optimizer.zero_grad()
-    training.fabric.backward(total)
-    _check_gradients(training.model.parameters(), "feature", batch)
-    training.feature_optimizer.step()
-    return row
-
-
-def prototype_step(training: Training, batch: Batch) -> Row:
-    """Step the prototypes on L_p of a second forward, without gradient but in training mode, the network held fixed."""
-    with torch.no_grad():
-        embeddings = _forward(training, batch).embeddings
-    loss = training.criterion.prototype_loss(embeddings, batch.labels, batch.modality.to(batch.labels.device))
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise NonFiniteLossError(f"the prototype loss is {value}", batch)
-    training.prototype_optimizer.zero_grad()
-    training.fabric.backward(loss)
-    _check_gradients([training.criterion.prototypes], "prototype", batch)
-    training.prototype_optimizer.step()
-    return {"prototype": value}
-
-
-def _check_gradients(parameters: Iterable[nn.Parameter], name: str, batch: Batch) -> None:
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if not math.isfinite(norm):
-        raise NonFiniteLossError(f"the gradient of the {name} loss is not finite, its norm is {float(norm)}", batch)
-
-
 def iterate(training: Training, loss: Callable[[int], LossConfig] | None = None) -> Iterator[Row]:
     """Train to the end from where ``training`` stands, one row of ``training.rows`` a step.
 
@@ -271,15 +185,23 @@ def iterate(training: Training, loss: Callable[[int], LossConfig] | None = None)
         for index in training.sampler:
             epoch, step = training.sampler.epoch, len(training.rows)
             weights = loss(step) if loss else training.config.loss
-            warm = step < weights.warmup_steps
-            used = LossConfig(0.0, 0.0, weights.mask_value) if warm else weights
-            batch = draw_batch(training, index)
-            row = feature_step(training, batch, used) | prototype_step(training, batch)
-            training.rows.append(
-                {"step": step, "epoch": epoch, **row, "sas_weight": used.sas_weight,
-                 "similarity_weight": used.similarity_weight, "mask_value": used.mask_value}
-            )  # fmt: skip
+            row = iteration(training, draw_batch(training, index), weights, step)
+            training.rows.append({"step": step, "epoch": epoch, **row})
             yield training.rows[-1]
+
+
+def replay(rows: Sequence[Row]) -> Callable[[int], LossConfig]:
+    """The weights that a log names, step by step, so that `iterate` repeats a training whose weights were changed.
+
+    Args:
+        rows: of an asynchronous training, as `iterate` gives them or metrics.csv holds them.
+    """
+
+    def weights(step: int) -> LossConfig:
+        row = rows[step]
+        return LossConfig(row["sas_weight"], row["similarity_weight"], row["mask_value"], warmup_steps=0)
+
+    return weights
 
 
 def _set_learning_rates(training: Training) -> None:

@@ -109,8 +109,8 @@ def stages(config: ExperimentConfig, steps: int) -> dict[str, float]:
     for index, _ in zip(training.sampler, range(steps), strict=False):
         made: list[train.Batch] = []
         rows["batch"].append(clock(lambda i=index, m=made: m.append(train.draw_batch(training, i)), device))
-        rows["feature step"].append(clock(lambda m=made: train.feature_step(training, m[0], config.loss), device))
-        rows["prototype step"].append(clock(lambda m=made: train.prototype_step(training, m[0]), device))
+        rows["feature step"].append(clock(lambda m=made: steps.feature_step(training, m[0], config.loss), device))
+        rows["prototype step"].append(clock(lambda m=made: steps.prototype_step(training, m[0]), device))
     return {name: 1e3 * statistics.median(times[2:]) for name, times in rows.items()}
 
 

@@ -16,6 +16,7 @@ from sa_lab.config import PRESETS, VARIANTS, DataConfig, ExperimentConfig, LossC
 OTHER_VALUES = {
     "dataset": "thermal", "root": "elsewhere", "backbone": "resnet18", "weights": "random", "optimizer": "sgd",
     "milestones": (1, 2), "augmentation": "none", "precision": "64-true", "device": "cpu", "steps_per_epoch": None,
+    "asynchronous": False, "own": "mine-12345678",
 }  # fmt: skip
 pytestmark = pytest.mark.usefixtures("unchecked")
 

@@ -13,13 +13,11 @@ import torch
 from torch import Tensor
 
 from sa_lab import model as models
-from sa_lab import train, transforms
-from sa_lab.config import ExperimentConfig, LossConfig, TrainConfig
-from sa_lab.data.store import ImageStore
+from sa_lab import steps, train, transforms
+from sa_lab.config import LossConfig, TrainConfig
 from sa_lab.evaluation import _unit
 from sa_lab.losses import SASoftmaxLoss
 from sa_lab.model import TwoStreamNet, WeightsError, build_model, import_reference
-from sa_lab.samplers import CrossModalityIdentitySampler
 
 HERE = Path(__file__).parent / "golden"
 
@@ -68,23 +66,21 @@ def golden_network(golden: dict) -> tuple[TwoStreamNet, SASoftmaxLoss]:
     return net.double(), criterion.double()
 
 
-def as_training(net: TwoStreamNet, criterion: SASoftmaxLoss, store: ImageStore) -> train.Training:
+def as_learner(net: TwoStreamNet, criterion: SASoftmaxLoss) -> steps.Learner:
     """The library's own steps around a given network, in double precision, with the paper's optimiser."""
     recipe = TrainConfig(
         optimizer="sgd", backbone_lr=0.001, head_lr=0.01, prototype_lr=0.01, precision="64-true", device="cpu"
     )
-    config = ExperimentConfig(loss=LossConfig(warmup_steps=0), train=recipe)
     fabric = train.fabric_of(recipe)
     model, feature_optimizer = fabric.setup(net, train._feature_optimizer(net, recipe))
     prototypes = train._optimizer([{"params": [criterion.prototypes], "lr": recipe.prototype_lr}], recipe)
-    sampler = CrossModalityIdentitySampler(store.person_ids, store.modality, 2, 2, seed=0)
-    return train.Training(
-        config, fabric, model, criterion, feature_optimizer, fabric.setup_optimizers(prototypes), sampler,
-        torch.Generator(), store, np.unique(store.person_ids), np.arange(len(store)),
+    return steps.Learner(
+        fabric=fabric, model=model, criterion=criterion, feature_optimizer=feature_optimizer,
+        prototype_optimizer=fabric.setup_optimizers(prototypes),
     )  # fmt: skip
 
 
-def test_reference_network_losses_and_three_asynchronous_iterations(micro_store: ImageStore) -> None:
+def test_reference_network_losses_and_three_asynchronous_iterations() -> None:
     golden = dict(np.load(HERE / "model_resnet50.npz"))
     net, criterion = golden_network(golden)
     labels = torch.from_numpy(golden["labels"]).long()
@@ -118,12 +114,9 @@ def test_reference_network_losses_and_three_asynchronous_iterations(micro_store:
         np.testing.assert_allclose(value, golden[f"train_{name}"], atol=1e-6, rtol=1e-6)
     np.testing.assert_allclose(first.identity_logits, golden["train_identity_logits"], atol=1e-6, rtol=1e-6)
 
-    training = as_training(net, criterion, micro_store)
-    batch = train.Batch(images, both, modality)
-    rows = [
-        train.feature_step(training, batch, training.config.loss) | train.prototype_step(training, batch)
-        for _ in range(3)
-    ]
+    learner = as_learner(net, criterion)
+    batch = steps.Batch(images, both, modality)
+    rows = [steps.feature_step(learner, batch, LossConfig()) | steps.prototype_step(learner, batch) for _ in range(3)]
     history = [[row[k] for k in ("identity", "sa_softmax", "absolute", "total", "prototype")] for row in rows]
     np.testing.assert_allclose(history, golden["history"], rtol=1e-9)
     state = net.state_dict()

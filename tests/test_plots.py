@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import plotly.graph_objects as go
+import pytest
 
 from sa_lab import plots
 
@@ -31,19 +32,56 @@ def test_training_curves_have_one_panel_a_term_and_one_legend_entry_a_run() -> N
     assert sum(trace.showlegend for trace in figure.data) == 2
 
 
-def test_live_curves_follow_the_rows_of_their_own_run() -> None:
-    live = plots.LiveCurves({"identity": "identity", "absolute": "absolute"}, ("a", "b"), every=2)
-    watch = live.watch("b")
-    for step in range(4):
-        watch({"step": float(step), "identity": 10.0 - step, "absolute": float(step)})
-    assert list(live.widget.data[2].y) == [10, 9, 8, 7]
-    assert list(live.widget.data[3].y) == [0, 1, 2, 3]
-    assert len(live.widget.data[0].y) == 0
+def test_live_training_shows_each_column_where_it_was_taken() -> None:
+    rows = [{"step": step, "identity": 3.0, "sas_weight": 0.7, "mask_value": 50.0} for step in range(4)]
+    rows[2] |= {"rank_1": 0.25, "stranger_ratio": 0.8}
+    figure = plots.live_training(rows, title="t")
+    assert_named(figure)
+    shown = {trace.name: (list(trace.x), list(trace.y)) for trace in figure.data}
+    assert shown["identity"] == ([0, 1, 2, 3], [3, 3, 3, 3])
+    assert shown["mask / 50"][1] == [1, 1, 1, 1]
+    assert shown["Rank-1"] == ([2], [25])
+    assert shown["modality gap"] == ([2], [0.8])
+    assert len(plots.live_training([], title="t").data) == len(figure.data), "a live figure keeps its traces"
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_toy_world_draws_pulls_as_arrows_from_the_centres_outwards(dimensions: int) -> None:
+    rng = np.random.default_rng(0)
+    centres = 3 * np.eye(4, dimensions)[[0, 1, 0, 1]]
+    pulls = {"sa_softmax": 0.1 * np.eye(4, dimensions)[[1, 0, 1, 0]], "identity": 100 * np.eye(4, dimensions)}
+    figure = plots.toy_world(
+        centres, np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), rng.random((4, dimensions)), centres, pulls,
+        [{"step": 0, "identity": 1.0}], title="t",
+    )  # fmt: skip
+    assert_named(figure)
+    arrows = {trace.name: trace for trace in figure.data}
+    x, y = arrows["SA-Softmax: pull and loss"].x, arrows["SA-Softmax: pull and loss"].y
+    np.testing.assert_allclose([x[1] - x[0], y[1] - y[0]], [0, 0.25], atol=1e-9)
+    assert np.hypot(x[0], y[0]) > 3
+    far = arrows["identity: pull and loss"]
+    assert np.hypot(far.x[1] - far.x[0], far.y[1] - far.y[0]) == pytest.approx(1.5), "no longer than half the radius"
+    assert np.isnan(x[2])
+
+
+def test_loss_lens_marks_the_sample_in_the_histogram() -> None:
+    image = np.zeros((3, 8, 4), dtype=np.uint8)
+    everybody = {"identity": np.array([0.0, 1.0, 1.0]), "sa_softmax": np.array([2.0, 2.0, 2.0])}
+    own = {"identity": 1.0, "sa_softmax": 2.0}
+    figure = plots.loss_lens(
+        image, ["own", "cross", "id 7"], np.arange(3.0), np.ones(3) / 3, own, everybody, title="t", num_bins=10
+    )
+    assert figure.layout.title.text
+    assert all(axis.title.text for axis in figure.select_xaxes() if axis.visible is not False)
+    shown = {trace.name: trace for trace in figure.data}
+    assert list(shown["identity, this sample"].x) == [1, 1]
+    assert shown["SA-Softmax"].y[-1] == 3
+    assert sum(shown["identity"].y) == 3
 
 
 def test_image_grid_places_every_image_and_frame() -> None:
     images = np.random.default_rng(0).integers(0, 255, (5, 3, 16, 8), dtype=np.uint8)
-    figure = plots.image_grid(images, list("abcde"), title="t", columns=3, frames=[None, "#fff", None, "#000", None])
+    figure = plots.image_grid(images, list("abcde"), title="t", columns=3, right=[None, True, None, False, None])
     assert len(figure.layout.images) == 5
     assert len(figure.layout.shapes) == 2
     assert figure.layout.images[3].y < figure.layout.images[0].y

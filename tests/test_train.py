@@ -13,12 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from sa_lab import train
+from sa_lab import losses, steps, train
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
 from sa_lab.data.store import ImageStore, split_identities
 from sa_lab.fitting import fit
 from sa_lab.losses import identity_loss
-from sa_lab.train import NonFiniteLossError, Training, iterate, start
+from sa_lab.steps import NonFiniteLossError
+from sa_lab.train import Training, iterate, start
 
 COLUMNS = {
     "step", "epoch", "identity", "sa_softmax", "absolute", "total", "prototype",
@@ -111,7 +112,7 @@ def test_feature_step_moves_the_network_and_not_the_prototypes(micro_store: Imag
     training = start(config_of(), micro_store)
     batch = first_batch(training)
     before, prototypes = parameters_of(training), training.criterion.prototypes.detach().clone()
-    row = train.feature_step(training, batch, LossConfig())
+    row = steps.feature_step(training, batch, LossConfig())
     assert torch.equal(training.criterion.prototypes, prototypes)
     assert training.criterion.prototypes.grad is None
     moved = {name for name, value in training.model.module.named_parameters() if not torch.equal(value, before[name])}
@@ -123,12 +124,12 @@ def test_feature_step_moves_the_network_and_not_the_prototypes(micro_store: Imag
 def test_prototype_step_moves_the_prototypes_and_running_statistics_alone(micro_store: ImageStore) -> None:
     training = start(config_of(), micro_store)
     batch = first_batch(training)
-    train.feature_step(training, batch, LossConfig())
+    steps.feature_step(training, batch, LossConfig())
     before, state, prototypes = (
         parameters_of(training), network_state(training), training.criterion.prototypes.detach().clone()
     )  # fmt: skip
     gradients = {n: None if p.grad is None else p.grad.clone() for n, p in training.model.module.named_parameters()}
-    row = train.prototype_step(training, batch)
+    row = steps.prototype_step(training, batch)
     assert row.keys() == {"prototype"}
     for name, value in training.model.module.named_parameters():
         assert torch.equal(value, before[name]), name
@@ -144,7 +145,7 @@ def test_softmax_baseline_is_plain_training_with_the_identity_loss(micro_store: 
     training, plain = start(config, micro_store), start(config, micro_store)
     batch = first_batch(training)
     for _ in range(2):
-        row = train.feature_step(training, batch, config.loss)
+        row = steps.feature_step(training, batch, config.loss)
         loss = identity_loss(plain.model.train()(batch.images, batch.modality).identity_logits, batch.labels)
         plain.feature_optimizer.zero_grad()
         loss.backward()
@@ -171,10 +172,70 @@ def test_warm_up_follows_the_identity_loss_while_prototypes_move(micro_store: Im
             assert warm["total"] == warm["identity"] == plain["total"]
 
 
+def test_synchronous_prototypes_follow_the_cross_loss_after_the_warm_up(micro_store: ImageStore) -> None:
+    together = start(config_of(LossConfig(warmup_steps=1, asynchronous=False)), micro_store)
+    in_turns = start(config_of(LossConfig(warmup_steps=1)), micro_store)
+    runs = [iterate(together), iterate(in_turns)]
+    for step in range(2):
+        first, second = (next(run) for run in runs)
+        assert first.keys() == second.keys()
+        assert torch.equal(together.criterion.prototypes, in_turns.criterion.prototypes) == (step < 1)
+        assert first["total"] == second["total"]
+    prototypes = together.criterion.prototypes
+    before = prototypes.detach().clone()
+    batch = first_batch(together)
+    steps.prototype_step(together, batch, follow=False)
+    assert torch.equal(before, prototypes), "measured only"
+    steps.feature_step(together, batch, LossConfig(asynchronous=False))
+    assert not torch.equal(before, prototypes)
+
+
+def pull_across(embeddings: torch.Tensor, prototypes: torch.Tensor, labels: torch.Tensor, modality: torch.Tensor):
+    """The library's two terms with their usual weights, as somebody's own loss."""
+    assert not prototypes.requires_grad
+    logits = losses.prototype_logits(embeddings, prototypes)
+    relative = losses.sa_softmax_loss(logits, labels, modality)
+    return 0.7 * relative + losses.absolute_similarity_loss(embeddings, prototypes, labels, modality)
+
+
+def test_a_loss_of_ones_own_takes_the_place_of_both_terms(micro_store: ImageStore) -> None:
+    named = LossConfig(own=steps.name_of(pull_across), warmup_steps=1)
+    own = start(config_of(named), micro_store, pull_across)
+    library = start(config_of(LossConfig(warmup_steps=1)), micro_store)
+    for step, (first, second) in enumerate(zip(iterate(own), iterate(library), strict=True)):
+        assert first["total"] == pytest.approx(second["total"], rel=1e-4)
+        assert ("own" in first) == (step > 0)
+        if step == 2:
+            break
+    assert named.own.startswith("pull_across-")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(lambda f: f.sum((1, 2)), r"shape \(12,\)"), (lambda f: 1.0, "1.0"), (lambda f: f.detach().sum(), "")],
+)
+def test_an_own_loss_that_is_none_is_told(micro_store: ImageStore, value, said: str) -> None:
+    def own(embeddings, prototypes, labels, modality):
+        return value(embeddings)
+
+    training = start(config_of(LossConfig(own=steps.name_of(own), warmup_steps=0)), micro_store, own)
+    with pytest.raises(ValueError, match=f"own_loss gave {said}.*, expected a scalar"):
+        next(iterate(training))
+
+
+def test_own_loss_and_config_must_agree(micro_store: ImageStore) -> None:
+    with pytest.raises(ValueError, match=r"loss.own is 'lost-1234', expected the name of own_loss, which is None"):
+        start(config_of(LossConfig(own="lost-1234")), micro_store)
+    with pytest.raises(ValueError, match=r"loss.own is '', expected the name of own_loss"):
+        start(config_of(), micro_store, pull_across)
+    with pytest.raises(ValueError, match="whose source can be read"):
+        steps.name_of(sum)
+
+
 def test_weights_may_change_while_it_trains(micro_store: ImageStore) -> None:
     training = start(config_of(), micro_store)
-    steps = iterate(training, lambda step: LossConfig(0.1 * step, 0.5 * step, 10.0 * step, warmup_steps=0))
-    for step, row in zip(range(2), steps, strict=False):
+    rows = iterate(training, lambda step: LossConfig(0.1 * step, 0.5 * step, 10.0 * step, warmup_steps=0))
+    for step, row in zip(range(2), rows, strict=False):
         assert (row["sas_weight"], row["similarity_weight"], row["mask_value"]) == (0.1 * step, 0.5 * step, 10.0 * step)
         expected = (1 - 0.1 * step) * row["identity"] + 0.1 * step * row["sa_softmax"] + 0.5 * step * row["absolute"]
         assert row["total"] == pytest.approx(expected, rel=1e-6)
@@ -203,7 +264,7 @@ def test_stopped_and_resumed_is_as_never_stopped(micro_store: ImageStore, tmp_pa
     """In mid-epoch (after 2 of 3 steps) and at its end."""
     config = config_of(milestones=(1,), checkpoint_every=2)
 
-    def interrupt(row: train.Row) -> None:
+    def interrupt(row: steps.Row) -> None:
         if row["step"] + 1 == stop_after:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -298,7 +359,7 @@ def test_non_finite_prototype_loss_moves_no_prototype(micro_store: ImageStore) -
     batch.images[0] = torch.inf
     before = training.criterion.prototypes.detach().clone()
     with pytest.raises(NonFiniteLossError, match="prototype loss is nan"):
-        train.prototype_step(training, batch)
+        steps.prototype_step(training, batch)
     assert torch.equal(training.criterion.prototypes, before)
 
 
@@ -330,7 +391,7 @@ def test_double_precision_all_the_way(micro_store: ImageStore) -> None:
     training = start(config_of(precision="64-true"), micro_store)
     next(iterate(training))
     batch = first_batch(training)
-    assert train._forward(training, batch).embeddings.dtype == batch.images.dtype == torch.float64
+    assert steps._forward(training, batch).embeddings.dtype == batch.images.dtype == torch.float64
     assert {p.dtype for p in training.model.parameters()} == {torch.float64}
     assert training.criterion.prototypes.dtype == torch.float64
 
@@ -348,10 +409,10 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(micro_store: ImageS
     before = [p.detach().clone() for p in (training.criterion.prototypes, *training.model.parameters())]
     training.criterion.prototypes.register_hook(lambda gradient: gradient * torch.inf)
     with pytest.raises(NonFiniteLossError, match="gradient of the prototype loss"):
-        train.prototype_step(training, batch)
+        steps.prototype_step(training, batch)
     next(p for p in training.model.parameters() if p.requires_grad).register_hook(lambda gradient: gradient * torch.nan)
     with pytest.raises(NonFiniteLossError, match="gradient of the feature loss"):
-        train.feature_step(training, batch, training.config.loss)
+        steps.feature_step(training, batch, training.config.loss)
     after = (training.criterion.prototypes, *training.model.parameters())
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 

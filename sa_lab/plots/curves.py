@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
-from sa_lab.plots.style import COLOURS, CONFIG, finish
+from sa_lab.plots.style import COLOURS, DASHES, TERMS, finish
 
 
 def lines(
@@ -21,12 +21,11 @@ def lines(
     y_title: str,
     reference: tuple[float, str] | None = None,
 ) -> go.Figure:
-    """Curves over one axis, dashes telling them apart; ``reference``: a horizontal line and its name."""
-    dashes = ("solid", "dash", "dot", "dashdot", "longdash")
+    """Curves over one axis, dash styles telling them apart; ``reference``: a horizontal line and its name."""
     figure = go.Figure(
         [
             go.Scatter(
-                x=x, y=y, name=name, mode="lines", line={"color": COLOURS[i], "dash": dashes[i % 5], "width": 2.5}
+                x=x, y=y, name=name, mode="lines", line={"color": COLOURS[i], "dash": DASHES[i % 5], "width": 2.5}
             )
             for i, (name, y) in enumerate(curves.items())
         ]
@@ -63,39 +62,6 @@ def scatter(
     return finish(figure, title, width=560 if diagonal else 520)
 
 
-class LiveCurves:
-    """Curves that grow while something trains; one panel a term, one line a run.
-
-    Args:
-        terms: panel titles by column of a training row.
-        runs: names of the lines.
-        every: steps between two redraws.
-
-    Attributes:
-        widget: the figure to display.
-    """
-
-    def __init__(self, terms: Mapping[str, str], runs: Sequence[str], every: int = 10) -> None:
-        empty = {name: {"step": np.zeros(0), **{term: np.zeros(0) for term in terms}} for name in runs}
-        self.widget = go.FigureWidget(training_curves(empty, terms))
-        self.widget._config = CONFIG
-        self._terms, self._runs, self._every = tuple(terms), tuple(runs), every
-        self._rows: dict[str, list[Mapping[str, float]]] = {name: [] for name in runs}
-
-    def watch(self, run: str) -> Callable[[Mapping[str, float]], None]:
-        """A function to pass as ``watch`` to `sa_lab.experiment.run`."""
-        rows, traces = self._rows[run], self.widget.data[self._runs.index(run) * len(self._terms) :]
-
-        def add(row: Mapping[str, float]) -> None:
-            rows.append(row)
-            if len(rows) % self._every == 0:
-                with self.widget.batch_update():
-                    for term, trace in zip(self._terms, traces, strict=False):
-                        trace.x, trace.y = [r["step"] for r in rows], [r[term] for r in rows]
-
-        return add
-
-
 def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]], terms: Mapping[str, str]) -> go.Figure:
     """One panel a loss term, one line a run.
 
@@ -106,7 +72,7 @@ def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]], terms: Mapping
     figure = make_subplots(1, len(terms), subplot_titles=list(terms.values()), horizontal_spacing=0.07)
     for i, (name, columns) in enumerate(runs.items()):
         for panel, term in enumerate(terms, start=1):
-            style = {"color": COLOURS[i], "dash": ("solid", "dash", "dot", "dashdot")[i % 4], "width": 2}
+            style = {"color": COLOURS[i], "dash": DASHES[i % 5], "width": 2}
             figure.add_scatter(
                 x=columns["step"], y=columns[term], name=name, legendgroup=name, showlegend=panel == 1,
                 mode="lines", line=style, row=1, col=panel,
@@ -116,17 +82,50 @@ def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]], terms: Mapping
     return figure.update_layout(legend={"orientation": "h", "y": -0.25}, margin={"b": 90})
 
 
+def live_training(rows: Sequence[Mapping[str, float | int]], *, title: str) -> go.Figure:
+    """One training as it goes: loss terms, the weights in use, retrieval on validation identities, overlap.
+
+    Args:
+        rows: one a step; measures of validation and overlap where they were taken.
+        title: says what is seen.
+    """
+    panels: tuple[tuple[str, str, dict[str, str]], ...] = (
+        ("loss terms", "nats, sum over parts", {term: name for term, (name, _, _) in TERMS.items()}),
+        ("weights in use", "weight; mask / 50",
+         {"sas_weight": "SA weight", "similarity_weight": "similarity weight", "mask_value": "mask / 50"}),
+        ("validation identities", "%", {"rank_1": "Rank-1", "mean_ap": "mAP"}),
+        ("overlap of the spectra", "ratio, share, cosine",
+         {"stranger_ratio": "modality gap", "modality_probe": "modality probe",
+          "prototype_alignment": "prototype cosine"}),
+    )  # fmt: skip
+    scales = {"rank_1": 100.0, "mean_ap": 100.0, "mask_value": 0.02}
+    figure = make_subplots(2, 2, subplot_titles=[name for name, _, _ in panels], vertical_spacing=0.18)
+    for panel, (_, unit, columns) in enumerate(panels):
+        place = {"row": panel // 2 + 1, "col": panel % 2 + 1}
+        for i, (column, name) in enumerate(columns.items()):
+            colour, dash = TERMS[column][1:] if column in TERMS else (COLOURS[(4 * panel + i) % 10], DASHES[i])
+            taken = [row for row in rows if column in row]
+            figure.add_scatter(
+                x=np.array([row["step"] for row in taken]), name=name, **place,
+                y=np.array([row[column] for row in taken]) * scales.get(column, 1.0),
+                mode="lines+markers" if panel > 1 else "lines", marker={"symbol": i, "size": 7},
+                line={"color": colour, "dash": dash, "width": 2},
+            )  # fmt: skip
+        figure.update_yaxes(title=unit, **place).update_xaxes(title="step", **place)
+    finish(figure, title, height=620, width=900)
+    return figure.update_layout(legend={"orientation": "h", "y": -0.12}, margin={"t": 80}, uirevision="same")
+
+
 def histograms(
     values: Mapping[str, Float[np.ndarray, " N"]], *, title: str, x_title: str, num_bins: int = 60
 ) -> go.Figure:
     """Overlaid densities on one axis, as steps; only the counts go into the figure, not the values."""
     edges = np.histogram_bin_edges(np.concatenate(list(values.values())), num_bins)
-    dashes = ("solid", "dash", "dot", "dashdot")
     figure = go.Figure(
         [
             go.Scatter(
                 x=(edges[:-1] + edges[1:]) / 2, y=np.histogram(v, edges, density=True)[0], name=name, mode="lines",
-                fill="tozeroy", opacity=0.7, line={"color": COLOURS[i], "shape": "hvh", "dash": dashes[i % 4]},
+                fill="tozeroy", opacity=0.7, line={"color": COLOURS[i], "shape": "hvh", "dash": DASHES[i % 5]},
             )
             for i, (name, v) in enumerate(values.items())
         ]

@@ -21,26 +21,25 @@ def image_grid(
     *,
     title: str,
     columns: int = 8,
-    frames: Sequence[str | None] | None = None,
+    right: Sequence[bool | None] | None = None,
 ) -> go.Figure:
-    """Images in rows, a caption under each; ``frames`` gives a border colour or None for each."""
+    """Images in rows, a caption under each; ``right``: a solid frame for True, a dashed for False, none for None."""
     count, _, height, width = images.shape
     rows = -(-count // columns)
-    pad, text = max(2, height // 16), height * 0.16
+    pad, text = max(2, height // 16), height * 0.16 * (1 + max(caption.count("<br>") for caption in captions))
     figure = go.Figure()
     for i, image in enumerate(images):
         left = (i % columns) * (width + pad)
         top = -(i // columns) * (height + text + pad)
         figure.add_layout_image(
-            source=_data_uri(image), x=left, y=top, sizex=width, sizey=height, xref="x", yref="y", sizing="stretch"
+            source=data_uri(image), x=left, y=top, sizex=width, sizey=height, xref="x", yref="y", sizing="stretch"
         )
         figure.add_annotation(
             x=left + width / 2, y=top - height, text=captions[i], showarrow=False, yanchor="top", font={"size": 10}
         )
-        if frames and frames[i]:
-            figure.add_shape(
-                type="rect", x0=left, x1=left + width, y0=top - height, y1=top, line={"color": frames[i], "width": 3}
-            )
+        if right and right[i] is not None:
+            line = {"color": COLOURS[3], "width": 4} if right[i] else {"color": COLOURS[1], "width": 3, "dash": "dash"}
+            figure.add_shape(type="rect", x0=left, x1=left + width, y0=top - height, y1=top, line=line)
     used_x, used_y = min(count, columns) * (width + pad), rows * (height + text + pad)
     figure.add_scatter(x=[0, used_x], y=[0, -used_y], mode="markers", marker={"opacity": 0}, hoverinfo="skip")
     figure.update_xaxes(visible=False, range=[-pad, used_x]).update_yaxes(
@@ -52,7 +51,8 @@ def image_grid(
     )
 
 
-def _data_uri(image: UInt8[np.ndarray, "3 H W"]) -> str:
+def data_uri(image: UInt8[np.ndarray, "3 H W"]) -> str:
+    """The image as a small text that a page shows."""
     buffer = io.BytesIO()
     Image.fromarray(image.transpose(1, 2, 0)).save(buffer, "WEBP", quality=80)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -12,6 +12,14 @@ from plotly.colors import qualitative
 COLOURS = qualitative.Safe
 SYMBOLS = ("circle", "diamond")
 SPECTRA = ("visible", "infrared")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+TERMS = {
+    "identity": ("identity", "#999999", "solid"),
+    "sa_softmax": ("SA-Softmax", "#000000", "dash"),
+    "absolute": ("absolute similarity", "#D55E00", "dot"),
+    "prototype": ("prototype", "#0072B2", "dashdot"),
+}
+"""Name, colour and dash of each loss term, the same in every figure."""
 CONFIG = {
     "showSendToCloud": False,
     "displaylogo": False,

@@ -1,0 +1,31 @@
+"""Live figures for the chapters: dials round losses, runs and rankings; each has a static figure for paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import ipywidgets
+
+from sa_lab import experiment
+from sa_lab.widgets.live_training import LiveTraining
+from sa_lab.widgets.loss_lens import LossLens
+from sa_lab.widgets.playground import Playground
+from sa_lab.widgets.ranking import RankingBrowser
+
+__all__ = ["LiveTraining", "LossLens", "Playground", "RankingBrowser", "app"]
+
+
+def app(runs: Sequence[Path] = ()) -> ipywidgets.Widget:
+    """The page that `sa-lab app` serves: the playground and, with one or two finished runs, the ranking browser.
+
+    Raises:
+        ValueError: more than two runs, or runs on different images.
+    """
+    pages: dict[str, ipywidgets.Widget] = {"Prototype playground": Playground()}
+    if runs:
+        named = {experiment.loss_name(experiment.Run(Path(run)).config): Path(run) for run in runs}
+        if len(named) < len(runs):  # the same loss twice
+            named = {Path(run).name: Path(run) for run in runs}
+        pages["Ranking browser"] = RankingBrowser(named)
+    return ipywidgets.Tab(children=list(pages.values()), titles=list(pages))

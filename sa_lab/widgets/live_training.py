@@ -1,0 +1,133 @@
+"""A real training in the background, whose weights can be changed while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+
+from sa_lab import evaluation, experiment, plots, sweeps, train
+from sa_lab.config import ExperimentConfig, LossConfig, home
+from sa_lab.data import prepare
+from sa_lab.disk import write_csv
+from sa_lab.steps import Row
+from sa_lab.widgets.controls import Worker, button, live, loss_dials, loss_of, refresh
+
+
+class LiveTraining(ipywidgets.VBox):
+    """Start, pause and stop a training of ``config``; its mask and weights follow the dials from the next step on.
+
+    Every step is logged with the weights it used. Pause and stop write the log, so that `sa_lab.train.replay` of
+    metrics.csv repeats the training step by step.
+
+    Args:
+        config: what is trained; its loss is where the dials begin.
+        folder: gets config.json and metrics.csv; by default one named after the config among the runs.
+        measure_every: steps between two looks at the validation identities.
+        most_images: of validation identities that are looked at.
+
+    Attributes:
+        rows: what was logged, one row a step.
+        figure: the live figure.
+    """
+
+    def __init__(
+        self, config: ExperimentConfig, folder: Path | None = None, measure_every: int = 40, most_images: int = 240
+    ) -> None:
+        self.config = config
+        self.folder = folder or home() / "runs" / f"live-{config.digest()}"
+        self.rows: list[Row] = []
+        self._measure_every, self._most_images = measure_every, most_images
+        self._iteration: Iterator[Row] | None = None
+        self._measure: Callable[[], Row] = dict
+        self.dials = loss_dials(config.loss)
+        self.figure = live(plots.live_training([], title="Nothing trained yet: press Start"))
+        self.message = ipywidgets.HTML()
+        self.worker = Worker(self._advance, self._failed)
+        buttons = (
+            button("Start", "train, or go on", self.start, "play"),
+            button("Pause", "stop after this step; Start goes on", self.pause, "pause"),
+            button("Stop", "end; Start begins anew", self.stop, "stop"),
+        )
+        super().__init__(
+            [ipywidgets.HBox([*self.dials.values()][:2]), [*self.dials.values()][2], ipywidgets.HBox([*buttons]),
+             self.message, self.figure]
+        )  # fmt: skip
+
+    @property
+    def loss(self) -> LossConfig:
+        """The loss that the dials stand for; the warm-up is the config's."""
+        return loss_of(self.dials, warmup_steps=self.config.loss.warmup_steps)
+
+    def start(self) -> None:
+        """Train in the background, from where it stands."""
+        self.message.value = f"Training; the log will be in {self.folder.name} among the runs."
+        self.worker.start()
+
+    def pause(self) -> None:
+        """Stop after the step in hand and write the log."""
+        self.worker.pause()
+        self._save()
+
+    def stop(self) -> None:
+        """Stop, write the log and forget the network."""
+        self.pause()
+        self._iteration = None
+
+    def _advance(self) -> bool:
+        if self._iteration is None:
+            self.rows = []
+            self._iteration = self._begin()
+        row = next(self._iteration, None)
+        if row is None:
+            self._iteration = None
+            self._save()
+            return False
+        self.rows.append(row)
+        if (len(self.rows)) % self._measure_every == 0:
+            row |= self._measure()
+        if len(self.rows) % 5 == 0:
+            self._show()
+        return True
+
+    def _begin(self) -> Iterator[Row]:
+        store = prepare(self.config.data, progress=False)
+        training = train.start(self.config, store)
+        index = experiment.validation_images(self.config, store, self._most_images)
+        protocol = experiment.protocols_of(store.name, store.split)[0]
+
+        def measure() -> Row:
+            if not len(index):
+                return {}
+            found = evaluation.embed(
+                training.model, store, index, training.fabric.device, training.criterion.prototypes,
+                training.train_ids, progress=False,
+            )  # fmt: skip
+            measures = evaluation.evaluate(found, protocol, draws=1).measures
+            overlap = {name: value for name, value in sweeps.overlap(found).items() if np.isfinite(value)}
+            return {name: measures[name].mean for name in ("rank_1", "mean_ap")} | overlap
+
+        self._measure = measure
+        return train.iterate(training, lambda step: self.loss)
+
+    def _show(self) -> None:
+        refresh(self.figure, plots.live_training(self.rows, title=f"Step {len(self.rows)}: {self._last()}"))
+
+    def _last(self) -> str:
+        known = [row for row in self.rows if "rank_1" in row]
+        return f"validation Rank-1 {100 * known[-1]['rank_1']:.1f} %" if known else "not yet measured"
+
+    def _save(self) -> None:
+        if not self.rows:
+            return
+        self.config.save(self.folder / "config.json")
+        write_csv(self.folder / "metrics.csv", self.rows)
+        self.message.value = f"{len(self.rows)} steps; the weights of each are in {self.folder.name}/metrics.csv."
+        self._show()
+
+    def _failed(self, error: Exception) -> None:
+        self._iteration = None
+        self._save()
+        self.message.value = f"<b>It stopped:</b> {error}"

@@ -1,0 +1,309 @@
+"""Widgets without a page: a dial changes the figure as the mathematics says, and runs can be paused and repeated."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from sa_lab import experiment, losses, train, widgets
+from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
+from sa_lab.data import prepare
+from sa_lab.lens import Lens
+from sa_lab.toy import PRESETS, World
+from sa_lab.widgets import LiveTraining, LossLens, Playground, RankingBrowser
+from sa_lab.widgets.controls import Dial, Worker
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> ExperimentConfig:
+    return ExperimentConfig(
+        data=DataConfig(train_ids=10, test_ids=6, images_per_camera=1, height=32, width=16),
+        model=ModelConfig(num_parts=2, weights="random"),
+        loss=LossConfig(warmup_steps=3),
+        train=TrainConfig(ids_per_batch=4, num_epochs=2, steps_per_epoch=4, device="cpu", augmentation="none"),
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(config: ExperimentConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    made = {name: folder / name for name in ("softmax", "complete")}
+    for name, place in made.items():
+        experiment.run(variant(config, name), place, progress=False)
+    return made
+
+
+def shown(figure: go.Figure, name: str) -> np.ndarray:
+    """The values of a curve."""
+    (trace,) = [trace for trace in figure.data if trace.name == name]
+    return np.array(trace.y, dtype=float)
+
+
+def waited(ready: Callable[[], bool], seconds: float = 60.0) -> bool:
+    """Whether it came true."""
+    end = time.monotonic() + seconds
+    while not ready() and time.monotonic() < end:
+        time.sleep(0.02)
+    return ready()
+
+
+def every_control(widget) -> list:
+    found, waiting = [], [widget]
+    while waiting:
+        one = waiting.pop()
+        found.append(one)
+        waiting += getattr(one, "children", ())
+    return found
+
+
+def test_a_dial_is_a_slider_and_a_box_with_one_value() -> None:
+    dial = Dial("weight", 0.5, 0.0, 2.0, 0.1, "what it does")
+    dial.slider.value = 1.5
+    assert dial.value == dial.box.value == 1.5
+    dial.box.value = 99.0
+    assert dial.value == dial.slider.value == 2.0
+    whole = Dial("count", 1, 0, 5, 1, "whole")
+    whole.limit(3)
+    assert whole.value == 0
+    assert whole.slider.max == whole.box.max == 3
+    whole.box.value = 9
+    assert whole.value == 3
+
+
+def test_every_control_has_a_label_and_a_tooltip(runs: dict[str, Path], config: ExperimentConfig) -> None:
+    made = [Playground(), LossLens(runs["complete"]), LiveTraining(config), RankingBrowser(runs)]
+    controls = [one for widget in made for one in every_control(widget) if hasattr(one, "disabled")]
+    kinds = {type(one).__name__ for one in controls}
+    assert {"FloatSlider", "IntSlider", "BoundedFloatText", "BoundedIntText", "Dropdown", "Checkbox", "Button"} <= kinds
+    assert all(one.tooltip for one in controls)
+    assert all(one.description for one in controls if "Text" not in type(one).__name__)
+
+
+def test_playground_mask_decides_between_a_floor_at_log_2_and_none() -> None:
+    playground = Playground()
+    playground.dials["warmup_steps"].value = 0
+    playground.coincide()
+    playground.dials["mask_value"].value = 0.0
+    assert shown(playground.figure, "SA-Softmax loss")[-1] >= math.log(2)
+    playground.dials["mask_value"].value = 50.0
+    assert shown(playground.figure, "SA-Softmax loss")[-1] < 0.1
+
+
+def test_playground_dials_change_the_pulls_at_once_and_in_proportion() -> None:
+    playground = Playground()
+    playground.dials["warmup_steps"].value = 0
+    playground.dials["sas_weight"].value = 1.0
+    whole = playground.toy.scene(playground.loss).pulls
+    playground.dials["sas_weight"].value = 0.5
+    half = playground.toy.scene(playground.loss).pulls
+    np.testing.assert_allclose(half["sa_softmax"], 0.5 * whole["sa_softmax"], atol=1e-6)
+    assert not whole["identity"].any()
+    drawn = shown(playground.figure, "SA-Softmax: pull and loss").reshape(-1, 3)
+    np.testing.assert_allclose(drawn[:, 1] - drawn[:, 0], 2.5 * half["sa_softmax"][:, 1], atol=1e-4)
+
+
+def test_playground_steps_resets_and_takes_presets() -> None:
+    playground = Playground(World(3))
+    for _ in range(3):
+        playground.step()
+    assert len(playground.toy.rows) == 3
+    assert len(shown(playground.figure, "identity loss")) == 4, "and what it would be now"
+    for name, loss in PRESETS.items():
+        playground.preset.value = name
+        assert replace(playground.loss, warmup_steps=loss.warmup_steps) == loss
+    playground.identities.value = 5
+    assert playground.toy.world.num_identities == 5
+    assert not playground.toy.rows
+    before = playground.figure
+    playground.shape.value = 3
+    assert playground.figure is not before
+    assert playground.figure.data[0].type == "scatter3d"
+    playground.rates["network_lr"].value = 0.1
+    assert playground.toy.learner.feature_optimizer.param_groups[0]["lr"] == 0.1 * len(playground.toy.batch.labels)
+
+
+def test_playground_runs_in_the_background_until_paused_and_takes_dials_meanwhile() -> None:
+    playground = Playground()
+    playground.run()
+    playground.run()  # once more changes nothing
+    assert waited(lambda: len(playground.toy.rows) >= 3)
+    playground.dials["mask_value"].value = 7.0
+    reached = len(playground.toy.rows)
+    assert waited(lambda: len(playground.toy.rows) >= reached + 3)
+    playground.pause()
+    assert not playground.worker.running
+    reached = len(playground.toy.rows)
+    assert playground.toy.rows[-1]["mask_value"] == 7
+    time.sleep(0.2)
+    assert len(playground.toy.rows) == reached
+    playground.step()
+    assert len(playground.toy.rows) == reached + 1
+
+
+def test_playground_tells_a_step_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    playground = Playground()
+    monkeypatch.setattr(playground.toy, "step", lambda loss: (_ for _ in ()).throw(ValueError("too fast")))
+    playground.step()
+    assert "too fast" in playground.message.value
+    playground.message.value = ""
+    playground.run()
+    assert waited(lambda: "too fast" in playground.message.value)
+    playground.pause()
+    playground.reset()
+    assert playground.message.value == ""
+
+
+def test_a_worker_stops_when_there_is_no_more_to_do() -> None:
+    left = [3]
+
+    def work() -> bool:
+        left[0] -= 1
+        return left[0] > 0
+
+    worker = Worker(work, lambda error: None)
+    worker.start()
+    assert waited(lambda: not worker.running)
+    assert left == [0]
+
+
+def test_lens_reads_the_library_losses_and_their_gradients(runs: dict[str, Path]) -> None:
+    lens = Lens.of_run(runs["complete"], most=40)
+    loss = LossConfig(sas_weight=0.4, similarity_weight=2.0, mask_value=3.0)
+    everybody = lens.gradients(loss)
+    for sample in (0, len(lens) - 1):
+        one = slice(sample, sample + 1)
+        f, label, modality = lens.embeddings[one].clone().requires_grad_(), lens.labels[one], lens.modality[one]
+        value = losses.sa_softmax_loss(losses.prototype_logits(f, lens.prototypes), label, modality, 3.0)
+        value.backward()
+        reading = lens.read(sample, loss)
+        assert reading.losses["sa_softmax"] == pytest.approx(value.item(), rel=1e-5)
+        assert reading.gradients["sa_softmax"] == pytest.approx(0.4 * f.grad.norm().item(), rel=1e-4)
+        assert everybody["sa_softmax"][sample] == pytest.approx(reading.gradients["sa_softmax"], rel=1e-4, abs=1e-7)
+        absolute = losses.absolute_similarity_loss(f, lens.prototypes, label, modality)
+        assert reading.losses["absolute"] == pytest.approx(absolute.item(), rel=1e-5)
+        count = len(lens.person_ids)
+        assert reading.rows[0] == int(label) + int(modality) * count
+        assert reading.rows[1] == int(label) + (1 - int(modality)) * count
+        assert len(set(reading.rows.tolist())) == len(reading.rows)
+    with pytest.raises(ValueError, match=r"sample is 999, expected 0\.\."):
+        lens.read(999, loss)
+
+
+def test_loss_lens_mask_takes_the_own_prototype_out_of_the_competition(runs: dict[str, Path]) -> None:
+    lens = LossLens(runs["complete"])
+    lens.dials["mask_value"].value = 60.0
+
+    def probability() -> float:
+        (bars,) = [trace for trace in lens.figure.data if trace.type == "bar" and trace.xaxis == "x3"]
+        return float(bars.x[0])
+
+    assert probability() < 1e-6
+    lens.dials["mask_value"].value = 0.0
+    assert probability() > 1e-3
+    title = lens.figure.layout.title.text
+    lens.sample.value = 5
+    assert lens.figure.layout.title.text != title
+    heavy = shown(lens.figure, "SA-Softmax, this sample")
+    assert len(heavy) == 2
+    lens.dials["sas_weight"].value = 0.0
+    (line,) = [trace for trace in lens.figure.data if trace.name == "SA-Softmax, this sample"]
+    assert list(line.x) == [0, 0], "no weight, no gradient"
+
+
+def test_live_training_pauses_follows_the_dials_and_repeats_from_its_log(
+    config: ExperimentConfig, tmp_path: Path
+) -> None:
+    live = LiveTraining(config, tmp_path / "live", measure_every=4)
+    live.start()
+    assert waited(lambda: len(live.rows) >= 2)
+    live.pause()
+    reached = len(live.rows)
+    assert not live.worker.running
+    live.dials["mask_value"].value = 5.0
+    live.dials["similarity_weight"].value = 2.0
+    live.start()
+    assert waited(lambda: not live.worker.running)
+    assert len(live.rows) == 8
+    assert [row["mask_value"] for row in live.rows] == [50.0] * reached + [5.0] * (8 - reached)
+    assert {"rank_1", "stranger_ratio"} <= set(live.rows[3]) & set(live.rows[7])
+    assert len(shown(live.figure, "Rank-1")) == 2
+    logged = experiment.Run(tmp_path / "live").metrics()
+    rows = [dict(zip(logged, values, strict=True)) for values in zip(*logged.values(), strict=True)]
+    again = train.start(config, prepare(config.data, progress=False))
+    for first, second in zip(train.iterate(again, train.replay(rows)), live.rows, strict=True):
+        assert first["total"] == second["total"]
+        assert first["prototype"] == second["prototype"]
+
+
+def test_live_training_stops_begins_anew_and_tells_what_failed(config: ExperimentConfig, tmp_path: Path) -> None:
+    live = LiveTraining(config, tmp_path / "live")
+    live.start()
+    assert waited(lambda: len(live.rows) >= 1)
+    live.stop()
+    first = live.rows[0]["total"]
+    live.start()
+    assert waited(lambda: not live.worker.running)
+    assert live.rows[0]["total"] == first
+    assert len(live.rows) == 8
+    broken = replace(config, train=replace(config.train, ids_per_batch=99))
+    live = LiveTraining(broken, tmp_path / "broken")
+    live.start()
+    assert waited(lambda: "ids_per_batch is 99" in live.message.value)
+    assert not (tmp_path / "broken").exists()
+
+
+def test_ranking_browser_shows_what_the_search_found(runs: dict[str, Path]) -> None:
+    browser = RankingBrowser(runs, most=5)
+    everything = len(browser.queries)
+    by_outcome = {}
+    for outcome in browser.outcome.options:
+        browser.outcome.value = outcome
+        by_outcome[outcome] = set(browser.queries.tolist())
+    assert len(by_outcome["every query"]) == everything
+    assert by_outcome["first is wrong"] | by_outcome["first is right"] == by_outcome["every query"]
+    assert not by_outcome["first is wrong"] & by_outcome["first is right"]
+    assert by_outcome["right in softmax alone"] <= by_outcome["first is right"]
+    assert by_outcome["right in complete alone"] <= by_outcome["first is wrong"]
+    browser.outcome.value = "first is right"
+    captions = [note.text for note in browser.figure.layout.annotations]
+    assert captions[1].startswith("✓")
+    assert len(browser.figure.layout.images) == 12
+    browser.outcome.value = "every query"
+    browser.query_camera.value = "3"
+    assert 0 < len(browser.queries) < everything
+    browser.gallery_camera.value = "4"
+    assert all("cam 4" in note.text for note in browser.figure.layout.annotations[1:6] if note.text)
+    browser.query_camera.value = "1"
+    assert browser.figure.layout.title.text == "No query fits these filters"
+
+
+def test_the_right_firsts_are_those_of_the_report(runs: dict[str, Path]) -> None:
+    browser = RankingBrowser({"complete": runs["complete"]})
+    queries = experiment.Run(runs["complete"]).report.queries
+    browser.outcome.value = "first is right"
+    assert len(browser.queries) == (queries["first_rank"][queries["trial"] == 0] == 1).sum()
+
+
+def test_ranking_browser_refuses_what_cannot_be_compared(
+    runs: dict[str, Path], config: ExperimentConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="runs has 0 entries, expected one or two"):
+        RankingBrowser({})
+    other = replace(config, data=replace(config.data, test_ids=4))
+    experiment.run(other, tmp_path / "other", progress=False)
+    with pytest.raises(ValueError, match="different images"):
+        RankingBrowser({"a": runs["softmax"], "b": tmp_path / "other"})
+
+
+def test_the_page_of_the_app_holds_both(runs: dict[str, Path]) -> None:
+    assert widgets.app().titles == ("Prototype playground",)
+    page = widgets.app(list(runs.values()))
+    assert page.titles == ("Prototype playground", "Ranking browser")
+    assert list(page.children[1].found) == ["softmax", "complete"]
