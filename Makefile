@@ -9,11 +9,12 @@ BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.stamp
 DATASET ?= synthetic
 ROOT ?=
+RUNS ?=
 
 export NUMBA_CACHE_DIR := $(CURDIR)/data/cache/numba
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help run test check lab render bench gpu study clean
+.PHONY: help run test check lab html app render bench gpu study clean
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -50,6 +51,12 @@ test: $(STAMP) ## everything that CI checks
 lab: $(STAMP) ## JupyterLab on this machine's loopback, with its token
 	jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
+html: $(STAMP) ## the series as a static site in data/site
+	python -c 'from pathlib import Path; from sa_lab import site; print(site.export(Path("data/site"))[0])'
+
+app: $(STAMP) ## playground and ranking browser as a page on loopback (RUNS='folder folder')
+	sa-lab app $(RUNS)
+
 render: $(STAMP) ## execute and clean the committed notebooks
 	python -c 'from sa_lab import course; course.render()'
 
@@ -63,4 +70,4 @@ gpu: $(STAMP) ## checks and timings that need a GPU; results go to data/results
 	python tests/bench.py --device cuda
 
 clean: ## remove runs, caches and the environment
-	rm -rf $(VENV) data/prepared data/runs data/executed data/cache
+	rm -rf $(VENV) data/prepared data/runs data/executed data/cache data/site data/screenshots

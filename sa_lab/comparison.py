@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,9 @@ import numpy as np
 
 from sa_lab import experiment, tables
 from sa_lab.config import REGDB_SPLITS
+from sa_lab.evaluation import evaluate
 from sa_lab.reports import Report
+from sa_lab.reports import compare as compare_reports
 from sa_lab.schema import LeakageError
 from sa_lab.sweeps import TITLES, overlap
 
@@ -58,6 +60,43 @@ def compare(folders: Sequence[Path], style: tables.Style = "markdown") -> str:
     return "\n\n".join(
         comment + part if isinstance(part, str) else tables.render(part, style) for part in [legend, *parts]
     )
+
+
+def report_card(runs: Mapping[str, experiment.Run], style: tables.Style = "markdown", progress: bool = True) -> str:
+    """How designs of a loss compare on the validation identities, so that the test identities stay unseen.
+
+    Args:
+        runs: finished runs by name, trained and validated on the same identities; the first is the one to judge.
+        style: of the tables.
+        progress: show a bar.
+
+    Returns:
+        Retrieval and overlap of each, and the paired difference of the first to each other one, in words too.
+
+    Raises:
+        ValueError: a run held no identities back, or the runs differ in theirs.
+    """
+    found = {name: experiment.embed_validation(run, progress) for name, run in runs.items()}
+    rules = [experiment.protocols_of(one.dataset, one.split)[0] for one in found.values()]
+    graded = {name: evaluate(one, rule) for (name, one), rule in zip(found.items(), rules, strict=True)}
+    (mine, own), *others = graded.items()
+    count = f"{own.num_identities} validation identities"
+    overlaps = [
+        {"method": name, **{TITLES[key]: None if np.isnan(value) else value for key, value in overlap(one).items()}}
+        for name, one in found.items()
+    ]
+    parts = [
+        f"Retrieval of the {count}, in %; {tables.title([own])}.",
+        tables.render(tables.retrieval({name: [report] for name, report in graded.items()}), style),
+        "How far their spectra overlap (prototypes: of the training identities).",
+        tables.render(overlaps, style),
+    ]
+    for name, report in others:
+        change = compare_reports(report, own)["mean_ap"]
+        told = "higher" if change.low > 0 else "lower" if change.high < 0 else "not told apart"
+        span = f"{100 * change.mean:+.1f} points [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+        parts.append(f"{mine} minus {name}: mAP {span}, {told} (paired, 95 % bootstrap over identities; one seed).")
+    return "\n\n".join(parts)
 
 
 def methods(folders: Sequence[Path]) -> dict[str, list[Path]]:

@@ -91,7 +91,7 @@ def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
 
 
 def shrink(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Recode the figures' pictures: drawings as PNG with 64 colours, those with photographs in them as JPEG."""
+    """Recode the figures' pictures: drawings as PNG with 96 colours, those with photographs in them as JPEG."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
@@ -99,7 +99,8 @@ def shrink(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 picture = Image.open(io.BytesIO(base64.b64decode(data.pop("image/png")))).convert("RGB")
                 buffer = io.BytesIO()
                 if picture.getcolors(_COLOURS_OF_A_DRAWING):
-                    picture.quantize(64, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+                    few = picture.quantize(96, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+                    few.save(buffer, "PNG", optimize=True)
                     data["image/png"] = base64.b64encode(buffer.getvalue()).decode()
                 else:
                     picture.save(buffer, "JPEG", quality=75)

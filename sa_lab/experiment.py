@@ -227,6 +227,29 @@ def validator(config: ExperimentConfig, store: ImageStore) -> Validate | None:
     return validate if len(index) else None
 
 
+def embed_validation(run: Run, progress: bool = True) -> Embeddings:
+    """Descriptors of a run's validation identities, on which designs are compared; kept in the run's folder.
+
+    Raises:
+        ValueError: the run held no identities back.
+    """
+    file = run.folder / "validation_embeddings.npz"
+    if not file.is_file():
+        config = run.config
+        store = prepare(config.data, progress)
+        index = validation_images(config, store)
+        if not len(index):
+            raise ValueError(
+                "data.validation_fraction is 0: no identities were held back to compare designs on; expected more"
+            )
+        model, prototypes, train_ids = load_model(run.folder)
+        device = train.fabric_of(config.train).device
+        evaluation.embed(
+            model.to(device), store, index, device, prototypes, train_ids, train_ids, progress=progress, out=file
+        )
+    return Embeddings.load(file)
+
+
 def embed_reference(checkpoint: Path, store: ImageStore, device: torch.device, out: Path) -> Embeddings:
     """Descriptors of the test identities by a checkpoint of the reference program, written to ``out``.
 

@@ -55,7 +55,8 @@ class World:
 
     def __post_init__(self) -> None:
         for name, low, high in (
-            ("num_identities", 2, 24), ("images_per_id", 2, 32), ("dimensions", 2, 3), ("gap", 0, 1), ("spread", 0.1, 45),
+            ("num_identities", 2, 24), ("images_per_id", 2, 32), ("dimensions", 2, 3), ("gap", 0, 1),
+            ("spread", 0.1, 45),
         ):  # fmt: skip
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected {low}..{high}")

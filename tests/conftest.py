@@ -7,6 +7,8 @@ import tempfile
 
 import jaxtyping
 import pytest
+from browsing import browser, lab_server, page_at  # noqa: F401
+from lab_notebook import lab  # noqa: F401
 
 jaxtyping.install_import_hook("sa_lab", "beartype.beartype")
 

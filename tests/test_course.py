@@ -31,7 +31,7 @@ def start(out: Path, *options: str) -> subprocess.Popen[bytes]:
 
 def assert_whole(out: Path) -> None:
     notebooks = sorted(out.glob("*.ipynb"))
-    assert [path.name[:2] for path in notebooks] == ["01", "02", "03", "04", "05"]
+    assert [path.name[:2] for path in notebooks] == ["00", "01", "02", "03", "04", "05", "06"]
     for path in notebooks:
         code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
         assert all(cell.execution_count for cell in code), path.name

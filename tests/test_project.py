@@ -142,7 +142,7 @@ def test_wrong_option_says_what_is_allowed(capfd: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(
-    "command", ["prepare", "generate", "train", "evaluate", "embed", "report", "compare", "study", "course"]
+    "command", ["prepare", "generate", "train", "evaluate", "embed", "report", "compare", "study", "course", "app"]
 )
 def test_every_option_has_help(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

@@ -83,7 +83,7 @@ def test_every_control_has_a_label_and_a_tooltip(runs: dict[str, Path], config: 
     kinds = {type(one).__name__ for one in controls}
     assert {"FloatSlider", "IntSlider", "BoundedFloatText", "BoundedIntText", "Dropdown", "Checkbox", "Button"} <= kinds
     assert all(one.tooltip for one in controls)
-    assert all(one.description for one in controls if "Text" not in type(one).__name__)
+    assert all(one.description for one in controls if "Slider" not in type(one).__name__), "a slider's box has it"
 
 
 def test_playground_mask_decides_between_a_floor_at_log_2_and_none() -> None:
@@ -139,6 +139,9 @@ def test_playground_runs_in_the_background_until_paused_and_takes_dials_meanwhil
     assert waited(lambda: len(playground.toy.rows) >= reached + 3)
     playground.pause()
     assert not playground.worker.running
+    still = widgets.still(playground.figure)
+    assert not isinstance(still, go.FigureWidget)
+    assert still.layout.title.text == playground.figure.layout.title.text
     reached = len(playground.toy.rows)
     assert playground.toy.rows[-1]["mask_value"] == 7
     time.sleep(0.2)
@@ -228,6 +231,7 @@ def test_live_training_pauses_follows_the_dials_and_repeats_from_its_log(
     assert not live.worker.running
     live.dials["mask_value"].value = 5.0
     live.dials["similarity_weight"].value = 2.0
+    live.advance(1)
     live.start()
     assert waited(lambda: not live.worker.running)
     assert len(live.rows) == 8
@@ -262,6 +266,8 @@ def test_live_training_stops_begins_anew_and_tells_what_failed(config: Experimen
 def test_ranking_browser_shows_what_the_search_found(runs: dict[str, Path]) -> None:
     browser = RankingBrowser(runs, most=5)
     everything = len(browser.queries)
+    browser.query.value = 2
+    assert browser.figure.layout.title.text.startswith(f"Query 2 of {everything}")
     by_outcome = {}
     for outcome in browser.outcome.options:
         browser.outcome.value = outcome

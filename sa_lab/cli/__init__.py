@@ -1,4 +1,4 @@
-"""The command line: ``sa-lab prepare | generate | train | evaluate | embed | report | compare | study | course``."""
+"""The commands: ``sa-lab prepare | generate | train | evaluate | embed | report | compare | study | course | app``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import tyro
 
 from sa_lab.cli.making import course, generate, prepare, study, train
 from sa_lab.cli.scoring import compare, embed, evaluate, report
+from sa_lab.cli.serving import app
 from sa_lab.model import WeightsError
-from sa_lab.train import NonFiniteLossError
+from sa_lab.steps import NonFiniteLossError
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; what a user can mend is told in one line, without a traceback."""
-    commands = (prepare, generate, train, evaluate, embed, report, compare, study, course)
+    commands = (prepare, generate, train, evaluate, embed, report, compare, study, course, app)
     try:
         tyro.extras.subcommand_cli_from_dict(
             {command.__name__: command for command in commands}, args=arguments, prog="sa-lab",

@@ -33,7 +33,8 @@ def toy_world(
         samples, labels, modality, prototypes, centres, pulls: as in `sa_lab.toy.Scene`.
         rows: one a step, as in `sa_lab.toy.Toy`.
         title: says what is seen.
-        arrow_scale: length of an arrow for a gradient of length 1; arrows end at half the radius.
+        arrow_scale: length of an arrow for a gradient of length 1; arrows are at most half the radius long, and those
+            below a fiftieth of it are left out.
     """
     flat, radius = samples.shape[1] == 2, float(np.linalg.norm(samples[0]))
     figure = make_subplots(
@@ -43,7 +44,8 @@ def toy_world(
     draw = go.Scatter if flat else go.Scatter3d
 
     def add(places: np.ndarray, **how: Any) -> None:
-        figure.add_trace(draw(dict(zip("xyz", places.T, strict=False)), hoverinfo="skip", **how), 1, 1)
+        columns = dict(zip("xyz", np.where(np.isnan(places), None, places).T.tolist(), strict=False))
+        figure.add_trace(draw(columns, hoverinfo="skip", **how), 1, 1)
 
     half = len(prototypes) // 2
     people = [COLOURS[label % 10] for label in range(half)]
@@ -63,21 +65,22 @@ def toy_world(
         pull = arrow_scale * pulls.get(term, np.zeros_like(centres))
         length = np.linalg.norm(pull, axis=1, keepdims=True)
         pull = pull * np.minimum(1, radius / 2 / np.maximum(length, 1e-9))
-        start = (1.1 + 0.09 * lane) * centres  # one lane a term outside the circle
+        pull[length[:, 0] < 0.02 * radius] = np.nan  # too short to have a direction
+        start = (1.1 + 0.09 * lane) * centres + 0 * pull  # one lane a term outside the circle
         add(
             _segments(start, start + pull), mode="lines+markers", name=f"{name}: pull and loss", legendgroup=term,
             line={"color": colour, "width": 2.5 if flat else 4}, marker=_heads(colour, len(centres), flat),
         )  # fmt: skip
-    steps = np.array([row["step"] for row in rows])
+    steps = [row["step"] for row in rows]
     for term, (name, colour, dash) in TERMS.items():
         figure.add_scatter(
-            x=steps, y=np.array([row.get(term, np.nan) for row in rows]), mode="lines+markers", name=f"{name} loss",
+            x=steps, y=[row.get(term) for row in rows], mode="lines+markers", name=f"{name} loss",
             legendgroup=term, showlegend=term == "prototype", marker={"size": 3},
             line={"color": colour, "dash": dash, "width": 2}, row=1, col=2,
         )  # fmt: skip
     for i, (measure, name) in enumerate(MEASURES.items()):
         figure.add_scatter(
-            x=steps, y=np.array([row.get(measure, np.nan) for row in rows]), mode="lines+markers", name=name,
+            x=steps, y=[row.get(measure) for row in rows], mode="lines+markers", name=name,
             line={"color": COLOURS[4 + i], "dash": DASHES[i], "width": 2}, marker={"size": 3}, row=2, col=2,
         )  # fmt: skip
     reach = 1.6 * radius

@@ -8,12 +8,13 @@ from pathlib import Path
 import ipywidgets
 
 from sa_lab import experiment
+from sa_lab.widgets.controls import still
 from sa_lab.widgets.live_training import LiveTraining
 from sa_lab.widgets.loss_lens import LossLens
 from sa_lab.widgets.playground import Playground
 from sa_lab.widgets.ranking import RankingBrowser
 
-__all__ = ["LiveTraining", "LossLens", "Playground", "RankingBrowser", "app"]
+__all__ = ["LiveTraining", "LossLens", "Playground", "RankingBrowser", "app", "still"]
 
 
 def app(runs: Sequence[Path] = ()) -> ipywidgets.Widget:

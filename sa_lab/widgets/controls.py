@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import ipywidgets
 import plotly.graph_objects as go
 import traitlets
+from plotly.utils import PlotlyJSONEncoder
 
 from sa_lab.config import LossConfig
 from sa_lab.plots import CONFIG
@@ -38,12 +40,11 @@ class Dial(ipywidgets.HBox):
             ipywidgets.FloatSlider, ipywidgets.BoundedFloatText)  # fmt: skip
         self._kind = int if whole else float
         limits = {"value": value, "min": low, "max": high, "step": step, "tooltip": f"{label}: {tooltip}"}
-        self.slider = kinds[0](
-            **limits, description=label, readout=False, continuous_update=False,
-            style={"description_width": "140px"}, layout={"width": "310px"},
-        )  # fmt: skip
-        self.box = kinds[1](**limits, layout={"width": "76px"})
-        super().__init__([self.slider, self.box], value=value)
+        self.slider = kinds[0](**limits, readout=False, continuous_update=False, layout={"width": "170px"})
+        self.box = kinds[1](
+            **limits, description=label, style={"description_width": "140px"}, layout={"width": "220px"}
+        )
+        super().__init__([self.box, self.slider], value=value)
         for shown in (self.slider, self.box):
             traitlets.link((self, "value"), (shown, "value"))
 
@@ -91,14 +92,27 @@ def live(figure: go.Figure) -> go.FigureWidget:
     return widget
 
 
+def still(widget: go.FigureWidget) -> go.Figure:
+    """What a live figure shows now, for paper and for pages without a kernel."""
+    return go.Figure(widget)
+
+
 def refresh(widget: go.FigureWidget, figure: go.Figure) -> None:
-    """Make ``widget`` show ``figure``, which has the same traces in the same order, in one message to the page."""
+    """Make ``widget`` show ``figure``, which has the same traces in the same order, by sending what has changed.
+
+    Gaps in curves are to be None: a NaN equals nothing, not even itself, and a page would send it back as a change.
+    """
     with widget.batch_update():
-        for shown, new in zip(widget.data, figure.data, strict=True):
-            shown.update(new.to_plotly_json(), overwrite=True)
-        changed = figure.layout.to_plotly_json()
-        changed.pop("template", None)
-        widget.layout.update(changed, overwrite=True)
+        for shown, new in zip((*widget.data, widget.layout), (*figure.data, figure.layout), strict=True):
+            before, after = shown.to_plotly_json(), new.to_plotly_json()
+            for name, value in after.items():
+                if name not in ("uid", "template") and _text(value) != _text(before.get(name)):
+                    shown[name] = value
+
+
+def _text(value: Any) -> str:
+    """Equal for equal values, arrays among them."""
+    return json.dumps(value, cls=PlotlyJSONEncoder)
 
 
 class Worker:

@@ -66,6 +66,14 @@ class LiveTraining(ipywidgets.VBox):
         self.message.value = f"Training; the log will be in {self.folder.name} among the runs."
         self.worker.start()
 
+    def advance(self, num_steps: int) -> None:
+        """Train ``num_steps`` steps here and now, under the dials as they stand; ends early where the training ends."""
+        with self.worker.lock:
+            for _ in range(num_steps):
+                if not self._advance():
+                    break
+            self._show()
+
     def pause(self) -> None:
         """Stop after the step in hand and write the log."""
         self.worker.pause()

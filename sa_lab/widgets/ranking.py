@@ -62,7 +62,7 @@ class RankingBrowser(ipywidgets.VBox):
         names = list(runs)
         between = [f"right in {a} alone" for a in names] if len(names) == 2 else []
         self.outcome = choice("show", [*OUTCOMES, *between], f"which queries; the first two ask {names[0]}")
-        self.query = Dial("query", 0, 0, 0, 1, "which of the queries that the filters leave")
+        self.query = Dial("query", 1, 1, 1, 1, "which of the queries that the filters leave")
         self.queries = np.zeros(0, dtype=np.int64)
         self._filter()
         self.figure = live(self._draw())
@@ -99,10 +99,10 @@ class RankingBrowser(ipywidgets.VBox):
             winner = self.outcome.options.index(self.outcome.value) - len(OUTCOMES)
             keep &= right[winner] & ~right[1 - winner]
         self.queries = np.flatnonzero(keep)
+        self.query.limit(max(1, len(self.queries)))
 
     def _refilter(self) -> None:
         self._filter()
-        self.query.limit(max(0, len(self.queries) - 1))
         self.show()
 
     def _draw(self) -> go.Figure:
@@ -112,7 +112,7 @@ class RankingBrowser(ipywidgets.VBox):
         images, captions = np.full((len(found), width), -1), np.full((len(found), width), "", dtype=object)
         right = np.full((len(found), width), None)
         if len(self.queries):
-            row = int(self.queries[self.query.value])
+            row = int(self.queries[self.query.value - 1])
             for i, (name, search) in enumerate(found.items()):
                 asked, best = search.query[row], search.best(row, self.most)
                 shown = np.array([asked, *best])
@@ -123,7 +123,7 @@ class RankingBrowser(ipywidgets.VBox):
                     f"{mark}{' ' if k else '<br>'}id {person[k]}{'<br>' if k else ', '}cam {camera[k]}"
                     for k, mark in enumerate(marks)
                 ]
-            title = f"Query {self.query.value + 1} of {len(self.queries)}: identity {person[0]} and what is found first"
+            title = f"Query {self.query.value} of {len(self.queries)}: identity {person[0]} and what is found first"
         pixels = self.store.gather(torch.from_numpy(self._rows[images.ravel()])).numpy().copy()
         pixels[images.ravel() < 0] = 255
         return plots.image_grid(

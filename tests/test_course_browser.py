@@ -1,0 +1,149 @@
+"""The chapters' widgets in JupyterLab in a browser; it comes after test_course.py, whose trained networks it uses."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+from pathlib import Path
+
+import pytest
+from lab_notebook import Figure, Lab, Notebook
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+WIDTHS = pytest.mark.parametrize("width", [1280, 1920])
+
+
+def opened(lab: Lab, chapter: str, width: int) -> Notebook:
+    notebook = lab.open(chapter, width)
+    notebook.run_all(timeout=900)
+    return notebook
+
+
+def note(waits: list[float], width: int) -> None:
+    """Keep the times where a benchmark is asked for; never judged here."""
+    file = os.environ.get("SA_LAB_BENCH")
+    if file:
+        about = {
+            "what": "ms from a key on a dial to the drawn playground, 12 identities, in chapter 01",
+            "width": width,
+        }
+        spread = {"median": statistics.median(waits), "slowest": max(waits), "keys": len(waits)}
+        Path(file).write_text(json.dumps(about | spread | {"cores": os.cpu_count()}, indent=1) + "\n")
+
+
+def choose(notebook: Notebook, label: str, option: str) -> None:
+    notebook.number(label).select_option(label=option)
+
+
+def last(figure: Figure, name: str) -> float:
+    return float(figure.curve(name)[-1])
+
+
+@WIDTHS
+def test_playground(lab: Lab, width: int) -> None:
+    notebook = opened(lab, "01_derivation.ipynb", width)
+    figure = notebook.figure(0, live=True)
+    figure.show()
+
+    # with coinciding prototypes the loss has a floor at log 2, which the mask takes away
+    notebook.slider("warm-up steps").press("Home")
+    notebook.button("Coincide").click()
+    notebook.slider("mask value").press("Home")
+    figure.wait_for(lambda f: last(f, "SA-Softmax loss") >= math.log(2))
+    notebook.slider("mask value").drag(50 / 60)
+    figure.wait_for(lambda f: last(f, "SA-Softmax loss") < 0.1)
+
+    # by keyboard, at twelve identities: how long until the figure has changed
+    notebook.number("identities").fill("12")
+    notebook.number("identities").press("Tab")
+    figure.wait_for(lambda f: len(f.curve("visible prototype", "x")) == 12)
+    notebook.button("Coincide").click()
+    times = figure.time_presses()
+    for key in ("ArrowLeft", "ArrowRight") * 5:
+        before = figure.curve("SA-Softmax: pull and loss", "x")
+        notebook.slider("SA weight").press(key)
+        figure.wait_for(lambda f, b=before: f.curve("SA-Softmax: pull and loss", "x") != b)
+    waits = times()
+    assert len(waits) == 10
+    note(waits, width)
+
+    # step, run, pause, reset
+    notebook.button("Reset").click()
+    figure.wait_for(lambda f: f.title.startswith("Step 0"))
+    notebook.button("Step").click()
+    figure.wait_for(lambda f: f.title.startswith("Step 1"))
+    notebook.button("Run").click()
+    figure.wait_for(lambda f: len(f.curve("identity loss")) > 15)
+    choose(notebook, "preset", "plain softmax")
+    reached = len(figure.curve("identity loss"))
+    figure.wait_for(lambda f: len(f.curve("identity loss")) > reached + 5)
+    notebook.button("Pause").click()
+    notebook.page.wait_for_timeout(1000)
+    paused = figure.title
+    notebook.page.wait_for_timeout(1000)
+    assert figure.title == paused
+    notebook.number("identities").fill("4")
+    notebook.number("identities").press("Tab")
+    choose(notebook, "preset", "complete")
+    notebook.button("Run").click()
+    figure.wait_for(lambda f: len(f.curve("identity loss")) > 90, timeout=60)
+    notebook.button("Pause").click()
+    assert last(figure, "modality gap") < 0.3
+    assert not notebook.errors, "\n\n".join(notebook.errors)[:8000]
+
+
+@WIDTHS
+def test_live_training_and_loss_lens(lab: Lab, width: int) -> None:
+    notebook = opened(lab, "03_training.ipynb", width)
+    live, glass = notebook.figure(0, live=True), notebook.figure(1, live=True)
+    live.show()
+    steps = len(live.curve("identity"))
+    notebook.button("Start").click()
+    live.wait_for(lambda f: len(f.curve("identity")) >= steps + 5, timeout=60)
+    notebook.slider("mask value").press("End")
+    live.wait_for(lambda f: last(f, "mask / 50") == 1.2, timeout=60)
+    notebook.button("Pause").click()
+    notebook.page.wait_for_timeout(2000)
+    paused = live.title
+    notebook.page.wait_for_timeout(2000)
+    assert live.title == paused
+    notebook.button("Stop").click()
+
+    glass.show()
+    title = glass.title
+    notebook.number("sample").fill("7")
+    notebook.number("sample").press("Tab")
+    glass.wait_for(lambda f: f.title != title)
+    notebook.slider("SA weight", 1).press("Home")
+    glass.wait_for(lambda f: f.curve("SA-Softmax, this sample", "x") == [0, 0])
+    notebook.slider("SA weight", 1).drag(0.7)
+    glass.wait_for(lambda f: f.curve("SA-Softmax, this sample", "x")[0] > 0)
+    with_mask = glass.curve("SA-Softmax, this sample", "x")
+    notebook.slider("mask value", 1).press("Home")
+    glass.wait_for(lambda f: f.curve("SA-Softmax, this sample", "x") != with_mask)
+    assert not notebook.errors, "\n\n".join(notebook.errors)[:8000]
+
+
+@WIDTHS
+def test_ranking_browser(lab: Lab, width: int) -> None:
+    notebook = opened(lab, "05_benchmark.ipynb", width)
+    figure = notebook.figure(0, live=True)
+    figure.show()
+    captions = "g => g._fullLayout.annotations.map(a => a.text)"
+    choose(notebook, "show", "first is right")
+    figure.wait_for(lambda f: f.graph.evaluate(captions)[1].startswith("✓"))
+    choose(notebook, "show", "first is wrong")
+    figure.wait_for(lambda f: f.graph.evaluate(captions)[1].startswith("✗"))
+    first = figure.title
+    notebook.slider("query").press("ArrowRight")
+    figure.wait_for(lambda f: f.title != first)
+    assert figure.title.startswith("Query 2 of")
+    choose(notebook, "query camera", "6")
+    figure.wait_for(lambda f: "cam 6" in f.graph.evaluate(captions)[0])
+    assert figure.title.startswith("Query 1 of")
+    notebook.slider("query").drag(1.0)
+    figure.wait_for(lambda f: not f.title.startswith("Query 1 of"))
+    assert len(figure.graph.evaluate("g => g._fullLayout.images.map(i => i.source)")) == 22
+    assert not notebook.errors, "\n\n".join(notebook.errors)[:8000]
