@@ -15,7 +15,7 @@ import nbformat
 import pytest
 import yaml
 
-from sa_lab import cli, course, sweeps
+from sa_lab import cli, course, exercises, sweeps
 from sa_lab.config import home
 from sa_lab.evaluation import evaluate
 from sa_lab.protocols import PROTOCOLS
@@ -28,17 +28,25 @@ CHAPTERS = course.chapters()
 
 def test_readme_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    loss, descriptors = re.findall(r"```python\n(.*?)```", README, re.S)
+    loss, descriptors, own = re.findall(r"```python\n(.*?)```", README, re.S)
     scope: dict = {}
     exec(loss, scope)
     assert scope["criterion"].prototypes.grad is not None
     exec(descriptors, {})
+    ours: dict = {}
+    exec(own, ours)
+    assert exercises.check_design(ours["closeness"]).status == "right"
     for name in ("sysu-all", "sysu-indoor"):
         assert evaluate(Embeddings.load(tmp_path / "theirs.npz"), PROTOCOLS[name], draws=5).num_queries == 2
 
 
 def test_readme_prints_the_committed_benchmark() -> None:
     assert bench_evaluation.sentence(json.loads((ROOT / "data" / "results" / "bench-cpu.json").read_text())) in README
+
+
+def test_readme_prints_the_committed_time_of_the_playground() -> None:
+    measured = json.loads((ROOT / "data" / "results" / "bench-widgets.json").read_text())
+    assert f"drawn after {measured['median']:.0f} ms (median of ten keys" in README
 
 
 def test_readme_names_every_protocol() -> None:

@@ -78,7 +78,7 @@ def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]], terms: Mapping
                 mode="lines", line=style, row=1, col=panel,
             )  # fmt: skip
     figure.update_xaxes(title="step").update_yaxes(title="loss, sum over parts", col=1)
-    finish(figure, "Loss terms while training", width=300 * len(terms) + 60)
+    finish(figure, "Loss terms while training", width=820)
     return figure.update_layout(legend={"orientation": "h", "y": -0.25}, margin={"b": 90})
 
 
@@ -112,7 +112,7 @@ def live_training(rows: Sequence[Mapping[str, float | int]], *, title: str) -> g
                 line={"color": colour, "dash": dash, "width": 2},
             )  # fmt: skip
         figure.update_yaxes(title=unit, **place).update_xaxes(title="step", **place)
-    finish(figure, title, height=620, width=900)
+    finish(figure, title, height=620, width=820)
     return figure.update_layout(legend={"orientation": "h", "y": -0.12}, margin={"t": 80}, uirevision="same")
 
 

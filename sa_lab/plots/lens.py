@@ -75,5 +75,5 @@ def loss_lens(
         row=2,
         col=1,
     )
-    finish(figure, title, height=600, width=900)
+    finish(figure, title, height=600, width=820)
     return figure.update_layout(legend={"orientation": "h", "y": -0.13}, margin={"t": 80})

@@ -134,6 +134,6 @@ def protocol_map(
         title="query", type="category", autorange="reversed"
     )
     height = 190 + 58 * len(query_cameras)
-    return finish(figure, title, height=height, width=max(620, 220 + 90 * len(gallery_cameras))).update_layout(
+    return finish(figure, title, height=height, width=min(820, max(620, 220 + 90 * len(gallery_cameras)))).update_layout(
         margin={"l": 130}
     )

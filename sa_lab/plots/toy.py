@@ -89,7 +89,7 @@ def toy_world(
     _axes(figure, flat, reach)
     figure.update_yaxes(title="nats", row=1, col=2).update_yaxes(title="cosine, ratio", range=[-1.1, 1.5], row=2, col=2)
     figure.update_xaxes(title="step", col=2)
-    finish(figure, title, height=620, width=900)
+    finish(figure, title, height=620, width=820)
     return figure.update_layout(legend={"orientation": "h", "y": -0.14, "font": {"size": 11}}, uirevision="same")
 
 
