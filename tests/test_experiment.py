@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sa_lab import cli, comparison, evaluation, experiment, sweeps
+from sa_lab import cli, comparison, evaluation, experiment, losses, sweeps
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
 from sa_lab.data import copies
 from sa_lab.reports import Report
@@ -41,6 +41,34 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> ExperimentConfig:
         loss=LossConfig(warmup_steps=2),
         train=TrainConfig(ids_per_batch=3, images_per_id=2, num_epochs=2, steps_per_epoch=3, threads=1, device="cpu"),
     )
+
+
+def closeness(embeddings, prototypes, labels, modality):
+    """A loss of one's own."""
+    return losses.absolute_similarity_loss(embeddings, prototypes, labels, modality)
+
+
+def test_an_own_loss_is_trained_kept_under_its_name_and_graded_on_validation_identities(
+    config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    own = experiment.run(config, own_loss=closeness, progress=False)
+    assert "-closeness-" in own.folder.name
+    assert own.folder == experiment.run(config, own_loss=closeness, progress=False).folder
+    assert np.isfinite(own.metrics()["own"][2:]).all()
+    assert np.isnan(own.metrics()["own"][:2]).all(), "the warm-up follows the identity loss alone"
+    library = experiment.run(config, progress=False)
+    assert library.folder != own.folder
+    held = experiment.embed_validation(own, progress=False)
+    seen = set(own.training_embeddings.prototype_ids.tolist()) | set(own.embeddings.person_ids.tolist())
+    assert not seen & set(held.person_ids.tolist()), "neither trained on nor tested on"
+    card = comparison.report_card({"mine": own, "SA-Softmax": library}, progress=False)
+    assert f"{len(np.unique(held.person_ids))} validation identities" in card
+    assert re.search(r"mine minus SA-Softmax: mAP [+-]\d+\.\d points \[.*\], (higher|lower|not told apart)", card)
+    assert f"{100 * own.metrics()['mean_ap'][-1]:.1f}" in card, "what the run itself logged"
+    nobody = replace(config, data=replace(config.data, validation_fraction=0.0))
+    with pytest.raises(ValueError, match="validation_fraction is 0"):
+        experiment.embed_validation(experiment.run(nobody, progress=False), progress=False)
 
 
 def test_run_is_made_once_and_reused(config: ExperimentConfig, tmp_path: Path) -> None:

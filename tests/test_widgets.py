@@ -100,13 +100,17 @@ def test_playground_dials_change_the_pulls_at_once_and_in_proportion() -> None:
     playground = Playground()
     playground.dials["warmup_steps"].value = 0
     playground.dials["sas_weight"].value = 1.0
+    for _ in range(10):
+        playground.toy.step(playground.loss)
     whole = playground.toy.scene(playground.loss).pulls
     playground.dials["sas_weight"].value = 0.5
     half = playground.toy.scene(playground.loss).pulls
     np.testing.assert_allclose(half["sa_softmax"], 0.5 * whole["sa_softmax"], atol=1e-6)
     assert not whole["identity"].any()
     drawn = shown(playground.figure, "SA-Softmax: pull and loss").reshape(-1, 3)
-    np.testing.assert_allclose(drawn[:, 1] - drawn[:, 0], 2.5 * half["sa_softmax"][:, 1], atol=1e-4)
+    long = 2.5 * np.linalg.norm(half["sa_softmax"], axis=1) > 0.02 * 3
+    assert long.any()
+    np.testing.assert_allclose((drawn[:, 1] - drawn[:, 0])[long], 2.5 * half["sa_softmax"][long, 1], atol=1e-4)
 
 
 def test_playground_steps_resets_and_takes_presets() -> None:

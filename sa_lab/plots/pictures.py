@@ -134,6 +134,5 @@ def protocol_map(
         title="query", type="category", autorange="reversed"
     )
     height = 190 + 58 * len(query_cameras)
-    return finish(figure, title, height=height, width=min(820, max(620, 220 + 90 * len(gallery_cameras)))).update_layout(
-        margin={"l": 130}
-    )
+    width = min(820, max(620, 220 + 90 * len(gallery_cameras)))  # a notebook at 1280 pixels shows 840
+    return finish(figure, title, height=height, width=width).update_layout(margin={"l": 130})

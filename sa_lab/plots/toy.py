@@ -44,7 +44,7 @@ def toy_world(
     draw = go.Scatter if flat else go.Scatter3d
 
     def add(places: np.ndarray, **how: Any) -> None:
-        columns = dict(zip("xyz", np.where(np.isnan(places), None, places).T.tolist(), strict=False))
+        columns = {axis: [None if np.isnan(v) else v for v in column] for axis, column in zip("xyz", places.T.tolist())}
         figure.add_trace(draw(columns, hoverinfo="skip", **how), 1, 1)
 
     half = len(prototypes) // 2
