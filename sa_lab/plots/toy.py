@@ -44,7 +44,8 @@ def toy_world(
     draw = go.Scatter if flat else go.Scatter3d
 
     def add(places: np.ndarray, **how: Any) -> None:
-        columns = {axis: [None if np.isnan(v) else v for v in column] for axis, column in zip("xyz", places.T.tolist())}
+        gaps = [[None if np.isnan(value) else value for value in column] for column in places.T.tolist()]
+        columns = dict(zip("xyz", gaps, strict=False))
         figure.add_trace(draw(columns, hoverinfo="skip", **how), 1, 1)
 
     half = len(prototypes) // 2
