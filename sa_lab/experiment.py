@@ -244,9 +244,8 @@ def embed_validation(run: Run, progress: bool = True) -> Embeddings:
             )
         model, prototypes, train_ids = load_model(run.folder)
         device = train.fabric_of(config.train).device
-        evaluation.embed(
-            model.to(device), store, index, device, prototypes, train_ids, train_ids, progress=progress, out=file
-        )
+        model.to(device, torch.float64 if config.train.precision == "64-true" else torch.float32)
+        evaluation.embed(model, store, index, device, prototypes, train_ids, train_ids, progress=progress, out=file)
     return Embeddings.load(file)
 
 

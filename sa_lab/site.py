@@ -63,11 +63,12 @@ def export(out: Path, folder: Path = NOTEBOOKS) -> list[Path]:
         "site.js": (here / "site.js").read_text(),
         "site.css": (here / "site.css").read_text() + markup.colours(),
     }
-    for path in (out / "pictures").glob("*.*"):
-        path.unlink()
     for name, content in pictures.items():
         with atomic_path(out / name) as temporary:
             temporary.write_bytes(content)
+    for path in (out / "pictures").glob("[0-9][0-9]_*.*"):  # of an earlier export
+        if f"pictures/{path.name}" not in pictures:
+            path.unlink()
     for name, text in {**shared, **pages}.items():
         write_text(out / name, text)
     return [out / name for name in pages]

@@ -72,18 +72,23 @@ class Learner:
 
 
 def name_of(own_loss: OwnLoss) -> str:
-    """What `LossConfig.own` calls a function: its name and a digest of its source, but not of what it calls.
+    """What `LossConfig.own` calls a function: its name and a digest of its source.
+
+    What the function calls, and values that it reads from outside, are not part of the digest.
 
     Raises:
-        ValueError: the source cannot be read.
+        ValueError: the source cannot be read, or the function has no name.
     """
+    name = getattr(own_loss, "__name__", "")
+    if not name.isidentifier():
+        raise ValueError(f"own_loss is {own_loss!r}, expected a function with a name of its own (def)")
     try:
         source = inspect.getsource(own_loss)
     except (OSError, TypeError) as error:
         raise ValueError(
             f"own_loss is {own_loss!r}, expected a function whose source can be read, from a file or a notebook's cell"
         ) from error
-    return f"{getattr(own_loss, '__name__', 'own')}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+    return f"{name}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
 
 
 def iteration(learner: Learner, batch: Batch, loss: LossConfig, step: int) -> Row:
@@ -97,7 +102,10 @@ def iteration(learner: Learner, batch: Batch, loss: LossConfig, step: int) -> Ro
     """
     used = in_force(loss, step)
     row = feature_step(learner, batch, used) | prototype_step(learner, batch, follow=used.asynchronous)
-    return row | {name: getattr(used, name) for name in ("sas_weight", "similarity_weight", "mask_value")}
+    return row | {
+        "sas_weight": used.sas_weight, "similarity_weight": used.similarity_weight, "mask_value": used.mask_value,
+        "asynchronous": int(used.asynchronous),
+    }  # fmt: skip
 
 
 def _forward(learner: Learner, batch: Batch) -> Features:
@@ -135,6 +143,8 @@ def objective(
     )
     terms = {"identity": identity_loss(features.identity_logits, labels)}
     terms |= {"sa_softmax": sa_softmax, "absolute": absolute}
+    if loss.own and own_loss is None:
+        raise ValueError(f"loss.own is {loss.own!r}, but there is no own_loss; expected the function of that name")
     if loss.own and own_loss:
         terms["own"] = _own(own_loss, features.embeddings, criterion.prototypes, labels, modality)
     return terms

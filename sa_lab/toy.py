@@ -139,12 +139,14 @@ class Toy:
         """One iteration of the library on all samples; the row has its losses and the overlap it led to.
 
         Raises:
-            NonFiniteLossError: the learning rates are too high; nothing has moved.
+            NonFiniteLossError: the learning rates are too high; no row is logged.
         """
-        row = steps.iteration(self.learner, self.batch, loss, len(self.rows))
-        with torch.no_grad():
-            table = self._table
-            table.points.copy_(self.world.radius * functional.normalize(table.points, dim=1))
+        try:
+            row = steps.iteration(self.learner, self.batch, loss, len(self.rows))
+        finally:
+            with torch.no_grad():
+                points = self._table.points
+                points.copy_(self.world.radius * functional.normalize(points, dim=1))
         self.rows.append({"step": len(self.rows), **row, **self.overlap()})
         return self.rows[-1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -190,16 +191,25 @@ def iterate(training: Training, loss: Callable[[int], LossConfig] | None = None)
             yield training.rows[-1]
 
 
-def replay(rows: Sequence[Row]) -> Callable[[int], LossConfig]:
+def replay(rows: Sequence[Row], own: str = "") -> Callable[[int], LossConfig]:
     """The weights that a log names, step by step, so that `iterate` repeats a training whose weights were changed.
 
     Args:
-        rows: of an asynchronous training, as `iterate` gives them or metrics.csv holds them.
+        rows: as `iterate` gives them or metrics.csv holds them.
+        own: name of the own loss that was followed, see `LossConfig`.
+
+    Raises:
+        ValueError: from ``iterate``, when it goes on after the log's end.
     """
 
     def weights(step: int) -> LossConfig:
+        if step >= len(rows):
+            raise ValueError(f"step is {step}, expected 0..{len(rows) - 1}: the log ends there")
         row = rows[step]
-        return LossConfig(row["sas_weight"], row["similarity_weight"], row["mask_value"], warmup_steps=0)
+        return LossConfig(
+            row["sas_weight"], row["similarity_weight"], row["mask_value"], warmup_steps=0,
+            asynchronous=bool(row["asynchronous"]), own=own if math.isfinite(row.get("own", math.nan)) else "",
+        )  # fmt: skip
 
     return weights
 

@@ -62,6 +62,8 @@ def browser() -> Iterator[Any]:
     """One browser for all tests; they skip where there is none."""
     api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[test]'")
     path = find_browser()
+    if path is None and os.environ.get("SA_LAB_BROWSER") == "required":
+        pytest.fail("no chromium or chrome, and SA_LAB_BROWSER says that one is required")
     if path is None:
         pytest.skip("no chromium or chrome: apt-get install chromium, or let CHROME name one")
     with api.sync_playwright() as playwright:

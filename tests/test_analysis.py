@@ -93,6 +93,10 @@ def test_modality_gap_faults() -> None:
         analysis.modality_gap(points, person_ids, np.zeros_like(modality))
     with pytest.raises(ValueError, match="no spread"):
         analysis.modality_gap(np.eye(2), np.array([1, 1]), np.array([0, 1]))
+    tight = analysis.modality_gap(np.eye(4)[[0, 0, 1, 1, 2, 2, 2, 2]], np.repeat([1, 2], 4), np.array([0, 0, 1, 1] * 2))
+    assert tight.gap[0] == np.inf
+    assert np.isnan(tight.gap[1]), "everything at one point"
+    np.testing.assert_allclose(tight.stranger_ratio, [1, 0])
     with pytest.raises(ValueError, match="NaN or infinity"):
         analysis.modality_gap(points * np.inf, person_ids, modality)
     alone = analysis.modality_gap(np.array([[0.0], [1], [4]]), np.array([1, 1, 1]), np.array([0, 0, 1]))

@@ -58,7 +58,7 @@ def test_playground(lab: Lab, width: int) -> None:
     # by keyboard, at twelve identities: how long until the figure has changed
     notebook.number("identities").fill("12")
     notebook.number("identities").press("Tab")
-    figure.wait_for(lambda f: len(f.curve("visible prototype", "x")) == 12)
+    figure.wait_for(lambda f: len(f.curve("visible prototype, with its identity", "x")) == 12)
     notebook.button("Coincide").click()
     times = figure.time_presses()
     for key in ("ArrowLeft", "ArrowRight") * 5:

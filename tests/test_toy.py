@@ -50,6 +50,24 @@ def test_synchronous_prototypes_swap_sides() -> None:
     assert sides == {"complete": [True] * 4, "synchronous": [False] * 4}
 
 
+@pytest.mark.parametrize("preset", ["complete", "synchronous"])
+def test_a_crowded_circle_goes_on_when_its_samples_have_become_one_point(preset: str) -> None:
+    rows = after(preset, 900, num_identities=12).rows
+    assert len(rows) == 900
+    assert np.isfinite([row["stranger_ratio"] for row in rows]).all()
+
+
+def test_what_chapter_01_says_of_two_people() -> None:
+    synchronous, complete = after("synchronous", 60, num_identities=2), after("complete", 400, num_identities=2)
+    assert synchronous.rows[-1]["stranger_ratio"] > 1
+    assert synchronous.rows[-1]["sa_softmax"] < 0.1
+    cosines = [row["prototype_alignment"] for row in complete.rows]
+    assert min(cosines[100:250]) < 0 < 0.9 < cosines[-1]
+    assert complete.rows[-1]["stranger_ratio"] < 0.1
+    assert after("plain softmax", 400, num_identities=2).rows[-1]["stranger_ratio"] > 1
+    assert after("no mask", 300).rows[-1]["sa_softmax"] > 0.6
+
+
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_coinciding_prototypes_have_a_floor_at_mask_0_alone(dimensions: int) -> None:
     toy = Toy(World(dimensions=dimensions))

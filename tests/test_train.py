@@ -22,7 +22,7 @@ from sa_lab.steps import NonFiniteLossError
 from sa_lab.train import Training, iterate, start
 
 COLUMNS = {
-    "step", "epoch", "identity", "sa_softmax", "absolute", "total", "prototype",
+    "step", "epoch", "identity", "sa_softmax", "absolute", "total", "prototype", "asynchronous",
     "sas_weight", "similarity_weight", "mask_value",
 }  # fmt: skip
 
@@ -230,6 +230,11 @@ def test_own_loss_and_config_must_agree(micro_store: ImageStore) -> None:
         start(config_of(), micro_store, pull_across)
     with pytest.raises(ValueError, match="whose source can be read"):
         steps.name_of(sum)
+    with pytest.raises(ValueError, match="with a name of its own"):
+        steps.name_of(lambda embeddings, prototypes, labels, modality: embeddings.sum())
+    training = start(config_of(), micro_store)
+    with pytest.raises(ValueError, match="there is no own_loss"):
+        steps.feature_step(training, first_batch(training), LossConfig(own="lost-1234"))
 
 
 def test_weights_may_change_while_it_trains(micro_store: ImageStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -167,6 +168,23 @@ def test_playground_tells_a_step_that_failed(monkeypatch: pytest.MonkeyPatch) ->
     assert playground.message.value == ""
 
 
+def test_zoom_and_rotation_stay_when_the_figure_changes() -> None:
+    playground = Playground(World(dimensions=3))
+    playground.figure.layout.scene.camera = {"eye": {"x": 5.0}}
+    playground.step()
+    assert playground.figure.layout.scene.camera.eye.x == 5
+    assert playground.figure.layout.title.text.startswith("Step 1")
+
+
+def test_playground_may_be_reset_while_it_runs() -> None:
+    playground = Playground()
+    playground.run()
+    assert waited(lambda: len(playground.toy.rows) >= 2)
+    playground.identities.value = 3
+    assert not playground.worker.running
+    assert (len(playground.toy.rows), playground.toy.world.num_identities) == (0, 3)
+
+
 def test_a_worker_stops_when_there_is_no_more_to_do() -> None:
     left = [3]
 
@@ -256,15 +274,38 @@ def test_live_training_stops_begins_anew_and_tells_what_failed(config: Experimen
     assert waited(lambda: len(live.rows) >= 1)
     live.stop()
     first = live.rows[0]["total"]
+    log = (tmp_path / "live" / "metrics.csv").read_text()
     live.start()
     assert waited(lambda: not live.worker.running)
     assert live.rows[0]["total"] == first
     assert len(live.rows) == 8
+    assert live.folder == tmp_path / "live-2"
+    assert (tmp_path / "live" / "metrics.csv").read_text() == log, "an earlier log stays"
     broken = replace(config, train=replace(config.train, ids_per_batch=99))
     live = LiveTraining(broken, tmp_path / "broken")
     live.start()
     assert waited(lambda: "ids_per_batch is 99" in live.message.value)
     assert not (tmp_path / "broken").exists()
+
+
+def test_live_training_keeps_what_has_no_dial_and_stops_while_a_cell_advances_it(
+    config: ExperimentConfig, tmp_path: Path
+) -> None:
+    together = replace(config, loss=replace(config.loss, asynchronous=False))
+    live = LiveTraining(together, tmp_path / "live")
+    cell = threading.Thread(target=live.advance, args=(8,))
+    cell.start()
+    assert waited(lambda: len(live.rows) >= 4)
+    live.stop()
+    cell.join()
+    reached = len(live.rows)
+    assert 4 <= reached < 8
+    assert [row["asynchronous"] for row in live.rows] == [1] * 3 + [0] * (reached - 3)
+    again = train.iterate(train.start(config, prepare(config.data, progress=False)), train.replay(live.rows))
+    for row in live.rows:
+        assert next(again)["prototype"] == row["prototype"]
+    with pytest.raises(ValueError, match=rf"step is {reached}, expected 0..{reached - 1}: the log ends there"):
+        next(again)
 
 
 def test_ranking_browser_shows_what_the_search_found(runs: dict[str, Path]) -> None:

@@ -20,7 +20,8 @@ class ModalityGap:
     Attributes:
         person_ids: (I,) ascending.
         gap: (I,) distance of the visible and the infrared centroid, divided by the spread within, in [0,inf). 1 means
-            one standard deviation apart. It is large also where the spread is small.
+            one standard deviation apart. It is large also where the spread is small, infinite where there is none, and
+            NaN where everything is at one point.
         floor: (I,) what two spectra drawn from one distribution would show (root mean square), given how many images
             the centroids are averaged over; a gap at its floor is no gap.
         stranger_ratio: (I,) the same distance, divided by the mean distance to the other persons' centroids in the
@@ -45,8 +46,7 @@ def modality_gap(
     Source: the centroid distance of Liang et al., "Mind the Gap", NeurIPS 2022, made free of scale as Cohen's d is.
 
     Raises:
-        ValueError: no identity has both spectra, or there is no spread (one image per identity and spectrum, or all
-            equal).
+        ValueError: no identity has both spectra, or there is no spread (one image per identity and spectrum).
     """
     points = as_points(points, "points")
     people = np.intersect1d(person_ids[modality == Modality.VISIBLE], person_ids[modality == Modality.INFRARED])
@@ -60,7 +60,7 @@ def modality_gap(
     centroids = np.add.reduceat(points[order], starts, axis=0, dtype=np.float64) / counts[:, None]
     freedom = int((counts - 1).sum())
     squares = float(np.square(points - centroids[groups]).sum())
-    if freedom == 0 or squares == 0:
+    if freedom == 0:
         raise ValueError("points: no spread within identity and spectrum, expected some that have two different images")
     visible, infrared = centroids[0::2], centroids[1::2]
     distance = cdist(visible, infrared)
@@ -68,7 +68,7 @@ def modality_gap(
     strangers = (distance.sum(axis=0) + distance.sum(axis=1) - 2 * own) / max(1, 2 * (len(people) - 1))
     return ModalityGap(
         person_ids=people,
-        gap=own / np.sqrt(squares / freedom),
+        gap=np.divide(own, np.sqrt(squares / freedom), out=np.where(own > 0, np.inf, np.nan), where=squares > 0),
         floor=np.sqrt(1 / counts[0::2] + 1 / counts[1::2]),
         stranger_ratio=np.divide(own, strangers, out=np.full_like(own, np.nan), where=strangers > 0),
     )

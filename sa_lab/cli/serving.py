@@ -96,7 +96,7 @@ def _serve(place: Path, folders: list[Path], port: int, browser: bool) -> None:
         try:
             server.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
-            server.kill()
+            os.killpg(server.pid, signal.SIGKILL)  # with its kernels
             server.wait()
         for kind, handler in before.items():
             signal.signal(kind, handler)

@@ -36,7 +36,7 @@ def toy_world(
         arrow_scale: length of an arrow for a gradient of length 1; arrows are at most half the radius long, and those
             below a fiftieth of it are left out.
     """
-    flat, radius = samples.shape[1] == 2, float(np.linalg.norm(samples[0]))
+    flat, radius = samples.shape[1] == 2, round(float(np.linalg.norm(samples[0])), 3)
     figure = make_subplots(
         2, 2, specs=[[{"rowspan": 2, "type": "xy" if flat else "scene"}, {}], [None, {}]], column_widths=[0.56, 0.44],
         horizontal_spacing=0.1, vertical_spacing=0.2, subplot_titles=["", "loss terms", "overlap of the spectra"],
@@ -49,7 +49,7 @@ def toy_world(
         figure.add_trace(draw(columns, hoverinfo="skip", **how), 1, 1)
 
     half = len(prototypes) // 2
-    people = [COLOURS[label % 10] for label in range(half)]
+    people = [COLOURS[label % len(COLOURS)] for label in range(half)]
     add(radius * _circles(flat), mode="lines", name="where embeddings lie", line={"color": "#DDDDDD", "width": 1.5})
     add(_segments(prototypes[:half], prototypes[half:]), mode="lines", name="an identity's two prototypes",
         line={"color": "grey", "width": 1.5})  # fmt: skip
@@ -60,7 +60,10 @@ def toy_world(
     for m, spectrum in enumerate(SPECTRA):
         marker = {"symbol": f"{SYMBOLS[m]}-open", "color": people, "size": 17 if flat else 9}
         line = {"line": {"width": 3.5, "color": people}} if flat else {}
-        add(prototypes[m * half : (m + 1) * half], mode="markers", name=f"{spectrum} prototype", marker=marker | line)
+        add(
+            prototypes[m * half : (m + 1) * half], mode="markers+text", name=f"{spectrum} prototype, with its identity",
+            text=[str(label) for label in range(half)], textfont={"size": 10}, marker=marker | line,
+        )  # fmt: skip
     for lane, term in enumerate(("identity", "sa_softmax", "absolute")):
         name, colour, _ = TERMS[term]
         pull = arrow_scale * pulls.get(term, np.zeros_like(centres))

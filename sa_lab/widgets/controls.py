@@ -89,6 +89,7 @@ def live(figure: go.Figure) -> go.FigureWidget:
     """A figure that can be changed, with the library's tool bar: no upload, export as SVG."""
     widget = go.FigureWidget(figure)
     widget._config = CONFIG
+    widget._sent = _texts(figure)
     return widget
 
 
@@ -98,21 +99,26 @@ def still(widget: go.FigureWidget) -> go.Figure:
 
 
 def refresh(widget: go.FigureWidget, figure: go.Figure) -> None:
-    """Make ``widget`` show ``figure``, which has the same traces in the same order, by sending what has changed.
+    """Make ``widget`` show ``figure``, which has the same traces in the same order.
 
-    Gaps in curves are to be None: a NaN equals nothing, not even itself, and a page would send it back as a change.
+    Only what differs from the last figure is sent, so that zoom and rotation in the page stay. Gaps in curves are to be
+    None: a NaN equals nothing, not even itself, and a page would send it back as a change.
     """
+    texts = _texts(figure)
     with widget.batch_update():
-        for shown, new in zip((*widget.data, widget.layout), (*figure.data, figure.layout), strict=True):
-            before, after = shown.to_plotly_json(), new.to_plotly_json()
-            for name, value in after.items():
-                if name not in ("uid", "template") and _text(value) != _text(before.get(name)):
-                    shown[name] = value
+        for shown, new, before, after in zip(
+            (*widget.data, widget.layout), (*figure.data, figure.layout), widget._sent, texts, strict=True
+        ):
+            for name in after:
+                if name not in ("uid", "template") and after[name] != before.get(name):
+                    shown[name] = new[name]
+    widget._sent = texts
 
 
-def _text(value: Any) -> str:
-    """Equal for equal values, arrays among them."""
-    return json.dumps(value, cls=PlotlyJSONEncoder)
+def _texts(figure: go.Figure) -> list[dict[str, str]]:
+    """The properties of each trace and of the layout, as texts that are equal where the values are."""
+    parts = [part.to_plotly_json() for part in (*figure.data, figure.layout)]
+    return [{name: json.dumps(value, cls=PlotlyJSONEncoder) for name, value in part.items()} for part in parts]
 
 
 class Worker:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import ipywidgets
@@ -13,7 +15,7 @@ from sa_lab.config import ExperimentConfig, LossConfig, home
 from sa_lab.data import prepare
 from sa_lab.disk import write_csv
 from sa_lab.steps import Row
-from sa_lab.widgets.controls import Worker, button, live, loss_dials, loss_of, refresh
+from sa_lab.widgets.controls import Worker, button, live, loss_dials, refresh
 
 
 class LiveTraining(ipywidgets.VBox):
@@ -24,7 +26,8 @@ class LiveTraining(ipywidgets.VBox):
 
     Args:
         config: what is trained; its loss is where the dials begin.
-        folder: gets config.json and metrics.csv; by default one named after the config among the runs.
+        folder: gets config.json and metrics.csv, with a number behind its name where there is a log already; by default
+            one named after the config among the runs.
         measure_every: steps between two looks at the validation identities.
         most_images: of validation identities that are looked at.
 
@@ -37,7 +40,7 @@ class LiveTraining(ipywidgets.VBox):
         self, config: ExperimentConfig, folder: Path | None = None, measure_every: int = 40, most_images: int = 240
     ) -> None:
         self.config = config
-        self.folder = folder or home() / "runs" / f"live-{config.digest()}"
+        self.folder = self._wanted = folder or home() / "runs" / f"live-{config.digest()}"
         self.rows: list[Row] = []
         self._measure_every, self._most_images = measure_every, most_images
         self._iteration: Iterator[Row] | None = None
@@ -46,6 +49,7 @@ class LiveTraining(ipywidgets.VBox):
         self.figure = live(plots.live_training([], title="Nothing trained yet: press Start"))
         self.message = ipywidgets.HTML()
         self.worker = Worker(self._advance, self._failed)
+        self._halt = threading.Event()
         buttons = (
             button("Start", "train, or go on", self.start, "play"),
             button("Pause", "stop after this step; Start goes on", self.pause, "pause"),
@@ -59,30 +63,34 @@ class LiveTraining(ipywidgets.VBox):
     @property
     def loss(self) -> LossConfig:
         """The loss that the dials stand for; the warm-up is the config's."""
-        return loss_of(self.dials, warmup_steps=self.config.loss.warmup_steps)
+        return replace(self.config.loss, **{name: dial.value for name, dial in self.dials.items()})
 
     def start(self) -> None:
         """Train in the background, from where it stands."""
-        self.message.value = f"Training; the log will be in {self.folder.name} among the runs."
+        self.message.value = "Training; Pause and Stop write its log."
         self.worker.start()
 
     def advance(self, num_steps: int) -> None:
         """Train ``num_steps`` steps here and now, under the dials as they stand; ends early where the training ends."""
+        self._halt.clear()
         with self.worker.lock:
             for _ in range(num_steps):
-                if not self._advance():
+                if self._halt.is_set() or not self._advance():
                     break
             self._show()
 
     def pause(self) -> None:
         """Stop after the step in hand and write the log."""
+        self._halt.set()
         self.worker.pause()
-        self._save()
+        with self.worker.lock:
+            self._save()
 
     def stop(self) -> None:
         """Stop, write the log and forget the network."""
         self.pause()
-        self._iteration = None
+        with self.worker.lock:
+            self._iteration = None
 
     def _advance(self) -> bool:
         if self._iteration is None:
@@ -101,6 +109,11 @@ class LiveTraining(ipywidgets.VBox):
         return True
 
     def _begin(self) -> Iterator[Row]:
+        number = 1
+        self.folder = self._wanted
+        while (self.folder / "metrics.csv").exists():  # an earlier log stays
+            number += 1
+            self.folder = self._wanted.with_name(f"{self._wanted.name}-{number}")
         store = prepare(self.config.data, progress=False)
         training = train.start(self.config, store)
         index = experiment.validation_images(self.config, store, self._most_images)

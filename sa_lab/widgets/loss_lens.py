@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import ipywidgets
@@ -29,7 +30,7 @@ class LossLens(ipywidgets.VBox):
     def __init__(self, run: Run | Path | str, lens: Lens | None = None) -> None:
         folder = run.folder if isinstance(run, Run) else Path(run)
         self.lens = lens or Lens.of_run(folder)
-        self.name = folder.name
+        self._lock = threading.Lock()
         trained = Run(folder).config.loss
         self.sample = Dial("sample", 0, 0, len(self.lens) - 1, 1, "which training image")
         self.dials = loss_dials(trained)
@@ -47,7 +48,8 @@ class LossLens(ipywidgets.VBox):
 
     def show(self) -> None:
         """Draw the sample under the loss that the dials stand for."""
-        refresh(self.figure, self._draw())
+        with self._lock:
+            refresh(self.figure, self._draw())
 
     def _draw(self) -> go.Figure:
         i, loss, count = self.sample.value, self.loss, len(self.lens.person_ids)

@@ -90,21 +90,23 @@ class Playground(ipywidgets.VBox):
     def reset(self) -> None:
         """Back to the start, with the world that the dials stand for."""
         self.worker.pause()
-        flat = self.toy.world.dimensions
-        world = replace(self.toy.world, num_identities=self.identities.value, dimensions=self.shape.value)
-        self.toy = toy.Toy(world, **{name: dial.value for name, dial in self.rates.items()})
-        self.message.value = ""
-        if world.dimensions == flat:
-            self.show()
-        else:  # a plane cannot become a scene
-            self.figure = live(self._draw())
-            self._place.children = [self.figure]
+        with self.worker.lock:
+            flat = self.toy.world.dimensions
+            world = replace(self.toy.world, num_identities=self.identities.value, dimensions=self.shape.value)
+            self.toy = toy.Toy(world, **{name: dial.value for name, dial in self.rates.items()})
+            self.message.value = ""
+            if world.dimensions == flat:
+                self.show()
+            else:  # a plane cannot become a scene
+                self.figure = live(self._draw())
+                self._place.children = [self.figure]
 
     def coincide(self) -> None:
         """Put both prototypes of each identity where its samples are: what success would look like."""
         self.worker.pause()
-        self.toy.coincide()
-        self.show()
+        with self.worker.lock:
+            self.toy.coincide()
+            self.show()
 
     def show(self) -> None:
         """Draw what stands now."""
@@ -116,7 +118,7 @@ class Playground(ipywidgets.VBox):
         now = {"step": step, **self.toy.losses(loss), **self.toy.overlap()}
         warm = " (warm-up)" if step < loss.warmup_steps else ""
         return plots.toy_world(
-            **vars(self.toy.scene(loss)), rows=[*self.toy.rows, now],
+            **vars(self.toy.scene(loss)), rows=[*self.toy.rows[:: 1 + step // 300], now],
             title=f"Step {step}{warm}: SA-Softmax {now['sa_softmax']:.2f} nats, gap {now['stranger_ratio']:.2f}",
         )  # fmt: skip
 

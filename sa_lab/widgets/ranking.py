@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -49,9 +50,14 @@ class RankingBrowser(ipywidgets.VBox):
         first = next(iter(self.found.values()))
         if any(other.paths != first.paths for other in self.found.values()):
             raise ValueError(f"runs {', '.join(runs)} were tested on different images, expected the same")
-        self.most = most
+        self.most, self._lock = most, threading.RLock()
         self.store = store or prepare(experiment.Run(next(iter(folders.values()))).config.data, progress=False)
         place = {path: row for row, path in enumerate(self.store.paths)}
+        if missing := [path for path in first.paths if path not in place]:
+            raise ValueError(
+                f"store has not {len(missing)} of the {len(first.paths)} images that {next(iter(runs))} was tested on, "
+                f"{missing[0]} among them; expected the images of the run's own data set"
+            )
         self._rows = np.array([place[path] for path in first.paths])
         self._search = lru_cache(maxsize=8)(self._searched)
         rules = experiment.protocols_of(first.dataset, first.split, first.gallery_order is not None)
@@ -74,7 +80,8 @@ class RankingBrowser(ipywidgets.VBox):
 
     def show(self) -> None:
         """Draw the chosen query."""
-        refresh(self.figure, self._draw())
+        with self._lock:
+            refresh(self.figure, self._draw())
 
     def _searched(self, protocol: str, camera: str) -> dict[str, Search]:
         found = {name: evaluation.search(one, PROTOCOLS[protocol]) for name, one in self.found.items()}
@@ -102,8 +109,9 @@ class RankingBrowser(ipywidgets.VBox):
         self.query.limit(max(1, len(self.queries)))
 
     def _refilter(self) -> None:
-        self._filter()
-        self.show()
+        with self._lock:
+            self._filter()
+            self.show()
 
     def _draw(self) -> go.Figure:
         first = next(iter(self.found.values()))
