@@ -65,7 +65,7 @@ study: $(STAMP) ## four losses, five seeds, on DATASET
 
 bench: $(STAMP) ## time the asynchronous iteration and its stages
 	python tests/bench.py
-	SA_LAB_BENCH=data/results/bench-widgets.json pytest -q tests/test_course_browser.py -k 'playground and 1280'
+	SA_LAB_BENCH=data/results/bench-widgets.json pytest -q tests/test_course_browser.py -k playground
 
 gpu: $(STAMP) ## checks and timings that need a GPU; results go to data/results
 	python tests/bench.py --device cuda

@@ -9,26 +9,34 @@ import statistics
 from pathlib import Path
 
 import pytest
+from browsing import SCREENSHOTS
 from lab_notebook import Figure, Lab, Notebook
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-WIDTHS = pytest.mark.parametrize("width", [1280, 1920])
 
 
-def opened(lab: Lab, chapter: str, width: int) -> Notebook:
-    notebook = lab.open(chapter, width)
+def opened(lab: Lab, chapter: str) -> Notebook:
+    notebook = lab.open(chapter, 1280)
     notebook.run_all(timeout=900)
     return notebook
 
 
-def note(waits: list[float], width: int) -> None:
+def fits(notebook: Notebook, figure: Figure, name: str) -> None:
+    """Keep a picture at two widths, and see that the figure is not cut off."""
+    for width in (1280, 1920):
+        notebook.page.set_viewport_size({"width": width, "height": 1000})
+        figure.show()
+        notebook.page.wait_for_timeout(500)
+        notebook.page.screenshot(path=SCREENSHOTS / f"{name}-{width}.png")
+        drawn, panel = figure.graph.bounding_box(), notebook.panel.bounding_box()
+        assert drawn["x"] + drawn["width"] <= panel["x"] + panel["width"], width
+
+
+def note(waits: list[float]) -> None:
     """Keep the times where a benchmark is asked for; never judged here."""
     file = os.environ.get("SA_LAB_BENCH")
     if file:
-        about = {
-            "what": "ms from a key on a dial to the drawn playground, 12 identities, in chapter 01",
-            "width": width,
-        }
+        about = {"what": "ms from a key on a dial to the drawn playground, 12 identities, in chapter 01"}
         spread = {"median": statistics.median(waits), "slowest": max(waits), "keys": len(waits)}
         Path(file).write_text(json.dumps(about | spread | {"cores": os.cpu_count()}, indent=1) + "\n")
 
@@ -41,9 +49,8 @@ def last(figure: Figure, name: str) -> float:
     return float(figure.curve(name)[-1])
 
 
-@WIDTHS
-def test_playground(lab: Lab, width: int) -> None:
-    notebook = opened(lab, "01_derivation.ipynb", width)
+def test_playground(lab: Lab) -> None:
+    notebook = opened(lab, "01_derivation.ipynb")
     figure = notebook.figure(0, live=True)
     figure.show()
 
@@ -67,7 +74,7 @@ def test_playground(lab: Lab, width: int) -> None:
         figure.wait_for(lambda f, b=before: f.curve("SA-Softmax: pull and loss", "x") != b)
     waits = times()
     assert len(waits) == 10
-    note(waits, width)
+    note(waits)
 
     # step, run, pause, reset
     notebook.button("Reset").click()
@@ -91,12 +98,12 @@ def test_playground(lab: Lab, width: int) -> None:
     figure.wait_for(lambda f: len(f.curve("identity loss")) > 90, timeout=60)
     notebook.button("Pause").click()
     assert last(figure, "modality gap") < 0.3
+    fits(notebook, figure, "playground")
     assert not notebook.errors, "\n\n".join(notebook.errors)[:8000]
 
 
-@WIDTHS
-def test_live_training_and_loss_lens(lab: Lab, width: int) -> None:
-    notebook = opened(lab, "03_training.ipynb", width)
+def test_live_training_and_loss_lens(lab: Lab) -> None:
+    notebook = opened(lab, "03_training.ipynb")
     live, glass = notebook.figure(0, live=True), notebook.figure(1, live=True)
     live.show()
     steps = len(live.curve("identity"))
@@ -123,12 +130,13 @@ def test_live_training_and_loss_lens(lab: Lab, width: int) -> None:
     with_mask = glass.curve("SA-Softmax, this sample", "x")
     notebook.slider("mask value", 1).press("Home")
     glass.wait_for(lambda f: f.curve("SA-Softmax, this sample", "x") != with_mask)
+    fits(notebook, live, "live-training")
+    fits(notebook, glass, "loss-lens")
     assert not notebook.errors, "\n\n".join(notebook.errors)[:8000]
 
 
-@WIDTHS
-def test_ranking_browser(lab: Lab, width: int) -> None:
-    notebook = opened(lab, "05_benchmark.ipynb", width)
+def test_ranking_browser(lab: Lab) -> None:
+    notebook = opened(lab, "05_benchmark.ipynb")
     figure = notebook.figure(0, live=True)
     figure.show()
     captions = "g => g._fullLayout.annotations.map(a => a.text)"
@@ -146,4 +154,5 @@ def test_ranking_browser(lab: Lab, width: int) -> None:
     notebook.slider("query").drag(1.0)
     figure.wait_for(lambda f: not f.title.startswith("Query 1 of"))
     assert len(figure.graph.evaluate("g => g._fullLayout.images.map(i => i.source)")) == 22
+    fits(notebook, figure, "ranking-browser")
     assert not notebook.errors, "\n\n".join(notebook.errors)[:8000]
