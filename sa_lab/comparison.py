@@ -14,7 +14,7 @@ from sa_lab.config import REGDB_SPLITS
 from sa_lab.evaluation import evaluate
 from sa_lab.reports import Report
 from sa_lab.reports import compare as compare_reports
-from sa_lab.schema import LeakageError
+from sa_lab.schema import Embeddings, LeakageError
 from sa_lab.sweeps import TITLES, overlap
 
 
@@ -81,10 +81,7 @@ def report_card(runs: Mapping[str, experiment.Run], style: tables.Style = "markd
     graded = {name: evaluate(one, rule) for (name, one), rule in zip(found.items(), rules, strict=True)}
     (mine, own), *others = graded.items()
     count = f"{own.num_identities} validation identities"
-    overlaps = [
-        {"method": name, **{TITLES[key]: None if np.isnan(value) else value for key, value in overlap(one).items()}}
-        for name, one in found.items()
-    ]
+    overlaps = [{"method": name, **_overlap(one)} for name, one in found.items()]
     parts = [
         f"Retrieval of the {count}, in %; {tables.title([own])}.",
         tables.render(tables.retrieval({name: [report] for name, report in graded.items()}), style),
@@ -158,5 +155,10 @@ def _method_and_split(folder: Path) -> tuple[str, int | None]:
 
 def _overlap_row(folder: Path) -> tables.Row:
     run = experiment.Run(folder)
-    values = {TITLES[name]: None if np.isnan(value) else value for name, value in overlap(run.embeddings).items()}
-    return {"run": folder.name, "loss": experiment.loss_name(run.config), "seed": str(run.config.seed), **values}
+    seed = str(run.config.seed)
+    return {"run": folder.name, "loss": experiment.loss_name(run.config), "seed": seed, **_overlap(run.embeddings)}
+
+
+def _overlap(embeddings: Embeddings) -> dict[str, float | None]:
+    """How far the spectra overlap, under the tables' titles; None where it cannot be measured."""
+    return {TITLES[name]: None if np.isnan(value) else value for name, value in overlap(embeddings).items()}

@@ -191,7 +191,7 @@ def _make(
     training = fit(config, store, run.folder, validator(config, store), watch, progress, own_loss)
     model, prototypes, train_ids = load_model(run.folder)
     device, store = training.fabric.device, training.store
-    model.to(device, torch.float64 if config.train.precision == "64-true" else torch.float32)
+    _place(model, device, config)
     seen = np.unique(store.person_ids[store.is_train])
     parts = {
         "training_embeddings": first_people(store, train_ids, 600),
@@ -206,6 +206,11 @@ def _make(
     for report in others:
         report.save(run.folder, f"-{report.protocol['name']}")
     first.save(run.folder)
+
+
+def _place(model: nn.Module, device: torch.device, config: ExperimentConfig) -> None:
+    """Bring a loaded network to the device and precision it was trained in."""
+    model.to(device, torch.float64 if config.train.precision == "64-true" else torch.float32)
 
 
 def validation_images(config: ExperimentConfig, store: ImageStore, most: int | None = None) -> np.ndarray:
@@ -244,7 +249,7 @@ def embed_validation(run: Run, progress: bool = True) -> Embeddings:
             )
         model, prototypes, train_ids = load_model(run.folder)
         device = train.fabric_of(config.train).device
-        model.to(device, torch.float64 if config.train.precision == "64-true" else torch.float32)
+        _place(model, device, config)
         evaluation.embed(model, store, index, device, prototypes, train_ids, train_ids, progress=progress, out=file)
     return Embeddings.load(file)
 

@@ -124,11 +124,7 @@ class Lens:
         labels, modality = self.labels[which], self.modality[which]
         features = Features(embeddings, embeddings, prototype_logits(embeddings, self.classifier))
         terms = steps.objective(self._criterion, features, labels, modality, loss)
-        pulls = {
-            name: weight * torch.autograd.grad(terms[name], embeddings, retain_graph=True)[0] * len(labels)
-            for name, weight in steps.weights_of(loss).items()
-        }
-        return terms, pulls
+        return terms, {name: len(labels) * pull for name, pull in steps.gradients(terms, loss, embeddings).items()}
 
     @property
     def _criterion(self) -> SASoftmaxLoss:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -143,11 +143,19 @@ def objective(
     )
     terms = {"identity": identity_loss(features.identity_logits, labels)}
     terms |= {"sa_softmax": sa_softmax, "absolute": absolute}
-    if loss.own and own_loss is None:
-        raise ValueError(f"loss.own is {loss.own!r}, but there is no own_loss; expected the function of that name")
-    if loss.own and own_loss:
+    if loss.own:
+        if own_loss is None:
+            raise ValueError(f"loss.own is {loss.own!r}, but there is no own_loss; expected the function of that name")
         terms["own"] = _own(own_loss, features.embeddings, criterion.prototypes, labels, modality)
     return terms
+
+
+def gradients(terms: Mapping[str, Tensor], loss: LossConfig, inputs: Tensor) -> dict[str, Tensor]:
+    """The gradient of each weighted term of `objective` with respect to ``inputs``."""
+    return {
+        name: weight * torch.autograd.grad(terms[name], inputs, retain_graph=True)[0]
+        for name, weight in weights_of(loss).items()
+    }
 
 
 def feature_step(learner: Learner, batch: Batch, loss: LossConfig) -> Row:

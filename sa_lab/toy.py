@@ -177,10 +177,7 @@ class Toy:
         loss = steps.in_force(loss, len(self.rows))
         table, (labels, modality) = self._table, (self.batch.labels, self.batch.modality)
         terms = steps.objective(self.learner.criterion, table(self.batch.images, modality), labels, modality, loss)
-        pulls = {
-            name: -weight * torch.autograd.grad(terms[name], table.points, retain_graph=True)[0] * len(labels)
-            for name, weight in steps.weights_of(loss).items()
-        }
+        pulls = {name: -len(labels) * pull for name, pull in steps.gradients(terms, loss, table.points).items()}
         group = functional.one_hot(labels + modality * self.world.num_identities, 2 * self.world.num_identities)
         mean = (group / group.sum(0)).T.float()  # (2C,N)
         samples = table.points.detach()
