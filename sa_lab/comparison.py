@@ -12,6 +12,7 @@ import numpy as np
 from sa_lab import experiment, tables
 from sa_lab.config import REGDB_SPLITS
 from sa_lab.evaluation import evaluate
+from sa_lab.protocols import protocols_of
 from sa_lab.reports import Report
 from sa_lab.reports import compare as compare_reports
 from sa_lab.schema import Embeddings, LeakageError
@@ -77,7 +78,7 @@ def report_card(runs: Mapping[str, experiment.Run], style: tables.Style = "markd
         ValueError: a run held no identities back, or the runs differ in theirs.
     """
     found = {name: experiment.embed_validation(run, progress) for name, run in runs.items()}
-    rules = [experiment.protocols_of(one.dataset, one.split)[0] for one in found.values()]
+    rules = [protocols_of(one.dataset, one.split)[0] for one in found.values()]
     graded = {name: evaluate(one, rule) for (name, one), rule in zip(found.items(), rules, strict=True)}
     (mine, own), *others = graded.items()
     count = f"{own.num_identities} validation identities"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +17,15 @@ from tqdm.auto import tqdm
 from sa_lab import __version__, evaluation, train
 from sa_lab.config import REGDB_SPLITS, VARIANTS, DataConfig, ExperimentConfig, LossConfig, home, variant
 from sa_lab.data import list_images, prepare
-from sa_lab.data.store import ImageStore, digest_of, split_identities
+from sa_lab.data.store import ImageStore, digest_of
 from sa_lab.disk import write_text
-from sa_lab.fitting import Validate, fit
-from sa_lab.model import TwoStreamNet, WeightsError, import_reference
-from sa_lab.protocols import INFRARED_TO_VISIBLE, LLCM, SYSU, VISIBLE_TO_INFRARED, Protocol, regdb
+from sa_lab.fitting import fit
+from sa_lab.model import TwoStreamNet
+from sa_lab.protocols import protocols_of
 from sa_lab.reports import Report
-from sa_lab.schema import Embeddings, LeakageError, Listing
+from sa_lab.schema import Embeddings, Listing
 from sa_lab.steps import OwnLoss, Row, name_of
+from sa_lab.validation import ValidationSet, first_people
 
 
 @dataclass(frozen=True)
@@ -90,22 +89,6 @@ def loss_name(config: ExperimentConfig) -> str:
         if variant(default, name).loss == config.loss:
             return name
     return "custom"
-
-
-def protocols_of(dataset: str, split: int | None = None, official: bool = False) -> tuple[Protocol, ...]:
-    """The protocols of a data set, the one that its papers name first first.
-
-    Args:
-        dataset: its name in a config, or that of a listing or of descriptors, ``-generated`` or not.
-        split: which split, for regdb; None: the first.
-        official: its own permutation file is there, for sysu.
-    """
-    name = dataset.removesuffix("-generated")
-    if name in ("synthetic", "sysu"):
-        return tuple(one for one in SYSU if official or one.sampling != "official")
-    if name == "regdb":
-        return regdb(split or 1)
-    return LLCM if name == "llcm" else (INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED)
 
 
 def run(
@@ -188,7 +171,12 @@ def _make(
     own_loss: OwnLoss | None,
 ) -> None:
     """Train, embed and evaluate into the run's folder."""
-    training = fit(config, store, run.folder, validator(config, store), watch, progress, own_loss)
+    held = ValidationSet.of(config, store)
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        return held.grade(held.embed(model))
+
+    training = fit(config, store, run.folder, validate if len(held) else None, watch, progress, own_loss)
     model, prototypes, train_ids = load_model(run.folder)
     device, store = training.fabric.device, training.store
     _place(model, device, config)
@@ -213,25 +201,6 @@ def _place(model: nn.Module, device: torch.device, config: ExperimentConfig) -> 
     model.to(device, torch.float64 if config.train.precision == "64-true" else torch.float32)
 
 
-def validation_images(config: ExperimentConfig, store: ImageStore, most: int | None = None) -> np.ndarray:
-    """Images of the validation identities, or of the first of them that ``most`` images hold; perhaps none, (V,)."""
-    _, held = split_identities(store, config.data.validation_fraction, config.data.seed)
-    return np.flatnonzero(np.isin(store.person_ids, held)) if most is None else first_people(store, held, most)
-
-
-def validator(config: ExperimentConfig, store: ImageStore) -> Validate | None:
-    """Rank-1 and mAP on the validation identities, or None where there are none."""
-    index = validation_images(config, store)
-    protocol = protocols_of(store.name, store.split)[0]
-
-    def validate(model: nn.Module) -> dict[str, float]:
-        device = next(model.parameters()).device
-        report = evaluation.evaluate(evaluation.embed(model, store, index, device, progress=False), protocol, draws=1)
-        return {"rank_1": report.measures["rank_1"].mean, "mean_ap": report.measures["mean_ap"].mean}
-
-    return validate if len(index) else None
-
-
 def embed_validation(run: Run, progress: bool = True) -> Embeddings:
     """Descriptors of a run's validation identities, on which designs are compared; kept in the run's folder.
 
@@ -241,58 +210,15 @@ def embed_validation(run: Run, progress: bool = True) -> Embeddings:
     file = run.folder / "validation_embeddings.npz"
     if not file.is_file():
         config = run.config
-        store = prepare(config.data, progress)
-        index = validation_images(config, store)
-        if not len(index):
+        held = ValidationSet.of(config, prepare(config.data, progress))
+        if not len(held):
             raise ValueError(
                 "data.validation_fraction is 0: no identities were held back to compare designs on; expected more"
             )
         model, prototypes, train_ids = load_model(run.folder)
-        device = train.fabric_of(config.train).device
-        _place(model, device, config)
-        evaluation.embed(model, store, index, device, prototypes, train_ids, train_ids, progress=progress, out=file)
+        _place(model, train.fabric_of(config.train).device, config)
+        held.embed(model, prototypes, train_ids, progress, out=file)
     return Embeddings.load(file)
-
-
-def embed_reference(checkpoint: Path, store: ImageStore, device: torch.device, out: Path) -> Embeddings:
-    """Descriptors of the test identities by a checkpoint of the reference program, written to ``out``.
-
-    All training identities of ``store`` count as seen. Prototypes come along for SYSU-MM01 and folders of images, whose
-    classes the reference numbers by ascending identity; RegDB and LLCM number them in lists of their own.
-
-    Raises:
-        WeightsError: the file is no such checkpoint.
-        LeakageError: it was trained on another number of identities than the data set's training part has, so on
-            another data set or another part of it, and may have seen the test identities.
-    """
-    try:
-        with torch.serialization.safe_globals(_NUMPY_VALUES):  # its programs save their last mAP beside the weights
-            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        model, prototypes = import_reference(state["net"], state["add_net"])
-    except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{checkpoint} is no checkpoint of the reference program: {reason}") from error
-    train_ids = np.unique(store.person_ids[store.is_train])
-    if prototypes.shape[1] != 2 * len(train_ids):
-        raise LeakageError(
-            f"{checkpoint} was trained on {prototypes.shape[1] // 2} identities, but {store.name} has {len(train_ids)} "
-            "training identities; expected a checkpoint of this very training part"
-        )
-    index = np.flatnonzero(~store.is_train)
-    own = None if store.name.startswith(("regdb", "llcm")) else prototypes
-    return evaluation.embed(
-        model.to(device), store, index, device, own, None if own is None else train_ids, train_ids, out=out
-    )
-
-
-_NUMPY_VALUES: list[Any] = [
-    np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "b1")},
-    *(
-        (value.__reduce__()[0], f"{module}.multiarray.{name}")
-        for name, value in (("scalar", np.float64(0)), ("_reconstruct", np.zeros(1)))
-        for module in ("numpy.core", "numpy._core")  # before and since numpy 2
-    ),
-]  # fmt: skip
 
 
 def load_model(folder: Path) -> tuple[TwoStreamNet, torch.Tensor, np.ndarray]:
@@ -307,10 +233,3 @@ def load_model(folder: Path) -> tuple[TwoStreamNet, torch.Tensor, np.ndarray]:
     model = TwoStreamNet(len(train_ids), config.model.backbone, config.model.num_parts)
     model.load_state_dict(state["model"])
     return model, state["prototypes"], train_ids
-
-
-def first_people(store: ImageStore, identities: np.ndarray, most: int) -> np.ndarray:
-    """All images of the first of some identities, as many identities as ``most`` images hold, at least one, (M,)."""
-    counts = np.array([int((store.person_ids == person).sum()) for person in identities])
-    people = identities[: max(1, int((counts.cumsum() <= most).sum()))]
-    return np.flatnonzero(np.isin(store.person_ids, people))

@@ -16,6 +16,7 @@ from sa_lab.data import prepare
 from sa_lab.data.store import ImageStore
 from sa_lab.losses import SASoftmaxLoss, cross_prototype, own_prototype, prototype_logits
 from sa_lab.model import Features
+from sa_lab.validation import first_people
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Lens:
         """
         model, prototypes, train_ids = experiment.load_model(folder)
         store = store or prepare(experiment.Run(folder).config.data, progress=False)
-        index = experiment.first_people(store, train_ids, most)
+        index = first_people(store, train_ids, most)
         images = store.gather(torch.from_numpy(index))
         modality = torch.from_numpy(store.modality[index].astype(np.int64))
         with torch.no_grad():

@@ -232,39 +232,3 @@ def _offline_state(backbone: str) -> dict[str, Tensor]:
     if shapes != [tuple(t.shape) for t in target.values()]:
         raise WeightsError(f"{file.name} holds other tensors than torchvision's mobilenet_v2().features")
     return {f"features.{name}": tensor for name, tensor in zip(target, tensors, strict=True)}
-
-
-def import_reference(
-    net: dict[str, Tensor], add_net: dict[str, Tensor]
-) -> tuple[TwoStreamNet, Float[Tensor, "P C2 D"]]:
-    """Our model and the prototypes (P,2C,D) from the two states of a published reference checkpoint.
-
-    Number of parts and identities are read off the shapes. Each stem of the reference carries a whole ResNet of which
-    only conv1 and bn1 are used; the rest is dropped.
-
-    Raises:
-        WeightsError: keys that are missing; all of them are named.
-    """
-    net = {key.removeprefix("module."): value for key, value in net.items()}
-    add_net = {key.removeprefix("module."): value for key, value in add_net.items()}
-    parts = sum(key.startswith("classifierD_") for key in add_net)
-    try:
-        rows = [net[f"classifier.classifier_{p}.classifier.weight"] for p in range(parts)]
-        prototypes = torch.stack([add_net[f"classifierD_{p}.weight"] for p in range(parts)])
-        model = TwoStreamNet(len(rows[0]), "resnet50", parts)
-        state = {"classifier": torch.stack(rows)}
-        for key in model.state_dict():
-            if key.startswith("stems."):
-                _, index, rest = key.split(".", 2)
-                name = ("visible", "thermal")[int(index)]
-                state[key] = net[f"{name}_module.{name}.{rest}"]
-            elif key.startswith("trunk."):
-                state[key] = net["base_resnet.base." + key.removeprefix("trunk.")]
-            elif key.startswith("neck."):
-                field = key.removeprefix("neck.norm.")
-                columns = [net[f"classifier.classifier_{p}.bottleneck.{field}"] for p in range(parts)]
-                state[key] = columns[0] if field == "num_batches_tracked" else torch.cat(columns)
-    except (KeyError, IndexError) as error:
-        raise WeightsError(f"this is no checkpoint of the reference: {error} is missing") from error
-    model.load_state_dict(state)
-    return model, prototypes

@@ -286,3 +286,19 @@ PROTOCOLS: dict[str, Protocol] = {
     )
 }  # fmt: skip
 """Every protocol by its name."""
+
+
+def protocols_of(dataset: str, split: int | None = None, official: bool = False) -> tuple[Protocol, ...]:
+    """The protocols of a data set, the one that its papers name first first.
+
+    Args:
+        dataset: its name in a config, or that of a listing or of descriptors, ``-generated`` or not.
+        split: which split, for regdb; None: the first.
+        official: its own permutation file is there, for sysu.
+    """
+    name = dataset.removesuffix("-generated")
+    if name in ("synthetic", "sysu"):
+        return tuple(one for one in SYSU if official or one.sampling != "official")
+    if name == "regdb":
+        return regdb(split or 1)
+    return LLCM if name == "llcm" else (INFRARED_TO_VISIBLE, VISIBLE_TO_INFRARED)

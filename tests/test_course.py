@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sa_lab import course, experiment
+from sa_lab import course, experiment, protocols
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, home, variant
 from sa_lab.data import copies
 
@@ -78,7 +78,7 @@ def test_the_benchmark_chapter_reads_finished_runs_of_any_data_set(
     (chapter,) = course.execute(tmp_path / "out", {"run": names, "dataset": "llcm"}, only=["05"])
     text = chapter.read_text()
     assert "These people are drawn" in text
-    for protocol in experiment.protocols_of("llcm"):
+    for protocol in protocols.protocols_of("llcm"):
         assert protocol.description in text
     assert "arXiv 2303" not in text
 

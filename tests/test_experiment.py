@@ -18,6 +18,7 @@ from PIL import Image
 from sa_lab import cli, comparison, evaluation, experiment, losses, sweeps
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
 from sa_lab.data import copies
+from sa_lab.protocols import protocols_of
 from sa_lab.reports import Report
 from sa_lab.schema import DataError, Embeddings, LeakageError
 
@@ -99,7 +100,7 @@ def test_training_identities_cannot_be_tested_on(config: ExperimentConfig, tmp_p
 
     run = experiment.run(config, tmp_path / "run", progress=False)
     with pytest.raises(LeakageError, match="were trained on"):
-        evaluation.evaluate(run.training_embeddings, experiment.protocols_of(run.embeddings.dataset)[0])
+        evaluation.evaluate(run.training_embeddings, protocols_of(run.embeddings.dataset)[0])
 
 
 def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
@@ -286,10 +287,10 @@ def test_every_layout_runs_from_files_to_all_its_protocols(
     data = DataConfig(dataset=dataset, root=str(root), height=32, width=16, validation_fraction=0.0)
     run = experiment.run(replace(config, data=data), progress=False)
     reports = {report.protocol["name"]: report for report in Report.load_all(run.folder)}
-    assert set(reports) == {one.name for one in experiment.protocols_of(dataset, official=True)}
+    assert set(reports) == {one.name for one in protocols_of(dataset, official=True)}
     assert len(reports) == (8 if dataset == "sysu" else 2)
-    assert next(iter(reports)) == experiment.protocols_of(dataset)[0].name
-    again = evaluation.evaluate(run.embeddings, experiment.protocols_of(dataset)[1])
+    assert next(iter(reports)) == protocols_of(dataset)[0].name
+    again = evaluation.evaluate(run.embeddings, protocols_of(dataset)[1])
     assert again.measures == reports[again.protocol["name"]].measures
 
 

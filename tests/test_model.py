@@ -17,7 +17,8 @@ from sa_lab import steps, train, transforms
 from sa_lab.config import LossConfig, TrainConfig
 from sa_lab.evaluation import _unit
 from sa_lab.losses import SASoftmaxLoss
-from sa_lab.model import TwoStreamNet, WeightsError, build_model, import_reference
+from sa_lab.model import TwoStreamNet, WeightsError, build_model
+from sa_lab.reference import import_reference
 
 HERE = Path(__file__).parent / "golden"
 

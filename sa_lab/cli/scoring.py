@@ -12,11 +12,11 @@ import numpy as np
 import torch
 import tyro
 
-from sa_lab import comparison, evaluation, experiment, reports, tables
+from sa_lab import comparison, evaluation, experiment, reference, reports, tables
 from sa_lab.config import LAYOUTS, DataConfig, Dataset, Device, TrainConfig, home
 from sa_lab.data import prepare
 from sa_lab.disk import write_text
-from sa_lab.protocols import PROTOCOLS
+from sa_lab.protocols import PROTOCOLS, protocols_of
 from sa_lab.rerank import KReciprocal
 from sa_lab.schema import Embeddings
 from sa_lab.train import fabric_of
@@ -71,9 +71,9 @@ def evaluate(
         _claim(folder, source, method or source.stem, split)
         if theirs is None:
             data = DataConfig(dataset=dataset or "sysu", root=root, split=split or 1, height=height, width=width)
-            theirs = experiment.embed_reference(source, prepare(data), _device(device), folder / "embeddings.npz")
+            theirs = reference.embed_reference(source, prepare(data), _device(device), folder / "embeddings.npz")
         found = theirs
-    own = experiment.protocols_of(found.dataset, found.split, found.gallery_order is not None)
+    own = protocols_of(found.dataset, found.split, found.gallery_order is not None)
     for report in evaluation.evaluate_all(found, [PROTOCOLS[name] for name in protocol] or own, rerank=ranker):
         is_first = folder == source and report.protocol["name"] == own[0].name and not ranker
         reranked = "-reranked-" + "-".join(map(str, rerank)) if rerank else ""

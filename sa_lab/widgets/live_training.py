@@ -10,11 +10,12 @@ from pathlib import Path
 import ipywidgets
 import numpy as np
 
-from sa_lab import evaluation, experiment, plots, sweeps, train
+from sa_lab import plots, sweeps, train
 from sa_lab.config import ExperimentConfig, LossConfig, home
 from sa_lab.data import prepare
 from sa_lab.disk import write_csv
 from sa_lab.steps import Row
+from sa_lab.validation import ValidationSet
 from sa_lab.widgets.controls import Worker, button, live, loss_dials, refresh
 
 
@@ -116,19 +117,14 @@ class LiveTraining(ipywidgets.VBox):
             self.folder = self._wanted.with_name(f"{self._wanted.name}-{number}")
         store = prepare(self.config.data, progress=False)
         training = train.start(self.config, store)
-        index = experiment.validation_images(self.config, store, self._most_images)
-        protocol = experiment.protocols_of(store.name, store.split)[0]
+        held = ValidationSet.of(self.config, store, self._most_images)
 
         def measure() -> Row:
-            if not len(index):
+            if not len(held):
                 return {}
-            found = evaluation.embed(
-                training.model, store, index, training.fabric.device, training.criterion.prototypes,
-                training.train_ids, progress=False,
-            )  # fmt: skip
-            measures = evaluation.evaluate(found, protocol, draws=1).measures
+            found = held.embed(training.model, training.criterion.prototypes, training.train_ids)
             overlap = {name: value for name, value in sweeps.overlap(found).items() if np.isfinite(value)}
-            return {name: measures[name].mean for name in ("rank_1", "mean_ap")} | overlap
+            return held.grade(found) | overlap
 
         self._measure = measure
         return train.iterate(training, lambda step: self.loss)

@@ -16,7 +16,7 @@ from sa_lab import evaluation, experiment, plots
 from sa_lab.data import prepare
 from sa_lab.data.store import ImageStore
 from sa_lab.evaluation import Search
-from sa_lab.protocols import PROTOCOLS
+from sa_lab.protocols import PROTOCOLS, protocols_of
 from sa_lab.schema import Embeddings
 from sa_lab.widgets.controls import Dial, choice, live, refresh
 
@@ -60,7 +60,7 @@ class RankingBrowser(ipywidgets.VBox):
             )
         self._rows = np.array([place[path] for path in first.paths])
         self._search = lru_cache(maxsize=8)(self._searched)
-        rules = experiment.protocols_of(first.dataset, first.split, first.gallery_order is not None)
+        rules = protocols_of(first.dataset, first.split, first.gallery_order is not None)
         self.protocol = choice("protocol", [rule.name for rule in rules], "who asks, and what is searched")
         cameras = [EVERY, *map(str, np.unique(first.camera_ids))]
         self.query_camera = choice("query camera", cameras, "only queries of this camera")
