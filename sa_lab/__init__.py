@@ -1,3 +1,3 @@
 """sa_lab: SA-Softmax for visible-infrared person re-identification, to learn from, to analyse and to use."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"

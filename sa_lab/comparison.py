@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from sa_lab import experiment, tables
+from sa_lab import experiment, overlap, tables
+from sa_lab.analysis import DEFINITIONS
 from sa_lab.config import REGDB_SPLITS
 from sa_lab.evaluation import evaluate
 from sa_lab.protocols import protocols_of
 from sa_lab.reports import Report
 from sa_lab.reports import compare as compare_reports
 from sa_lab.schema import Embeddings, LeakageError
-from sa_lab.sweeps import TITLES, overlap
 
 
 def compare(folders: Sequence[Path], style: tables.Style = "markdown") -> str:
@@ -162,4 +160,5 @@ def _overlap_row(folder: Path) -> tables.Row:
 
 def _overlap(embeddings: Embeddings) -> dict[str, float | None]:
     """How far the spectra overlap, under the tables' titles; None where it cannot be measured."""
-    return {TITLES[name]: None if np.isnan(value) else value for name, value in overlap(embeddings).items()}
+    found = overlap.of_embeddings(embeddings, only=overlap.QUICK)
+    return {DEFINITIONS[name].title: found[name].mean if name in found else None for name in overlap.QUICK}

@@ -169,6 +169,9 @@ class TrainConfig:
     """Epochs between evaluations on the validation identities; 0: after the last epoch only."""
     checkpoint_every: int = 1
     """Epochs between checkpoints."""
+    num_probes: int = 9
+    """Times, evenly spread from before the first step to after the last, that the descriptors of a fixed set of people
+    are saved, to see how they move; 0 for none."""
     precision: Precision = "32-true"
     """Numeric precision."""
     device: Device = "auto"
@@ -185,6 +188,7 @@ class TrainConfig:
             backbone_lr=_non_negative(self.backbone_lr), head_lr=_non_negative(self.head_lr),
             prototype_lr=_non_negative(self.prototype_lr),
             weight_decay=_non_negative(self.weight_decay), eval_every=_non_negative(self.eval_every),
+            num_probes=(self.num_probes, self.num_probes == 0 or self.num_probes > 1, "0 or a number above 1"),
             checkpoint_every=_positive(self.checkpoint_every), threads=_non_negative(self.threads),
             milestones=(self.milestones, sorted(self.milestones) == list(self.milestones), "epochs in rising order"),
             optimizer=(self.optimizer, self.optimizer in ("adamw", "sgd"), "adamw or sgd"),

@@ -25,14 +25,20 @@ from sa_lab.protocols import protocols_of
 from sa_lab.reports import Report
 from sa_lab.schema import Embeddings, Listing
 from sa_lab.steps import OwnLoss, Row, name_of
-from sa_lab.validation import ValidationSet, first_people
+from sa_lab.train import Training
+from sa_lab.validation import ValidationSet, few_images, first_people
+
+_PROBED_PEOPLE, _PROBED_IMAGES = 16, 4
+"""Training identities, and as many validation identities, whose descriptors are saved along the training, and images of
+each in each spectrum."""
 
 
 @dataclass(frozen=True)
 class Run:
     """A folder: config.json, made_of.json (library version and hash of the images), metrics.csv, checkpoint.pt (to go
-    on from), model.pt (the selected network), embeddings.npz, training_embeddings.npz, for each protocol of the data
-    set a report and its queries and, when it is finished, report.json and queries.csv of the first protocol.
+    on from), model.pt (the selected network), probes/ (descriptors along the training, a file a step),
+    embeddings.npz, training_embeddings.npz, for each protocol of the data set a report and its queries and, when it is
+    finished, report.json and queries.csv of the first protocol.
     """
 
     folder: Path
@@ -51,6 +57,12 @@ class Run:
     def training_embeddings(self) -> Embeddings:
         """Descriptors of the first training identities (up to 600 images), with all prototypes."""
         return Embeddings.load(self.folder / "training_embeddings.npz")
+
+    def probes(self) -> dict[int, Embeddings]:
+        """Descriptors of the same training and validation identities, with the prototypes of the former, after so many
+        steps; none where ``num_probes`` is 0."""
+        files = sorted((self.folder / "probes").glob("step-*.npz"))
+        return {int(file.stem.removeprefix("step-")): Embeddings.load(file) for file in files}
 
     @property
     def report(self) -> Report:
@@ -176,7 +188,18 @@ def _make(
     def validate(model: nn.Module) -> dict[str, float]:
         return held.grade(held.embed(model))
 
-    training = fit(config, store, run.folder, validate if len(held) else None, watch, progress, own_loss)
+    def probe(training: Training) -> None:
+        known = training.train_ids
+        unseen = np.unique(store.person_ids[held.index])
+        index = [few_images(store, people, _PROBED_PEOPLE, _PROBED_IMAGES) for people in (known, unseen)]
+        rows = np.flatnonzero(np.isin(known, store.person_ids[index[0]]))
+        evaluation.embed(
+            training.model, training.store, np.concatenate(index), training.fabric.device,
+            training.criterion.prototypes[:, [*rows, *(rows + len(known))]], known[rows], known, progress=False,
+            out=run.folder / "probes" / f"step-{len(training.rows):06}.npz",
+        )  # fmt: skip
+
+    training = fit(config, store, run.folder, validate if len(held) else None, watch, progress, own_loss, probe)
     model, prototypes, train_ids = load_model(run.folder)
     device, store = training.fabric.device, training.store
     _place(model, device, config)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
@@ -29,6 +30,7 @@ def fit(
     watch: Callable[[Row], None] | None = None,
     progress: bool = True,
     own_loss: OwnLoss | None = None,
+    probe: Callable[[Training], None] | None = None,
 ) -> Training:
     """Train in the folder ``run``, going on from its checkpoint where there is one.
 
@@ -43,6 +45,7 @@ def fit(
         watch: called with every row, for live curves.
         progress: show a bar.
         own_loss: what ``config.loss.own`` names.
+        probe: called with the training as it stands, ``config.train.num_probes`` times.
 
     Raises:
         NonFiniteLossError: with the batch saved in ``run``.
@@ -55,12 +58,17 @@ def fit(
     config.save(run / "config.json")
     total, done = training.num_steps, len(training.rows)
     bar = tqdm(total=total, initial=done, unit="step", desc=f"train {run.name}", disable=not progress)
+    probed = set(np.linspace(0, total, config.train.num_probes).round().astype(int).tolist()) if probe else set()
     best = max((row.get("mean_ap", -1.0) for row in training.rows), default=-1.0)
     with bar, _deferred_interrupt() as interrupted:
         try:
+            if probe and done == 0 and probed:
+                probe(training)
             for row in iterate(training):
                 at_epoch_end = (row["step"] + 1) % len(training.sampler) == 0
                 last = row["step"] + 1 == total
+                if probe and row["step"] + 1 in probed:
+                    probe(training)
                 if at_epoch_end and validate and _due(int(row["epoch"]), config.train.eval_every, last):
                     row |= validate(training.model)
                 if row.get("mean_ap", -1.0) > best or (last and best < 0):

@@ -51,6 +51,7 @@ class Lens:
         prototypes: W (P,2C,D), visible half first.
         labels, modality: (N,).
         person_ids: (C,) the raw identity of each label.
+        paths: of the images.
     """
 
     images: UInt8[np.ndarray, "N 3 H W"]
@@ -60,6 +61,7 @@ class Lens:
     labels: Int[Tensor, " N"]
     modality: Int[Tensor, " N"]
     person_ids: Int[np.ndarray, " C"]
+    paths: tuple[str, ...] = ()
 
     @classmethod
     def of_run(cls, folder: Path, store: ImageStore | None = None, most: int = 240) -> Lens:
@@ -84,6 +86,7 @@ class Lens:
             images=images.numpy(), embeddings=seen.embeddings.float(), classifier=model.classifier.detach().float(),
             prototypes=prototypes.float(), modality=modality, person_ids=train_ids,
             labels=torch.from_numpy(np.searchsorted(train_ids, store.person_ids[index])),
+            paths=tuple(store.paths[i] for i in index),
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -93,6 +96,14 @@ class Lens:
         """Length of the gradient of each weighted term of a sample's own loss with respect to its embedding."""
         _, pulls = self._look(loss, slice(None))
         return {name: pull.flatten(1).norm(dim=1).numpy() for name, pull in pulls.items()}
+
+    def losses(self, loss: LossConfig) -> Float[np.ndarray, " N"]:
+        """The feature objective on each sample alone, in nats, summed over the parts."""
+        weights, values = steps.weights_of(loss), []
+        for i in range(len(self)):
+            terms, _ = self._look(loss, slice(i, i + 1))
+            values.append(sum(weight * float(terms[name].detach()) for name, weight in weights.items()))
+        return np.array(values)
 
     def read(self, sample: int, loss: LossConfig, num_others: int = 4) -> Reading:
         """Look at one sample.

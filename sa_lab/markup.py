@@ -60,6 +60,16 @@ class _Renderer(mistune.HTMLRenderer):
         return f'<div class="wide"><table>{text}</table></div>\n'
 
 
+def document(title: str, head: str, body: str, scripts: str = "") -> str:
+    """A whole page; ``head``: its style, ``scripts``: what stands at its end."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<title>{escape(title)}</title>\n<link rel="icon" href="data:,">\n{head}\n</head>\n'
+        f"<body>\n{body}\n{scripts}</body>\n</html>"
+    )
+
+
 def markdown(source: str, stem: str) -> str:
     """Formulas are taken out first and put back at the end, as JupyterLab does: Markdown leaves no mark on them."""
     formulas: list[str] = []

@@ -18,10 +18,11 @@ const fits = [];
 for (const figure of document.querySelectorAll("figure")) {
   const graph = figure.querySelector(".graph");
   if (!graph) continue;
-  const {data, layout, config} = JSON.parse(figure.querySelector("script").textContent);
+  const {data, layout, config, frames} = JSON.parse(figure.querySelector("script").textContent);
   const original = {width: layout.width, height: layout.height, images: layout.images};
   graph.style.height = "auto";
-  Plotly.newPlot(graph, data, {...layout, ...size(figure, original), ...(touched ? {dragmode: false} : {})}, config);
+  const fitted = {...layout, ...size(figure, original), ...(touched ? {dragmode: false} : {})};
+  Plotly.newPlot(graph, {data, layout: fitted, config, frames});
   fits.push(() => Plotly.relayout(graph, size(figure, original)));
 }
 

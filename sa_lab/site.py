@@ -137,13 +137,8 @@ def _with_unique_anchors(content: str) -> str:
 
 
 def _document(title: str, body: str, scripts: str) -> str:
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<title>{escape(title)}</title>\n<link rel="icon" href="data:,">\n<link rel="stylesheet" href="site.css">\n'
-        "<noscript><style>.graph { display: none }</style></noscript>\n</head>\n"
-        f"<body>\n{body}\n{scripts}</body>\n</html>"
-    )
+    style = '<link rel="stylesheet" href="site.css">\n<noscript><style>.graph { display: none }</style></noscript>'
+    return markup.document(title, style, body, scripts)
 
 
 # Cells and their outputs
@@ -185,6 +180,7 @@ def _figure(data: nbformat.NotebookNode, name: str, pictures: dict[str, bytes]) 
     title = re.sub(r"<[^>]+>", " ", (layout.get("title") or {}).get("text", "figure"))
     width, height = layout.get("width", 760), layout.get("height", 450)
     content = {"data": figure["data"], "layout": layout, "config": {**figure.get("config", {}), **CONFIG}}
+    content["frames"] = figure.get("frames", [])
     text = json.dumps(content).replace("</", r"<\/")
     still = f"<noscript>{_picture(data, name, pictures, title)}</noscript>" if _PICTURES.keys() & data.keys() else ""
     return (

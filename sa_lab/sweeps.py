@@ -8,7 +8,6 @@ import os
 import platform
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,55 +17,34 @@ import torch
 from scipy import stats
 from tqdm.auto import tqdm
 
-from sa_lab import __version__, analysis, experiment
+from sa_lab import __version__, experiment, overlap
+from sa_lab.analysis import DEFINITIONS
 from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, variant
 from sa_lab.data import prepare
 from sa_lab.disk import write_text
-from sa_lab.schema import Embeddings
+from sa_lab.intervals import Interval, bootstrap_statistic
 from sa_lab.tables import COLUMNS
-
-MEASURES = {
-    "rank_1": "Rank-1",
-    "mean_ap": "mAP",
-    "mean_inp": "mINP",
-    "stranger_ratio": "modality gap: own other-spectrum centroid over strangers', unseen identities",
-    "modality_probe": "modality probe accuracy, unseen identities (0.5: spectra cannot be told apart)",
-    "prototype_alignment": "cosine of an identity's two prototypes",
-}
-"""What a study writes of each run."""
 
 SHARES = ("rank_1", "mean_ap", "mean_inp")
 """The measures in [0,1] that are shown in %."""
 
-TITLES = {
+TITLES = {name: COLUMNS[name] for name in SHARES} | {name: DEFINITIONS[name].title for name in overlap.QUICK}
+"""The measures that tables show, and what they call them."""
+
+MEASURES = {
     **{name: COLUMNS[name] for name in SHARES},
-    "stranger_ratio": "modality gap",
-    "modality_probe": "modality probe",
-    "prototype_alignment": "prototype cosine",
+    **{name: f"{one.title}, unseen people: {one.meaning}" for name, one in DEFINITIONS.items()},
+    **{f"training_{name}": f"{one.title}, people trained on: {one.meaning}" for name, one in DEFINITIONS.items()},
 }
-"""What tables call the measures."""
+"""What a study writes of each run: retrieval of the first protocol, and the measures of overlap."""
 
 
 def measure_run(run: experiment.Run) -> dict[str, float]:
-    """The numbers in `MEASURES` of one finished run."""
-    measures = run.report.measures
-    return {**{name: measures[name].mean for name in SHARES}, **overlap(run.embeddings)}
-
-
-def overlap(embeddings: Embeddings, seed: int = 0) -> dict[str, float]:
-    """How far the two spectra overlap: mean over identities (gap), images (probe), identities and parts (alignment);
-    NaN where there are too few images or identities."""
-    points = embeddings.embeddings.reshape(len(embeddings), -1)
-    ids, modality, rng = embeddings.person_ids, embeddings.modality, np.random.default_rng(seed)
-    numbers = {"stranger_ratio": np.nan, "modality_probe": np.nan}
-    with suppress(ValueError):  # one image a spectrum each: there is no spread to measure
-        numbers["stranger_ratio"] = float(np.nanmean(analysis.modality_gap(points, ids, modality).stranger_ratio))
-    with suppress(ValueError):  # one identity: nobody is left to learn from
-        folds = min(5, len(np.unique(ids)))
-        numbers["modality_probe"] = analysis.modality_probe(points, ids, modality, rng, num_folds=folds).accuracy
-    if embeddings.prototypes is not None:
-        numbers["prototype_alignment"] = float(analysis.prototype_alignment(embeddings.prototypes).mean())
-    return numbers
+    """The numbers in `MEASURES` of one finished run, as far as its images allow them."""
+    retrieval, overlaps = run.report.measures, overlap.of_folder(run.folder, progress=False)
+    unseen = {name: one.mean for name, one in overlaps["unseen"].items()}
+    training = {f"training_{name}": one.mean for name, one in overlaps["training"].items()}
+    return {**{name: retrieval[name].mean for name in SHARES}, **unseen, **training}
 
 
 def study(
@@ -112,6 +90,7 @@ def study(
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     rows = [measure_run(experiment.Run(folders[i])) for i in range(len(configs))]
+    measured = [key for key in MEASURES if all(key in row for row in rows)]
     dials = {key: value for key, value in asdict(config).items() if key != "seed"}
     dials["data"]["root"] = Path(config.data.root).name if config.data.root else None
     result: dict[str, Any] = {
@@ -125,7 +104,7 @@ def study(
         "variants": {},
     }
     per_variant = {
-        name: {key: np.array([rows[i * len(variants) + j][key] for i in range(len(seeds))]) for key in rows[0]}
+        name: {key: np.array([rows[i * len(variants) + j][key] for i in range(len(seeds))]) for key in measured}
         for j, name in enumerate(variants)
     }
     base = per_variant.get("softmax")
@@ -150,13 +129,15 @@ def student_interval(values: np.ndarray) -> dict[str, float]:
 
 
 def _run_quietly(config: ExperimentConfig) -> Path:
-    """One run in a worker process."""
-    return experiment.run(config, progress=False).folder
+    """One run and its overlap in a worker process."""
+    folder = experiment.run(config, progress=False).folder
+    overlap.of_folder(folder, progress=False)
+    return folder
 
 
 def table(result: dict[str, Any]) -> str:
     """The study as a Markdown table: mean [95 % interval] of each measure."""
-    names = [key for key in result["measures"] if key in next(iter(result["variants"].values()))]
+    names = [key for key in TITLES if key in next(iter(result["variants"].values()))]
     lines = [
         "| loss | " + " | ".join((f"{TITLES[name]}, %" if name in SHARES else TITLES[name]) for name in names) + " |",
         "|---" * (len(names) + 1) + "|",
@@ -185,3 +166,54 @@ def verdicts(result: dict[str, Any], measures: Sequence[str] = ("rank_1", "mean_
             span = f"{mean:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
             sentences.append(f"{variant_name}: {TITLES[name]} {span}, {word}")
     return sentences
+
+
+def relation(
+    result: dict[str, Any], measure: str, target: str = "mean_ap", within: bool = False, seed: int = 0
+) -> Interval | None:
+    """Spearman's rank correlation of a measure of overlap with retrieval over all runs of a study, in [-1,1].
+
+    Args:
+        result: of `study`.
+        measure, target: names in `MEASURES`.
+        within: take each loss's mean off its runs first: what is left is how the runs of one loss vary.
+        seed: of the bootstrap over runs that gives the 95 % interval; it speaks of these losses on these images.
+
+    Returns:
+        None where the study lacks one of the two, or one does not vary.
+    """
+    columns = [columns for columns in result["variants"].values() if measure in columns and target in columns]
+    pairs = [np.array([one[name]["values"] for one in columns]) for name in (measure, target)]  # (variants, seeds)
+    x, y = ((values - values.mean(axis=1, keepdims=True) * within).ravel() for values in pairs)
+
+    def correlation(weights: np.ndarray) -> float:
+        drawn = weights.astype(int)
+        first, second = np.repeat(x, drawn), np.repeat(y, drawn)
+        if min(len(np.unique(first)), len(np.unique(second))) < 2:
+            return np.nan
+        return float(stats.spearmanr(first, second).statistic)
+
+    if np.isnan(correlation(np.ones(len(x)))):
+        return None
+    return bootstrap_statistic(correlation, len(x), np.random.default_rng(seed), num_samples=1000)
+
+
+def overlap_without_retrieval(
+    result: dict[str, Any], measure: str = "stranger_ratio", target: str = "mean_ap"
+) -> dict[str, tuple[int, int, int]]:
+    """Does overlap rise while retrieval does not? Each loss against softmax of the same seed.
+
+    Returns:
+        By loss: runs, those in which the spectra overlap more by ``measure``, and those of them in which ``target`` is
+        not higher. The last number would refute, run by run, that overlap brings retrieval.
+    """
+    sign = 1 if DEFINITIONS[measure.removeprefix("training_")].better == "higher" else -1
+    base = result["variants"]["softmax"]
+    found = {}
+    for name, columns in result["variants"].items():
+        if name == "softmax":
+            continue
+        more, better = (np.array(columns[key]["values"]) - np.array(base[key]["values"]) for key in (measure, target))
+        rises = sign * more > 0
+        found[name] = len(rises), int(rises.sum()), int((rises & (better <= 0)).sum())
+    return found

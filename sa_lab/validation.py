@@ -14,7 +14,7 @@ from sa_lab import evaluation
 from sa_lab.config import ExperimentConfig
 from sa_lab.data.store import ImageStore, split_identities
 from sa_lab.protocols import Protocol, protocols_of
-from sa_lab.schema import Embeddings
+from sa_lab.schema import Embeddings, Modality
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,13 @@ def first_people(store: ImageStore, identities: Int[np.ndarray, " I"], most: int
     counts = np.array([int((store.person_ids == person).sum()) for person in identities])
     people = identities[: max(1, int((counts.cumsum() <= most).sum()))]
     return np.flatnonzero(np.isin(store.person_ids, people))
+
+
+def few_images(store: ImageStore, identities: Int[np.ndarray, " I"], people: int, images: int) -> Int[np.ndarray, " M"]:
+    """Of the first ``people`` identities at most ``images`` of each spectrum, spread over all that there are."""
+    chosen = [np.empty(0, dtype=np.int64)]
+    for person in identities[:people]:
+        for modality in Modality:
+            rows = np.flatnonzero((store.person_ids == person) & (store.modality == modality))
+            chosen.append(rows[np.linspace(0, len(rows) - 1, min(images, len(rows))).round().astype(int)])
+    return np.concatenate(chosen)

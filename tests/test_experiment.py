@@ -77,7 +77,7 @@ def test_run_is_made_once_and_reused(config: ExperimentConfig, tmp_path: Path) -
     run = experiment.run(config, tmp_path / "run", watch=rows.append, progress=False)
     assert len(rows) == 6
     assert sorted(path.name for path in run.folder.iterdir()) == [
-        "checkpoint.pt", "config.json", "embeddings.npz", "made_of.json", "metrics.csv", "model.pt",
+        "checkpoint.pt", "config.json", "embeddings.npz", "made_of.json", "metrics.csv", "model.pt", "probes",
         "queries-visible-to-infrared.csv", "queries.csv", "report-visible-to-infrared.json", "report.json",
         "training_embeddings.npz",
     ]  # fmt: skip
@@ -93,6 +93,26 @@ def test_run_is_made_once_and_reused(config: ExperimentConfig, tmp_path: Path) -
     assert (run.folder / "report.json").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="holds the run of another config"):
         experiment.run(replace(config, seed=1), tmp_path / "run", progress=False)
+
+
+def test_probes_follow_the_same_people_and_change_nothing(config: ExperimentConfig, tmp_path: Path) -> None:
+    config = replace(config, train=replace(config.train, num_probes=4))
+    run = experiment.run(config, tmp_path / "run", progress=False)
+    probes = run.probes()
+    assert list(probes) == [0, 2, 4, 6]
+    assert len({probe.paths for probe in probes.values()}) == 1
+    first, last = probes[0], probes[6]
+    assert set(first.prototype_ids.tolist()) < set(first.person_ids.tolist()), "validation identities have none"
+    assert not set(first.person_ids.tolist()) & set(run.embeddings.person_ids.tolist())
+    assert np.abs(first.prototypes).max() < 0.01 < np.abs(first.prototypes - last.prototypes).max()
+    trained = run.training_embeddings
+    rows = np.flatnonzero(np.isin(trained.prototype_ids, last.prototype_ids))
+    known = trained.prototypes[:, [*rows, *(rows + len(trained.prototype_ids))]]
+    np.testing.assert_array_equal(last.prototypes, known)
+    silent = replace(config, train=replace(config.train, num_probes=0))
+    other = experiment.run(silent, tmp_path / "silent", progress=False)
+    assert not other.probes()
+    np.testing.assert_array_equal(other.metrics()["total"], run.metrics()["total"])
 
 
 def test_training_identities_cannot_be_tested_on(config: ExperimentConfig, tmp_path: Path) -> None:

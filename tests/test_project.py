@@ -28,10 +28,11 @@ CHAPTERS = course.chapters()
 
 def test_readme_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    loss, descriptors, own = re.findall(r"```python\n(.*?)```", README, re.S)
+    loss, measures, descriptors, own = re.findall(r"```python\n(.*?)```", README, re.S)
     scope: dict = {}
     exec(loss, scope)
     assert scope["criterion"].prototypes.grad is not None
+    exec(measures, {})
     exec(descriptors, {})
     ours: dict = {}
     exec(own, ours)

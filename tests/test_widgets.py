@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from plotly.callbacks import Points
 
-from sa_lab import experiment, losses, train, widgets
+from sa_lab import experiment, losses, plots, train, widgets
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
 from sa_lab.data import prepare
 from sa_lab.lens import Lens
+from sa_lab.schema import Embeddings
 from sa_lab.toy import PRESETS, World
-from sa_lab.widgets import LiveTraining, LossLens, Playground, RankingBrowser
+from sa_lab.widgets import LiveTraining, LossLens, Playground, ProjectionBrowser, RankingBrowser
 from sa_lab.widgets.controls import Dial, Worker
 
 
@@ -64,6 +66,18 @@ def every_control(widget) -> list:
     return found
 
 
+def browser_of(dimensions: int, count: int = 8, **colourings: np.ndarray) -> ProjectionBrowser:
+    """A projection browser over images of one colour each, rows of two people and three cameras in turn."""
+    rows = np.arange(count)
+    found = Embeddings(
+        None, np.ones((count, 1, 2)), rows % 2, rows % 3, rows // 2 % 2, tuple(f"<{row}>.png" for row in rows),
+        prototypes=np.ones((1, 4, 2)), prototype_ids=np.arange(2),
+    )  # fmt: skip
+    images = np.broadcast_to((rows * 255 // count).astype(np.uint8)[:, None, None, None], (count, 3, 16, 8)).copy()
+    places = np.random.default_rng(0).normal(size=(count + 4, dimensions))
+    return ProjectionBrowser(found, places[:count], images, places[count:], colourings)
+
+
 def test_a_dial_is_a_slider_and_a_box_with_one_value() -> None:
     dial = Dial("weight", 0.5, 0.0, 2.0, 0.1, "what it does")
     dial.slider.value = 1.5
@@ -79,7 +93,7 @@ def test_a_dial_is_a_slider_and_a_box_with_one_value() -> None:
 
 
 def test_every_control_has_a_label_and_a_tooltip(runs: dict[str, Path], config: ExperimentConfig) -> None:
-    made = [Playground(), LossLens(runs["complete"]), LiveTraining(config), RankingBrowser(runs)]
+    made = [Playground(), LossLens(runs["complete"]), LiveTraining(config), RankingBrowser(runs), browser_of(2)]
     controls = [one for widget in made for one in every_control(widget) if hasattr(one, "disabled")]
     kinds = {type(one).__name__ for one in controls}
     assert {"FloatSlider", "IntSlider", "BoundedFloatText", "BoundedIntText", "Dropdown", "Checkbox", "Button"} <= kinds
@@ -358,3 +372,66 @@ def test_the_page_of_the_app_holds_both(runs: dict[str, Path]) -> None:
     page = widgets.app(list(runs.values()))
     assert page.titles == ("Prototype playground", "Ranking browser")
     assert list(page.children[1].found) == ["softmax", "complete"]
+
+
+def test_projection_browser_shows_the_image_of_a_sample_and_tells_whose_it_is() -> None:
+    browser = browser_of(2)
+    browser.hover(5)
+    assert plots.pictures.data_uri(browser.images[5]) in browser.picture.value
+    assert "identity 1<br>visible<br>camera 2<br>&lt;5&gt;.png" in browser.picture.value
+    assert 'alt="identity 1, visible, camera 2, &lt;5&gt;.png"' in browser.picture.value
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_projection_browser_colours_anew_and_keeps_the_view(dimensions: int) -> None:
+    browser = browser_of(dimensions, loss=np.arange(8) / 8, right=np.arange(8) > 3)
+    assert browser.colouring.options == ("modality", "identity", "camera", "loss", "right")
+    if dimensions == 2:
+        browser.figure.layout.xaxis.range = [-1, 2]
+        browser.figure.layout.dragmode = "lasso"
+    else:
+        browser.figure.layout.scene.camera.eye = {"x": 3, "y": 0, "z": 0}
+    for name in browser.colouring.options:
+        browser.colouring.value = name
+        assert browser._place.children == (browser.figure,)
+        if dimensions == 2:
+            assert list(browser.figure.layout.xaxis.range) == [-1, 2]
+            assert browser.figure.layout.dragmode == "lasso"
+            assert browser.figure.layout.yaxis.range is None
+        else:
+            assert browser.figure.layout.scene.camera.eye.x == 3
+    assert [trace.name for trace in browser.figure.data][:2] == ["right: no, visible", "right: no, infrared"]
+    browser.hover(5)
+    assert "right: True" in browser.picture.value
+    for trace in browser.figure.data:
+        gaps = [value for axis in "xyz" if axis in trace for value in trace[axis] if value is not None]
+        assert np.isfinite(np.array(gaps, dtype=float)).all()
+
+
+def test_projection_browser_lists_a_selection_of_all_traces_and_keeps_it() -> None:
+    browser = browser_of(2, count=80)
+    first, second = browser.figure.data[:2]
+    first._dispatch_on_selection(Points(point_inds=[0, 2]), None)
+    second._dispatch_on_selection(Points(point_inds=[1]), None)
+    rows = [int(first.customdata[0, 0]), int(first.customdata[2, 0]), int(second.customdata[1, 0])]
+    assert browser.selected == sorted(rows)
+    assert browser.strip.value.count("<img") == 3
+    assert "3 selected" in browser.strip.value
+    browser.colouring.value = "camera"
+    assert browser.selected == sorted(rows)
+    marked = [
+        trace.customdata[list(trace.selectedpoints), 0] for trace in browser.figure.data if "camera" in trace.name
+    ]
+    assert sorted(np.concatenate(marked).tolist()) == sorted(rows)
+    browser.select(range(80))
+    assert browser.strip.value.count("<img") == 60
+    assert "80 selected, the first 60 shown" in browser.strip.value
+    first = browser.figure.data[0]
+    first._dispatch_on_deselect(Points(point_inds=[]))
+    assert browser.selected == []
+    assert browser.strip.value.startswith("Select points")
+
+
+def test_projection_browser_refuses_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="loss has 3 entries, expected 8 as the embeddings"):
+        browser_of(2, loss=np.zeros(3))

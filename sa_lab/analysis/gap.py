@@ -1,16 +1,15 @@
-"""How far apart the two spectra lie: centroids, prototypes, and a classifier that tries to tell them apart."""
+"""How far apart the two spectra lie: distances of centroids."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
-from sklearn.linear_model import RidgeClassifier
 
-from sa_lab.analysis.points import as_points, unit_rows
-from sa_lab.schema import Modality
+from sa_lab.analysis.points import NotMeasurable, as_points, group_means, paired_groups
 
 
 @dataclass(frozen=True)
@@ -49,19 +48,13 @@ def modality_gap(
         ValueError: no identity has both spectra, or there is no spread (one image per identity and spectrum).
     """
     points = as_points(points, "points")
-    people = np.intersect1d(person_ids[modality == Modality.VISIBLE], person_ids[modality == Modality.INFRARED])
-    if len(people) == 0:
-        raise ValueError("person_ids and modality: no identity has images of both spectra, expected at least one")
-    used = np.isin(person_ids, people)
-    points, groups = points[used], 2 * np.searchsorted(people, person_ids[used]) + modality[used]
-    order = np.argsort(groups, kind="stable")
-    counts = np.bincount(groups)
-    starts = np.cumsum(counts) - counts
-    centroids = np.add.reduceat(points[order], starts, axis=0, dtype=np.float64) / counts[:, None]
+    people, used, groups = paired_groups(person_ids, modality)
+    points = points[used]
+    centroids, counts = group_means(points, groups)
     freedom = int((counts - 1).sum())
     squares = float(np.square(points - centroids[groups]).sum())
     if freedom == 0:
-        raise ValueError("points: no spread within identity and spectrum, expected some that have two different images")
+        raise NotMeasurable("points: no spread within identity and spectrum, expected some with two different images")
     visible, infrared = centroids[0::2], centroids[1::2]
     distance = cdist(visible, infrared)
     own = distance.diagonal()
@@ -77,78 +70,36 @@ def modality_gap(
 def global_modality_gap(points: Float[np.ndarray, "N D"], modality: Int[np.ndarray, " N"]) -> float:
     """The gap of `modality_gap` with everybody taken as one person: distance of the two clouds over their spread.
 
-    Range [0,inf). Meaningful where both spectra show the same identities about equally often.
+    Range [0,inf). Meaningful where both spectra show the same identities about equally often; with few identities
+    their chance differences add to it.
     """
     return float(modality_gap(points, np.zeros_like(modality), modality).gap[0])
 
 
-def prototype_alignment(prototypes: Float[np.ndarray, "P C2 D"]) -> Float[np.ndarray, "P C"]:
-    """Cosine of the visible and the infrared prototype of each identity, in [-1,1]; 1 is what the loss aims at.
-
-    Args:
-        prototypes: (P,2C,D), the visible half first.
-
-    Returns:
-        (P,C); identity labels in order.
-    """
-    parts, rows, channels = prototypes.shape
-    if rows % 2:
-        raise ValueError(f"prototypes has shape {prototypes.shape}, expected an even number of rows (P,2C,D)")
-    unit = unit_rows(prototypes.reshape(-1, channels), "prototypes").reshape(parts, 2, rows // 2, channels)
-    return np.asarray((unit[:, 0] * unit[:, 1]).sum(axis=-1, dtype=np.float64)).clip(-1, 1)
-
-
-def whole_prototypes(prototypes: Float[np.ndarray, "P C2 D"]) -> Float[np.ndarray, "C2 PD"]:
-    """One unit vector a prototype, comparable with a whole descriptor: parts made unit length and concatenated."""
-    parts, rows, channels = prototypes.shape
-    unit = unit_rows(prototypes.reshape(-1, channels), "prototypes").reshape(parts, rows, channels)
-    return unit.transpose(1, 0, 2).reshape(rows, parts * channels) / np.asarray(parts, unit.dtype) ** 0.5
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """What the modality probe guessed.
-
-    Attributes:
-        accuracy: mean of the two spectra's shares of right guesses, in [0,1]; 0.5 is chance, somewhat less can happen.
-        correct: (N,) right or wrong, each image judged by a probe that saw nothing of its identity.
-    """
-
-    accuracy: float
-    correct: Bool[np.ndarray, " N"]
-
-
-def modality_probe(
-    points: Float[np.ndarray, "N D"],
-    person_ids: Int[np.ndarray, " N"],
-    modality: Int[np.ndarray, " N"],
-    generator: np.random.Generator,
-    *,
-    num_folds: int = 5,
-    ridge: float = 1.0,
-) -> ProbeResult:
-    """Can a linear classifier tell the spectrum of unseen identities? 0.5: indistinguishable, 1: apart.
-
-    Ridge classifier with balanced classes, cross-validated with whole identities left out; within each fold the
-    points are centred and divided by their root mean square length, so ``ridge`` means the same at every scale.
-
-    Source: linear probes of Alain and Bengio, 2016, arXiv:1610.01644; as a domain measure, Ben-David et al., 2010.
-
-    Raises:
-        ValueError: fewer identities than folds, or a fold to learn from that lacks one spectrum.
-    """
+def weighted_global_gap(
+    points: Float[np.ndarray, "N D"], codes: Int[np.ndarray, " N"], modality: Int[np.ndarray, " N"]
+) -> Callable[[np.ndarray], float]:
+    """`global_modality_gap` as a function of how often each identity counts; ``codes`` are the identities 0..I-1."""
     points = as_points(points, "points")
-    people = np.unique(person_ids)
-    if not 2 <= num_folds <= len(people):
-        raise ValueError(f"num_folds is {num_folds}, expected 2..{len(people)}, the number of identities")
-    fold = (generator.permutation(len(people)) % num_folds)[np.searchsorted(people, person_ids)]
-    correct = np.zeros(len(points), dtype=bool)
-    for held_out in range(num_folds):
-        test, seen = fold == held_out, points[fold != held_out]
-        if len(np.unique(modality[~test])) < 2:
-            raise ValueError(f"modality: without fold {held_out} only one spectrum is left, expected both")
-        centre = seen.mean(axis=0)
-        length = np.sqrt(np.square(seen - centre).sum(axis=1).mean()) or 1.0
-        probe = RidgeClassifier(alpha=ridge, class_weight="balanced").fit((seen - centre) / length, modality[~test])
-        correct[test] = probe.predict((points[test] - centre) / length) == modality[test]
-    return ProbeResult(float(np.mean([correct[modality == m].mean() for m in Modality])), correct)
+    paired_groups(np.zeros_like(codes), modality)  # raises where a spectrum has no images
+    centroids, _ = group_means(points, modality)
+    moved = points - centroids[modality]
+    shape = (int(codes.max()) + 1, 2)
+    groups = 2 * codes + modality
+    present, places = np.unique(groups, return_inverse=True)
+    means, sizes = group_means(moved, places)
+    sums = np.zeros((*shape, points.shape[1]))
+    sums.reshape(2 * shape[0], -1)[present] = means * sizes[:, None]
+    counts = np.bincount(groups, minlength=2 * shape[0]).reshape(shape)
+    squares = np.bincount(groups, np.einsum("nd,nd->n", moved, moved), minlength=2 * shape[0]).reshape(shape).sum(1)
+
+    def value(weights: np.ndarray) -> float:
+        total = weights @ counts
+        if not total.all() or total.sum() <= 2:
+            raise NotMeasurable(f"weights: {total.tolist()} images of the two spectra, expected more of both")
+        shift = np.einsum("i,imd->md", weights, sums) / total[:, None]
+        spread = np.sqrt(max(0.0, weights @ squares - total @ np.square(shift).sum(axis=1)) / (total.sum() - 2))
+        distance = np.linalg.norm(centroids[0] + shift[0] - centroids[1] - shift[1])
+        return float(distance / spread) if spread > 0 else np.inf
+
+    return value

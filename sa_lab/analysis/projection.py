@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from importlib.metadata import version
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
+from joblib import Memory
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
-from sa_lab.analysis.points import unit_rows
+from sa_lab.analysis.points import reduce, unit_rows
+from sa_lab.config import home
+
+Method = Literal["umap", "pca"]
+CAUTION: dict[str, str] = {
+    "umap": "UMAP keeps who is near whom, not how far: distances between islands, their sizes and their densities mean "
+    "nothing, two islands may touch here and be apart in truth, and another seed draws another picture.",
+    "pca": "PCA is linear and shows the directions of most variance alone: points that lie on each other here may be "
+    "apart in the directions that are left out.",
+}
+"""What a projection cannot show."""
+_TRUSTED = 3000
+"""Points on which trustworthiness is computed at most, drawn at random: it compares all pairs."""
 
 
 @dataclass(frozen=True)
@@ -21,14 +37,28 @@ class Projection:
         samples: (N,K) coordinates.
         prototypes: (M,K) coordinates, from the same fit; M is 0 without prototypes.
         trustworthiness: in [0,1], the share of a drawn neighbourhood that are neighbours in truth (cosine), ranked;
-            Venna and Kaski 2001. Of a picture below about 0.9 only the coarse layout means something.
+            Venna and Kaski 2001. Of a picture below about 0.9 only the coarse layout means something. Of more than
+            3,000 points it is that of 3,000 drawn at random.
         method: "umap" or "pca".
+        kept: share of the squared lengths that entered the fit, see `sa_lab.analysis.reduce`; 1 up to 3,000 points.
     """
 
     samples: Float[np.ndarray, "N K"]
     prototypes: Float[np.ndarray, "M K"]
     trustworthiness: float
     method: str
+    kept: float = 1.0
+
+    @property
+    def caption(self) -> str:
+        """Method and trustworthiness, to stand under the drawing."""
+        reduced = f", of {100 * self.kept:.1f} % of the squared lengths" if self.kept < 1 else ""
+        return f"{self.method.upper()}, trustworthiness {self.trustworthiness:.2f}{reduced}"
+
+    @property
+    def caution(self) -> str:
+        """What this drawing cannot show."""
+        return CAUTION[self.method]
 
 
 def project(
@@ -36,37 +66,137 @@ def project(
     generator: np.random.Generator,
     *,
     prototypes: Float[np.ndarray, "M D"] | None = None,
-    method: Literal["umap", "pca"] = "umap",
+    method: Method = "umap",
     num_dimensions: int = 2,
     num_neighbors: int = 15,
     min_distance: float = 0.1,
 ) -> Projection:
     """Draw samples and prototypes together, so that their places can be compared.
 
-    All rows are made unit length first. "umap": McInnes et al., 2018, arXiv:1802.03426, cosine metric, started from
-    the principal components, one thread: the same generator state gives the same picture. "pca": the linear view.
+    All rows are made unit length and reduced as `sa_lab.analysis.reduce` does. "umap": McInnes et al., 2018,
+    arXiv:1802.03426, cosine metric, started from the principal components, one thread: the same generator state gives
+    the same picture. "pca": the linear view. A fit is kept in the cache and found again by its content.
 
     Raises:
         ValueError: fewer than 5 points, unknown method, too many dimensions, or a row of zeros.
     """
-    points = unit_rows(samples, "samples")
-    if prototypes is not None:
-        points = np.concatenate([points, unit_rows(prototypes, "prototypes")])
-    if len(points) < 5 or not 1 <= num_dimensions <= min(len(points) - 2, points.shape[1]):
-        raise ValueError(f"num_dimensions is {num_dimensions} for {points.shape} points, expected 5 points or more and "
-                         "dimensions below both sizes")  # fmt: skip
-    seed = int(generator.integers(2**31))
-    if method == "pca":
-        drawn = PCA(num_dimensions, random_state=seed).fit_transform(points)
-    elif method == "umap":
-        from umap import UMAP
+    _check(method, num_dimensions, len(samples) + (0 if prototypes is None else len(prototypes)), samples.shape[1])
+    seed, thin = int(generator.integers(2**31)), _reduced([samples], [prototypes], generator)
+    dials = {"n_components": num_dimensions, "n_neighbors": num_neighbors, "min_dist": min_distance}
+    drawn = _cached(_fit)(thin.frames[0], method, seed, dials, version("umap-learn") if method == "umap" else "")
+    return _projection(drawn, thin.frames[0], len(samples), method, num_neighbors, thin.kept, generator)
 
-        neighbors = min(max(2, num_neighbors), len(points) - 1)
-        drawn = UMAP(
-            n_neighbors=neighbors, n_components=num_dimensions, min_dist=min_distance, metric="cosine", init="pca",
-            random_state=seed, n_jobs=1,
-        ).fit_transform(points)  # fmt: skip
+
+def project_along(
+    samples: Sequence[Float[np.ndarray, "N D"]],
+    generator: np.random.Generator,
+    *,
+    prototypes: Sequence[Float[np.ndarray, "M D"]] | None = None,
+    method: Method = "umap",
+    num_neighbors: int = 15,
+    min_distance: float = 0.1,
+) -> list[Projection]:
+    """Draw the same samples and prototypes at several moments in the plane, so that a point's path can be followed.
+
+    "umap": aligned, each point held near its place in the moments beside (Dadu et al., Patterns 2023;
+    `umap.AlignedUMAP`, cosine metric). "pca": the directions of all moments together. Fits are kept as in `project`.
+
+    Args:
+        samples: T moments of the same N samples, in the same order.
+        generator: randomness of the fit.
+        prototypes: T moments of the same M prototypes.
+        method, num_neighbors, min_distance: as of `project`.
+
+    Raises:
+        ValueError: fewer than two moments, moments of different sizes, or as of `project`.
+    """
+    known = [None] * len(samples) if prototypes is None else list(prototypes)
+    sizes = {(len(s), 0 if p is None else len(p)) for s, p in zip(samples, known, strict=False)}
+    if len(samples) < 2 or len(known) != len(samples) or len(sizes) != 1:
+        raise ValueError(
+            f"samples and prototypes: {len(samples)} and {len(known)} moments of sizes {sorted(sizes)}, expected two "
+            "or more of the same size"
+        )
+    _check(method, 2, sum(sizes.pop()), samples[0].shape[1])
+    seed, thin = int(generator.integers(2**31)), _reduced(samples, known, generator)
+    if method == "pca":
+        drawn = PCA(2, random_state=seed).fit_transform(np.concatenate(thin.frames)).reshape(len(samples), -1, 2)
     else:
+        dials = {"n_neighbors": num_neighbors, "min_dist": min_distance}
+        drawn = _cached(_fit_aligned)(np.stack(thin.frames), seed, dials, version("umap-learn"))
+    return [
+        _projection(one, points, len(samples[0]), method, num_neighbors, thin.kept, generator)
+        for one, points in zip(drawn, thin.frames, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Thin:
+    frames: list[np.ndarray]
+    kept: float
+
+
+def _reduced(samples: Sequence[Any], prototypes: Sequence[Any], generator: np.random.Generator) -> _Thin:
+    """Samples and prototypes of each moment as unit rows, all reduced together."""
+    rows = []
+    for points, known in zip(samples, prototypes, strict=True):
+        rows.append(unit_rows(points, "samples"))
+        if known is not None:
+            rows.append(unit_rows(known, "prototypes"))
+    thin = reduce(np.concatenate(rows), generator)
+    return _Thin(np.split(thin.points, len(samples)), thin.kept)
+
+
+def _check(method: str, num_dimensions: int, count: int, channels: int) -> None:
+    if method not in CAUTION:
         raise ValueError(f"method is {method!r}, expected 'umap' or 'pca'")
-    trust = trustworthiness(points, drawn, n_neighbors=min(num_neighbors, (len(points) - 1) // 2), metric="cosine")
-    return Projection(drawn[: len(samples)], drawn[len(samples) :], float(trust), method)
+    if count < 5 or not 1 <= num_dimensions <= min(count - 2, channels):
+        raise ValueError(
+            f"num_dimensions is {num_dimensions} for {count} points of {channels} dimensions, expected 5 points or "
+            "more and dimensions below both sizes"
+        )
+
+
+def _projection(
+    drawn: np.ndarray,
+    points: np.ndarray,
+    count: int,
+    method: str,
+    neighbors: int,
+    kept: float,
+    rng: np.random.Generator,
+) -> Projection:
+    some = rng.permutation(len(points))[:_TRUSTED]
+    trust = trustworthiness(
+        points[some], drawn[some], n_neighbors=min(neighbors, (len(some) - 1) // 2), metric="cosine"
+    )
+    return Projection(drawn[:count], drawn[count:], float(trust), method, kept)
+
+
+def _cached(fit: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """``fit``, looked up by the content of its arguments; the last of them, a version, only tells fits apart."""
+    cached: Callable[..., np.ndarray] = Memory(home() / "cache" / "projections", verbose=0).cache(fit)
+    return cached
+
+
+def _fit(points: np.ndarray, method: str, seed: int, dials: dict[str, Any], release: str) -> np.ndarray:
+    if method == "pca":
+        drawn: np.ndarray = PCA(dials["n_components"], random_state=seed).fit_transform(points)
+        return drawn
+    from umap import UMAP
+
+    return np.asarray(UMAP(**_umap(dials, len(points)), init="pca", random_state=seed, n_jobs=1).fit_transform(points))
+
+
+def _fit_aligned(frames: np.ndarray, seed: int, dials: dict[str, Any], release: str) -> np.ndarray:
+    from umap import AlignedUMAP
+
+    same = [{i: i for i in range(frames.shape[1])}] * (len(frames) - 1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "n_jobs value")  # it cannot be told to take the one thread that a seed means
+        fit = AlignedUMAP(**_umap(dials, frames.shape[1]), random_state=seed, transform_seed=seed)
+        return np.stack(fit.fit(list(frames), relations=same).embeddings_)
+
+
+def _umap(dials: dict[str, Any], count: int) -> dict[str, Any]:
+    return {**dials, "n_neighbors": min(max(2, dials["n_neighbors"]), count - 1), "metric": "cosine"}

@@ -157,19 +157,26 @@ def embed(
 
 def report(
     runs: Annotated[list[Path], tyro.conf.Positional],
-    style: tables.Style = "markdown",
+    style: Literal["page"] | tables.Style = "page",
     out: Path | None = None,
 ) -> None:
     """Compare runs under every protocol they share, published results beside; average runs that differ in their split.
 
     Args:
         runs: folders of finished runs, or of evaluated descriptors.
-        style: of the tables.
-        out: also write them to this file.
+        style: page prints the tables and writes them with cards and interactive figures into one HTML file that opens
+            offline; console, markdown, latex and csv are tables alone.
+        out: file to write; by default report.html for a page, none for tables.
     """
-    text = comparison.compare(runs, style)
+    text = comparison.compare(runs, "console" if style == "page" else style)
     print(text)
-    if out:
+    if style == "page":
+        from sa_lab import page
+
+        out = out or Path("report.html")
+        page.write(runs, out)
+        print(f"the page is {out}")
+    elif out:
         write_text(out, text)
 
 

@@ -22,7 +22,7 @@ from sa_lab.config import home
 
 TITLE = "SA-Softmax: prototypes and rankings"
 _HOST = "127.0.0.1"
-_PATIENCE = 60
+_PATIENCE, _MERCY = 60, 15
 """Seconds until the server has to answer, and to stop."""
 _TEMPLATE = """\
 {%- extends 'voila/templates/lab/index.html.j2' -%}
@@ -78,7 +78,7 @@ def _serve(place: Path, folders: list[Path], port: int, browser: bool) -> None:
     command = [sys.executable, "-m", "voila", str(notebook), *(f"--{key}={value}" for key, value in options.items())]
     environment = {**os.environ, **{key: str(path) for key, path in private.items()}, "JUPYTER_TOKEN": token}
     log = place / "server.log"
-    before = {kind: signal.signal(kind, _interrupt) for kind in (signal.SIGTERM, signal.SIGHUP)}
+    before = {kind: signal.signal(kind, _interrupt) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     with log.open("w") as file:
         server = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
     try:
@@ -92,9 +92,11 @@ def _serve(place: Path, folders: list[Path], port: int, browser: bool) -> None:
     except KeyboardInterrupt:
         print("ended")
     finally:
+        for kind in before:
+            signal.signal(kind, signal.SIG_IGN)  # it is ending
         server.terminate()
         try:
-            server.wait(_PATIENCE)
+            server.wait(_MERCY)
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)  # with its kernels
             server.wait()

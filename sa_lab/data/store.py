@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +71,20 @@ class ImageStore:
     def gather(self, indices: Int[Tensor, " B"]) -> UInt8[Tensor, "B 3 H W"]:
         """The images at ``indices``, on the device of the store."""
         return self.images[indices.to(self.images.device)]
+
+    def find(self, paths: Sequence[str]) -> Int[np.ndarray, " B"]:
+        """Where the images of these paths are.
+
+        Raises:
+            ValueError: one is not here.
+        """
+        place = {path: row for row, path in enumerate(self.paths)}
+        if missing := [path for path in paths if path not in place]:
+            raise ValueError(
+                f"{self.name} lacks {len(missing)} of {len(paths)} images, {missing[0]} among them; expected those "
+                "of the run's own data set"
+            )
+        return np.array([place[path] for path in paths])
 
     def on(self, device: torch.device) -> ImageStore:
         """The store with its images on ``device`` if they take at most half of its free memory, else unchanged."""

@@ -50,16 +50,25 @@ def scatter(
     x_title: str,
     y_title: str,
     diagonal: str = "",
+    groups: Sequence[str] = (),
 ) -> go.Figure:
-    """Points; ``diagonal``: name of a line on which x equals y."""
-    figure = go.Figure(go.Scatter(x=x, y=y, mode="markers", marker={"color": COLOURS[1], "size": 7, "opacity": 0.7}))
+    """Points; ``diagonal``: name of a line on which x equals y; ``groups``: what each point belongs to, N names, told
+    apart by colour and mark."""
+    figure = go.Figure()
+    if not groups:
+        figure.add_scatter(x=x, y=y, mode="markers", marker={"color": COLOURS[1], "size": 7, "opacity": 0.7})
+    for i, name in enumerate(dict.fromkeys(groups)):
+        rows = np.array([one == name for one in groups])
+        figure.add_scatter(
+            x=x[rows], y=y[rows], name=name, mode="markers", marker={"color": COLOURS[i], "size": 10, "symbol": i}
+        )
     if diagonal:
         ends = [min(x.min(), y.min()), max(x.max(), y.max())]
         figure.update_traces(name="points").add_scatter(
             x=ends, y=ends, mode="lines", name=diagonal, line={"color": "grey", "dash": "dot"}, hoverinfo="skip"
         )
     figure.update_xaxes(title=x_title).update_yaxes(title=y_title)
-    return finish(figure, title, width=560 if diagonal else 520)
+    return finish(figure, title, width=560 if diagonal or groups else 520)
 
 
 def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]], terms: Mapping[str, str]) -> go.Figure:

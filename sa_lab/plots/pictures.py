@@ -1,18 +1,17 @@
-"""Pictures: images in a grid, samples in the plane, who may find whom."""
+"""Pictures: images in a grid, who may find whom."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from sa_lab.plots.style import COLOURS, SPECTRA, SYMBOLS, finish
+from sa_lab.plots.style import COLOURS, finish
 
 
 def image_grid(
@@ -56,55 +55,6 @@ def data_uri(image: UInt8[np.ndarray, "3 H W"]) -> str:
     buffer = io.BytesIO()
     Image.fromarray(image.transpose(1, 2, 0)).save(buffer, "WEBP", quality=80)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def projection(
-    samples: Float[np.ndarray, "N 2"],
-    person_ids: Int[np.ndarray, " N"],
-    modality: Int[np.ndarray, " N"],
-    *,
-    title: str,
-    prototypes: Float[np.ndarray, "M 2"] | None = None,
-    colour_by: str = "modality",
-) -> go.Figure:
-    """Samples in the plane, shape by modality; prototypes as large open marks, an identity's two joined by a line.
-
-    Args:
-        samples: coordinates.
-        person_ids, modality: of the samples.
-        title: says what is seen.
-        prototypes: (2C,2) coordinates, visible half first, of the identities in ascending order.
-        colour_by: "modality" or "identity" (ten colours, then again from the first).
-    """
-    figure = go.Figure()
-    for m, spectrum in enumerate(SPECTRA):
-        rows = modality == m
-        colour: Any = COLOURS[m]
-        if colour_by == "identity":
-            colour = [COLOURS[i % 10] for i in np.unique(person_ids, return_inverse=True)[1][rows]]
-        figure.add_scatter(
-            x=samples[rows, 0], y=samples[rows, 1], mode="markers", name=f"{spectrum} sample",
-            marker={"symbol": SYMBOLS[m], "color": colour, "size": 6, "opacity": 0.65},
-            customdata=person_ids[rows], hovertemplate=f"identity %{{customdata}}, {spectrum}<extra></extra>",
-        )  # fmt: skip
-    if prototypes is not None and len(prototypes):
-        half = len(prototypes) // 2
-        joined = np.full((3 * half, 2), np.nan)
-        joined[0::3], joined[1::3] = prototypes[:half], prototypes[half:]
-        figure.add_scatter(
-            x=joined[:, 0], y=joined[:, 1], mode="lines", name="own and cross prototype", hoverinfo="skip",
-            line={"color": "grey", "width": 1},
-        )  # fmt: skip
-        for m, spectrum in enumerate(SPECTRA):
-            chosen = prototypes[m * half : (m + 1) * half]
-            colour = [COLOURS[i % 10] for i in range(half)] if colour_by == "identity" else COLOURS[m]
-            figure.add_scatter(
-                x=chosen[:, 0], y=chosen[:, 1], mode="markers", name=f"{spectrum} prototype", hoverinfo="skip",
-                marker={"symbol": f"{SYMBOLS[m]}-open", "color": colour, "size": 13, "line": {"width": 3}},
-            )  # fmt: skip
-    figure.update_xaxes(title="first coordinate (arbitrary)", showticklabels=False)
-    figure.update_yaxes(title="second coordinate (arbitrary)", showticklabels=False)
-    return finish(figure, title, height=520)
 
 
 def protocol_map(

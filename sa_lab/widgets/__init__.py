@@ -12,9 +12,10 @@ from sa_lab.widgets.controls import still
 from sa_lab.widgets.live_training import LiveTraining
 from sa_lab.widgets.loss_lens import LossLens
 from sa_lab.widgets.playground import Playground
+from sa_lab.widgets.projection import ProjectionBrowser
 from sa_lab.widgets.ranking import RankingBrowser
 
-__all__ = ["LiveTraining", "LossLens", "Playground", "RankingBrowser", "app", "still"]
+__all__ = ["LiveTraining", "LossLens", "Playground", "ProjectionBrowser", "RankingBrowser", "app", "still"]
 
 
 def app(runs: Sequence[Path] = ()) -> ipywidgets.Widget:
@@ -27,6 +28,7 @@ def app(runs: Sequence[Path] = ()) -> ipywidgets.Widget:
     if runs:
         named = {experiment.loss_name(experiment.Run(Path(run)).config): Path(run) for run in runs}
         if len(named) < len(runs):  # the same loss twice
-            named = {Path(run).name: Path(run) for run in runs}
+            same = len({Path(run).name for run in runs}) < len(runs)
+            named = {str(run) if same else Path(run).name: Path(run) for run in runs}
         pages["Ranking browser"] = RankingBrowser(named)
     return ipywidgets.Tab(children=list(pages.values()), titles=list(pages))

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import ipywidgets
-import numpy as np
 
-from sa_lab import plots, sweeps, train
+from sa_lab import overlap, plots, train
 from sa_lab.config import ExperimentConfig, LossConfig, home
 from sa_lab.data import prepare
 from sa_lab.disk import write_csv
@@ -123,8 +122,8 @@ class LiveTraining(ipywidgets.VBox):
             if not len(held):
                 return {}
             found = held.embed(training.model, training.criterion.prototypes, training.train_ids)
-            overlap = {name: value for name, value in sweeps.overlap(found).items() if np.isfinite(value)}
-            return held.grade(found) | overlap
+            measured = overlap.of_embeddings(found, only=overlap.QUICK)
+            return held.grade(found) | {name: one.mean for name, one in measured.items()}
 
         self._measure = measure
         return train.iterate(training, lambda step: self.loss)

@@ -52,13 +52,7 @@ class RankingBrowser(ipywidgets.VBox):
             raise ValueError(f"runs {', '.join(runs)} were tested on different images, expected the same")
         self.most, self._lock = most, threading.RLock()
         self.store = store or prepare(experiment.Run(next(iter(folders.values()))).config.data, progress=False)
-        place = {path: row for row, path in enumerate(self.store.paths)}
-        if missing := [path for path in first.paths if path not in place]:
-            raise ValueError(
-                f"store has not {len(missing)} of the {len(first.paths)} images that {next(iter(runs))} was tested on, "
-                f"{missing[0]} among them; expected the images of the run's own data set"
-            )
-        self._rows = np.array([place[path] for path in first.paths])
+        self._rows = self.store.find(first.paths)
         self._search = lru_cache(maxsize=8)(self._searched)
         rules = protocols_of(first.dataset, first.split, first.gallery_order is not None)
         self.protocol = choice("protocol", [rule.name for rule in rules], "who asks, and what is searched")

@@ -1,0 +1,151 @@
+"""Overlap of runs in one picture, and what a page or a chapter shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+
+from sa_lab import analysis, evaluation, overlap, plots, tables
+from sa_lab.analysis import DEFINITIONS, Interval
+from sa_lab.data.store import ImageStore
+from sa_lab.experiment import Run, loss_name
+from sa_lab.plots import Atlas, RunCard
+from sa_lab.protocols import protocols_of
+from sa_lab.reports import Report
+from sa_lab.schema import Embeddings
+
+KINDS = {
+    "same_identity_other_spectrum": "same person, other spectrum",
+    "other_identity_other_spectrum": "other person, other spectrum",
+    "same_identity_same_spectrum": "same person, same spectrum",
+    "other_identity_same_spectrum": "other person, same spectrum",
+}
+"""The four kinds of pairs; the first two decide retrieval."""
+ON_A_CARD = {
+    "unseen": ("stranger_ratio", "modality_probe", "neighbour_ratio", "pair_auc"),
+    "training": ("cross_similarity", "cross_margin"),
+}
+"""Measures that a card shows beside Rank-1 and mAP."""
+PEOPLE = {"unseen": "unseen people", "training": "people trained on"}
+
+
+def names_of(folders: Sequence[Path]) -> dict[str, Path]:
+    """Folders by what tells them apart: loss and seed, or else the folder's name, or else its path.
+
+    Raises:
+        ValueError: a folder is given twice.
+    """
+    if len(set(folders)) < len(folders):
+        raise ValueError(f"runs are {', '.join(map(str, folders))}, expected each once")
+    ways = (_loss_and_seed, lambda folder: folder.name, str)
+    for way in ways:
+        named = {way(folder): folder for folder in folders}
+        if len(named) == len(folders):
+            return named
+    raise AssertionError("different paths have different texts")
+
+
+def _loss_and_seed(folder: Path) -> str:
+    if not (folder / "config.json").is_file():
+        return folder.name
+    run = Run(folder)
+    return f"{loss_name(run.config)}, seed {run.config.seed}"
+
+
+def card(folders: Mapping[str, Path], people: int = 8, seed: int = 0, progress: bool = True) -> go.Figure:
+    """Up to four runs in one picture: where some people lie, how similar pairs of unseen people are, and the measures.
+
+    Args:
+        folders: of runs, or of evaluated descriptors, by the name they are shown with.
+        people: persons in the projections: people trained on, with their prototypes, where the folder has them.
+        seed: of projections and pairs.
+        progress: show bars.
+
+    Raises:
+        ValueError: no run, or more than four.
+    """
+    return plots.overlap_card(
+        {name: _run_card(folder, people, seed, progress) for name, folder in folders.items()},
+        title="Overlap of the spectra: projection, similarities, measures with 95 % intervals",
+    )
+
+
+def _run_card(folder: Path, people: int, seed: int, progress: bool) -> RunCard:
+    unseen = Embeddings.load(folder / overlap.FILES["unseen"])
+    trained = folder / overlap.FILES["training"]
+    drawn = overlap.picture(Embeddings.load(trained) if trained.is_file() else unseen, people, seed)
+    similarities = pairs(unseen, seed)
+    measured = overlap.of_folder(folder, progress)
+    retrieval = Report.load(folder).measures if (folder / "report.json").is_file() else {}
+    shown = {
+        f"{title}, %": (100 * one.mean, 100 * one.low, 100 * one.high)
+        for key, title in (("rank_1", "Rank-1"), ("mean_ap", "mAP"))
+        if (one := retrieval.get(key))
+    }
+    for people_of, keys in ON_A_CARD.items():
+        for key in keys:
+            if found := measured.get(people_of, {}).get(key):
+                shown[f"{DEFINITIONS[key].title}, {PEOPLE[people_of]}"] = (found.mean, found.low, found.high)
+    return RunCard(
+        drawn.projection.samples, drawn.embeddings.person_ids, drawn.embeddings.modality, drawn.projection.prototypes,
+        {title: similarities[title] for title in list(KINDS.values())[:2]}, shown, drawn.projection.trustworthiness,
+        drawn.embeddings.prototype_ids,
+    )  # fmt: skip
+
+
+def pairs(embeddings: Embeddings, seed: int = 0) -> dict[str, np.ndarray]:
+    """Cosine similarities by kind of pair, up to 20,000 of each."""
+    points, _ = overlap.rows_of(embeddings)
+    rng = np.random.default_rng(seed)
+    found = analysis.pair_similarities(points, embeddings.person_ids, embeddings.modality, rng)
+    return {title: getattr(found, kind) for kind, title in KINDS.items()}
+
+
+def measure_table(folders: Mapping[str, Path], people: str, progress: bool = True) -> list[tables.Row]:
+    """One row a measure of "unseen" people or of those in "training": its range, whether more or less is better, and
+    mean [95 % interval over identities] of each run."""
+    measured = {name: overlap.of_folder(folder, progress).get(people, {}) for name, folder in folders.items()}
+    return [
+        {
+            "measure": one.title, "range": one.range, "better": one.better,
+            **{name: interval(found.get(key)) for name, found in measured.items()},
+        }
+        for key, one in DEFINITIONS.items()
+        if any(key in found for found in measured.values())
+    ]  # fmt: skip
+
+
+def interval(one: Interval | None) -> str | None:
+    """A mean with its interval, as tables show it."""
+    return None if one is None else f"{one.mean:.2f} [{one.low:.2f}, {one.high:.2f}]"
+
+
+def film_of(moments: Mapping[int, overlap.Picture], title: str) -> go.Figure:
+    """The moments of a training as an animation, colours by identity."""
+    first = next(iter(moments.values())).embeddings
+    return plots.film(
+        list(moments), [one.projection.samples for one in moments.values()], first.person_ids, first.modality,
+        prototypes=[one.projection.prototypes for one in moments.values()], prototype_ids=first.prototype_ids,
+        colour_by="identity", title=title,
+    )  # fmt: skip
+
+
+def first_match(embeddings: Embeddings) -> np.ndarray:
+    """Of each image "right", "wrong" or, where the first protocol does not ask it, "not asked", (N,)."""
+    rule = protocols_of(embeddings.dataset, embeddings.split, embeddings.gallery_order is not None)[0]
+    words = np.full(len(embeddings), "not asked")
+    try:
+        found = evaluation.search(embeddings, rule)
+    except ValueError:  # nothing that this protocol could ask
+        return words
+    words[found.query] = np.where(found.first_is_right(embeddings.person_ids), "right", "wrong")
+    return words
+
+
+def atlas_of(embeddings: Embeddings, store: ImageStore | None) -> Atlas | None:
+    """Thumbnails of the embedded images."""
+    return None if store is None else plots.atlas(store.gather(torch.from_numpy(store.find(embeddings.paths))).numpy())
