@@ -82,12 +82,15 @@ def picture(embeddings: Embeddings, people: int = 8, seed: int = 0, **dials: Any
     return Picture(some, analysis.project(points, np.random.default_rng(seed), prototypes=known, **dials))
 
 
-def pictures_along(run: Run, people: str = "training", seed: int = 0, **dials: Any) -> dict[int, Picture]:
+def pictures_along(
+    run: Run, people: str = "training", most: int = 8, seed: int = 0, **dials: Any
+) -> dict[int, Picture]:
     """The probes of a run by step, drawn so that every image can be followed.
 
     Args:
         run: with probes.
         people: "training" or "unseen".
+        most: how many of them are drawn.
         seed: of the drawing.
         dials: as of `sa_lab.analysis.project_along`.
 
@@ -95,6 +98,7 @@ def pictures_along(run: Run, people: str = "training", seed: int = 0, **dials: A
         ValueError: the run has no probes of these people.
     """
     probes = {step: of_people(one, people) for step, one in run.probes().items()}
+    probes = {step: _people(one, np.unique(one.person_ids)[:most]) for step, one in probes.items()}
     if not probes or not all(map(len, probes.values())):
         raise ValueError(f"{run.folder} has no probes of {people} people; expected a run with train.num_probes above 0"
                          " and, for unseen people, validation identities")  # fmt: skip
@@ -155,12 +159,12 @@ def by_part(embeddings: Embeddings, only: Sequence[str] = QUICK) -> dict[str, Me
     return named | {"whole": of_embeddings(embeddings, only=only)}
 
 
-def along(run: Run, people: str = "training", only: Sequence[str] = QUICK) -> dict[str, np.ndarray]:
-    """Measures of a run's probes: the steps (T,) as "step" and, by measure, the means (T,); NaN where it is missing."""
+def along(run: Run, people: str = "training", only: Sequence[str] = QUICK) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Measures of a run's probes: the steps (T,) and, by measure, the means (T,); NaN where it is missing."""
     steps, rows = [], []
     for step, probe in run.probes().items():
         some = of_people(probe, people)
         rows.append(of_embeddings(some, only=only) if len(some) else {})
         steps.append(step)
     columns = {key: np.array([row[key].mean if key in row else np.nan for row in rows]) for key in only}
-    return {"step": np.array(steps), **columns}
+    return np.array(steps), columns

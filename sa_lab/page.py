@@ -126,9 +126,9 @@ def _prototypes(trained: Embeddings) -> Iterator[str]:
 
 def _training(run: Run, store: ImageStore | None, seed: int) -> Iterator[str]:
     columns = {title: overlap.along(run, people) for people, title in cards.PEOPLE.items()}
-    columns = {name: one for name, one in columns.items() if any(np.isfinite(one[key]).any() for key in overlap.QUICK)}
-    steps = next(iter(columns.values()))["step"]
-    yield _figure(plots.over_training(steps, columns, {key: DEFINITIONS[key].title for key in overlap.QUICK}))
+    steps, _ = columns[next(iter(columns))]
+    known = {name: one for name, (_, one) in columns.items() if any(np.isfinite(v).any() for v in one.values())}
+    yield _figure(plots.over_training(steps, known, {key: DEFINITIONS[key].title for key in overlap.QUICK}))
     moments = overlap.pictures_along(run, seed=seed)
     first, last = next(iter(moments.values())), list(moments.values())[-1]
     yield _figure(

@@ -37,7 +37,7 @@ def measure_overlap(
     modality: Int[np.ndarray, " N"],
     generator: np.random.Generator,
     *,
-    prototypes: Float[np.ndarray, "C2 D"] | None = None,
+    prototypes: Float[np.ndarray, "C2 K"] | None = None,
     prototype_ids: Int[np.ndarray, " C"] | None = None,
     only: Collection[str] = tuple(DEFINITIONS),
     num_samples: int = 200,
@@ -53,7 +53,8 @@ def measure_overlap(
         person_ids: (N,).
         modality: (N,).
         generator: draws pairs, folds, and identities.
-        prototypes: (2C,D), the visible half first, in the space of the points (`whole_prototypes`).
+        prototypes: (2C,K), the visible half first (`whole_prototypes`); in the space of the points, K is D, where
+            images are compared with them.
         prototype_ids: (C,) their persons; images are compared with prototypes only if everybody is among them.
         only: names in `DEFINITIONS`.
         num_samples: bootstrap draws of the statistics that are no means.

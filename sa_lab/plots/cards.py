@@ -220,16 +220,16 @@ def _add_pairs(panels: _Panels, panel: int, runs: Mapping[str, RunCard], card: R
 def _add_measure(panels: _Panels, panel: int, runs: Mapping[str, RunCard], measure: str, first: bool) -> None:
     names = ["<br>".join(textwrap.wrap(name, 15, max_lines=2, placeholder="…")) for name in runs]
     ticks = {"tickfont": {"size": 10}, "tickvals": list(range(len(runs))), "ticktext": names}
-    for i, (name, card) in enumerate(runs.items()):
-        if measure not in card.measures:
-            continue
-        mean, low, high = card.measures[measure]
-        trace = go.Scatter(
-            x=[mean], y=[i], name=name, mode="markers", showlegend=False, hovertemplate="%{x:.3g}",
-            marker={"symbol": MARKS[i], "size": 9, "color": COLOURS[i]},
-            error_x={"type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low]},
-        )  # fmt: skip
-        panels.draw(
-            panel, trace, x={"nticks": 4, "zeroline": False},
-            y={**ticks, "range": [len(runs) - 0.5, -0.5], "showticklabels": first, "zeroline": False},
-        )  # fmt: skip
+    known = [i for i, card in enumerate(runs.values()) if measure in card.measures]
+    cards = list(runs.values())
+    mean, low, high = np.array([cards[i].measures[measure] for i in known], dtype=np.float32).T
+    trace = go.Scatter(
+        x=mean, y=known, text=[list(runs)[i] for i in known], name=measure, mode="markers", showlegend=False,
+        hovertemplate="%{text}: %{x:.3g}<extra></extra>",
+        marker={"symbol": [MARKS[i] for i in known], "size": 9, "color": [COLOURS[i] for i in known]},
+        error_x={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low, "color": "grey"},
+    )  # fmt: skip
+    panels.draw(
+        panel, trace, x={"nticks": 4, "zeroline": False},
+        y={**ticks, "range": [len(runs) - 0.5, -0.5], "showticklabels": first, "zeroline": False},
+    )  # fmt: skip

@@ -184,7 +184,8 @@ def _add_prototypes(
 ) -> None:
     half, flat = len(ids), prototypes.shape[1] == 2
     draw = go.Scatter if flat else go.Scatter3d
-    pairs = zip(prototypes[:half].tolist(), prototypes[half:].tolist(), strict=True)
+    few = np.round(prototypes.astype(np.float64), 3)  # as text, in lists that can have gaps
+    pairs = zip(few[:half].tolist(), few[half:].tolist(), strict=True)
     joined = [[None] * prototypes.shape[1] if place is None else place for a, b in pairs for place in (a, b, None)]
     figure.add_trace(
         draw(dict(zip("xyz", map(list, zip(*joined, strict=True)), strict=False)), mode="lines", hoverinfo="skip",

@@ -26,7 +26,10 @@ CONFIG = {
     "toImageButtonOptions": {"format": "svg"},
 }
 """Configuration for ``fig.show(config=CONFIG)`` and a FigureWidget's ``_config``."""
-TEMPLATE = go.layout.Template(layout=pio.templates["plotly_white"].layout)
+_UNUSED = {"colorscale", "geo", "polar", "ternary", "shapedefaults"}
+TEMPLATE = go.layout.Template(
+    layout={k: v for k, v in pio.templates["plotly_white"].layout.to_plotly_json().items() if k not in _UNUSED}
+)
 """Axes and colours of plotly_white without its defaults of fifty kinds of traces, which every figure would carry."""
 
 

@@ -1,0 +1,215 @@
+"""Overlap of runs: measured, kept, drawn, on one page that opens offline."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browsing import Watched
+
+from sa_lab import analysis, cards, cli, experiment, overlap, page, sweeps
+from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
+from sa_lab.data import prepare
+from sa_lab.lens import Lens
+from sa_lab.schema import Embeddings
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two losses, six steps each on drawn people."""
+    place = tmp_path_factory.mktemp("runs")
+    config = ExperimentConfig(
+        data=DataConfig(height=32, width=16, train_ids=20, test_ids=6, images_per_camera=1),
+        model=ModelConfig(num_parts=2, weights="random"),
+        loss=LossConfig(warmup_steps=2),
+        train=TrainConfig(ids_per_batch=4, num_epochs=1, steps_per_epoch=6, num_probes=3, device="cpu"),
+    )
+    names = ("softmax", "complete")
+    return {
+        name: experiment.run(variant(config, name), place / name, progress=False).folder for name in names
+    }  # fmt: skip
+
+
+@pytest.fixture
+def tested(folders: dict[str, Path]) -> Embeddings:
+    return experiment.Run(folders["complete"]).embeddings
+
+
+def test_measures_are_those_of_the_analysis(tested: Embeddings) -> None:
+    found = overlap.of_embeddings(tested)
+    points, prototypes = overlap.rows_of(tested)
+    gap = analysis.modality_gap(points, tested.person_ids, tested.modality)
+    assert found["stranger_ratio"].mean == pytest.approx(gap.stranger_ratio.mean(), rel=1e-5)
+    aligned = analysis.prototype_alignment(tested.prototypes).mean()
+    assert found["prototype_alignment"].mean == pytest.approx(aligned, abs=1e-6)
+    assert "cross_similarity" not in found, "these people have no prototypes"
+    assert prototypes.shape == (2 * len(tested.prototype_ids), points.shape[1])
+    few = overlap.of_embeddings(tested, only=overlap.QUICK)
+    assert few == {name: found[name] for name in overlap.QUICK}
+
+
+def test_a_part_is_measured_alone(tested: Embeddings) -> None:
+    found = overlap.by_part(tested)
+    assert list(found) == ["part 1", "part 2", "whole"]
+    alone = replace(tested, embeddings=tested.embeddings[:, 1:], prototypes=tested.prototypes[1:], part_features=None)
+    assert found["part 2"] == overlap.of_embeddings(alone, only=overlap.QUICK)
+
+
+def test_measures_are_kept_until_the_descriptors_change(folders: dict[str, Path], monkeypatch) -> None:
+    folder = folders["softmax"]
+    first = overlap.of_folder(folder, progress=False)
+    assert set(first) == {"unseen", "training"}
+    assert "cross_similarity" in first["training"]
+    with monkeypatch.context() as patched:
+        patched.setattr(overlap, "of_embeddings", lambda *_, **__: pytest.fail("measured again"))
+        assert overlap.of_folder(folder, progress=False) == first
+    known = json.loads((folder / "overlap.json").read_text())
+    (folder / "overlap.json").write_text(json.dumps(known | {"library": "0.0", "unseen": {}}))
+    assert overlap.of_folder(folder, progress=False) == first, "another library measured it"
+    (folder / "overlap.json").write_text(json.dumps(known | {"unseen": {}}))
+    later = (folder / "overlap.json").stat().st_mtime_ns + 1
+    os.utime(folder / "embeddings.npz", ns=(later, later))
+    assert overlap.of_folder(folder, progress=False) == first, "the descriptors are newer"
+
+
+def test_the_picture_of_some_people_has_their_prototypes_alone(folders: dict[str, Path], tested: Embeddings) -> None:
+    trained = experiment.Run(folders["complete"]).training_embeddings
+    drawn = overlap.picture(trained, 5, method="pca")
+    people = np.unique(trained.person_ids)[:5]
+    assert np.unique(drawn.embeddings.person_ids).tolist() == people.tolist()
+    assert drawn.embeddings.prototype_ids.tolist() == people.tolist()
+    rows = np.searchsorted(trained.prototype_ids, people)
+    half = len(trained.prototype_ids)
+    np.testing.assert_array_equal(drawn.embeddings.prototypes[:, 5:], trained.prototypes[:, rows + half])
+    assert drawn.projection.prototypes.shape == (10, 2)
+    assert overlap.picture(tested, 3, method="pca").projection.prototypes.shape == (0, 2)
+
+
+def test_people_along_the_training(folders: dict[str, Path]) -> None:
+    run = experiment.Run(folders["complete"])
+    steps, trained = overlap.along(run)
+    assert steps.tolist() == [0, 3, 6]
+    assert np.isfinite(trained["stranger_ratio"]).all()
+    assert np.isnan(overlap.along(run, "unseen")[1]["prototype_alignment"]).all()
+    last = overlap.of_people(run.probes()[6], "training")
+    assert trained["stranger_ratio"][2] == overlap.of_embeddings(last, only=overlap.QUICK)["stranger_ratio"].mean
+    moments = overlap.pictures_along(run, method="pca")
+    assert list(moments) == [0, 3, 6]
+    assert len({one.embeddings.paths for one in moments.values()}) == 1
+    film = cards.film_of(moments, "People")
+    assert [frame.name for frame in film.frames] == ["step 0", "step 3", "step 6"]
+    unseen = overlap.pictures_along(run, "unseen", method="pca")
+    assert len(cards.film_of(unseen, "People").data) == 2, "no prototypes"
+
+
+def test_a_run_without_probes_is_told(folders: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no probes of training people"):
+        overlap.pictures_along(experiment.Run(tmp_path))
+    assert not overlap.along(experiment.Run(tmp_path))[0].size
+
+
+def test_first_match_is_the_search_of_the_first_protocol(tested: Embeddings) -> None:
+    words = cards.first_match(tested)
+    report = experiment.evaluation.evaluate(tested, experiment.protocols_of(tested.dataset)[0], draws=2)
+    asked = words != "not asked"
+    assert asked.sum() == report.num_queries
+    assert set(words) <= {"right", "wrong", "not asked"}
+    nobody = tested.subset(tested.modality == 0)
+    assert set(cards.first_match(nobody)) == {"not asked"}
+
+
+def test_losses_of_single_samples_average_to_that_of_all(folders: dict[str, Path]) -> None:
+    lens = Lens.of_run(folders["complete"], most=24)
+    loss = LossConfig(warmup_steps=0)
+    each = lens.losses(loss)
+    assert each.shape == (len(lens),) == (len(lens.paths),)
+    one = lens.read(3, loss).losses
+    assert each[3] == pytest.approx(0.3 * one["identity"] + 0.7 * one["sa_softmax"] + one["absolute"], rel=1e-5)
+
+
+def test_names_tell_folders_apart(folders: dict[str, Path], tmp_path: Path) -> None:
+    assert list(cards.names_of(list(folders.values()))) == ["softmax, seed 0", "complete, seed 0"]
+    same = [tmp_path / "a" / "x", tmp_path / "b" / "x"]
+    assert list(cards.names_of(same)) == list(map(str, same))
+    with pytest.raises(ValueError, match="expected each once"):
+        cards.names_of([tmp_path, tmp_path])
+
+
+def test_images_are_found_by_their_paths(folders: dict[str, Path], tested: Embeddings) -> None:
+    store = prepare(experiment.Run(folders["complete"]).config.data, progress=False)
+    found = store.find(tested.paths)
+    assert [store.paths[i] for i in found] == list(tested.paths)
+    with pytest.raises(ValueError, match="lacks 1 of 1 images, nobody among them"):
+        store.find(["nobody"])
+
+
+@pytest.mark.slow
+def test_the_report_is_one_page_that_opens_offline(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    page_at: Callable[..., Watched],
+) -> None:  # fmt: skip
+    pytest.importorskip("umap")
+    monkeypatch.chdir(tmp_path)
+    theirs = tmp_path / "theirs"  # descriptors alone: no images, no prototypes, no training
+    theirs.mkdir()
+    ours = experiment.Run(folders["softmax"])
+    replace(ours.embeddings, prototypes=None, prototype_ids=None).save(theirs / "embeddings.npz")
+    for file in [*folders["softmax"].glob("report*.json"), *folders["softmax"].glob("queries*.csv")]:
+        (theirs / file.name).write_bytes(file.read_bytes())
+    cli.main(["report", *map(str, folders.values()), str(theirs)])
+    assert "the page is report.html" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.html"]
+    watched = page_at(1280)
+    watched.page.goto(f"file://{tmp_path / 'report.html'}")
+    watched.page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length > 20")
+    headings = watched.page.locator("h2").all_inner_texts()
+    assert headings == [
+        "At one glance", "Measures of unseen people", "Measures of people trained on", "softmax, seed 0",
+        "complete, seed 0", "theirs",
+    ]  # fmt: skip
+    assert watched.page.locator(".thumbnails").count() == 6, "two maps and a film of each run"
+    assert "no thumbnails" in watched.page.inner_text("main")
+    assert watched.errors == []
+    assert all(one.startswith(("file:", "data:", "blob:")) for one in watched.requests)
+
+
+def test_a_folder_without_descriptors_is_told(folders: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="has no embeddings"):
+        page.write([tmp_path], tmp_path / "report.html")
+    assert not list(tmp_path.iterdir())
+
+
+# The study
+
+
+def study(gaps: dict[str, list[float]], found: dict[str, list[float]]) -> dict:
+    """What `sweeps.study` gives, of two measures."""
+    return {
+        "variants": {
+            name: {"stranger_ratio": {"values": gaps[name]}, "mean_ap": {"values": found[name]}} for name in gaps
+        }
+    }
+
+
+def test_rank_correlation_over_all_runs_and_within_the_losses() -> None:
+    """Between the losses a smaller gap goes with more mAP; within each it is the other way round."""
+    gaps = {"softmax": [1.0, 1.125, 1.25], "complete": [0.5, 0.625, 0.75]}
+    result = study(gaps, {"softmax": [0.125, 0.25, 0.375], "complete": [0.5, 0.625, 0.75]})
+    over = sweeps.relation(result, "stranger_ratio")
+    within = sweeps.relation(result, "stranger_ratio", within=True)
+    assert over.mean == pytest.approx(-0.543, abs=1e-3)  # 1 - 6 * 54 / (6 * 35), by hand
+    assert within.mean == pytest.approx(1)
+    assert over.low <= over.mean <= over.high
+    flat = study(gaps, {"softmax": [0.1] * 3, "complete": [0.1] * 3})
+    assert sweeps.relation(flat, "stranger_ratio") is None
+
+
+def test_overlap_that_brings_no_retrieval_is_counted() -> None:
+    gaps = {"softmax": [0.9, 0.9, 0.9], "no_mask": [0.8, 0.8, 0.95], "complete": [0.7, 0.7, 0.7]}
+    found = {"softmax": [0.2, 0.2, 0.2], "no_mask": [0.1, 0.3, 0.1], "complete": [0.3, 0.3, 0.3]}
+    assert sweeps.overlap_without_retrieval(study(gaps, found)) == {"no_mask": (3, 2, 1), "complete": (3, 3, 0)}
