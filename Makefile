@@ -45,8 +45,10 @@ test: $(STAMP) ## everything that CI checks
 	# the chapters under papermill train anew in a folder of their own; nbval then reads the runs they leave
 	export SA_LAB_TEST_HOME=$$(mktemp -d)
 	trap 'rm -rf "$$SA_LAB_TEST_HOME"' EXIT
-	pytest -q
-	SA_LAB_HOME=$$SA_LAB_TEST_HOME pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks
+	pytest -q -m 'not slow' -n 2 --dist loadfile
+	pytest -q -m slow
+	SA_LAB_HOME=$$SA_LAB_TEST_HOME pytest -q -p no:cacheprovider -n 2 --dist loadfile \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks
 
 lab: $(STAMP) ## JupyterLab on this machine's loopback, with its token
 	jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -65,6 +67,7 @@ study: $(STAMP) ## four losses, five seeds, on DATASET
 
 bench: $(STAMP) ## time the asynchronous iteration and its stages
 	python tests/bench.py
+	python tests/bench_overlap.py
 	SA_LAB_BENCH=data/results/bench-widgets.json pytest -q tests/test_course_browser.py -k playground
 
 gpu: $(STAMP) ## checks and timings that need a GPU; results go to data/results

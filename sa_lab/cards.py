@@ -75,7 +75,7 @@ def card(folders: Mapping[str, Path], people: int = 8, seed: int = 0, progress: 
 
 
 def _run_card(folder: Path, people: int, seed: int, progress: bool) -> RunCard:
-    unseen = Embeddings.load(folder / overlap.FILES["unseen"])
+    unseen = Embeddings.load(folder / overlap.FILES["unseen"], mapped=True)
     trained = folder / overlap.FILES["training"]
     drawn = overlap.picture(Embeddings.load(trained) if trained.is_file() else unseen, people, seed)
     similarities = pairs(unseen, seed)

@@ -146,7 +146,9 @@ def of_folder(folder: Path, progress: bool = True) -> dict[str, Measures]:
         kept = json.loads(file.read_text())
         if kept["library"] == __version__:
             return {name: {k: Interval(*v) for k, v in kept[name].items()} for name in sources}
-    found = {name: of_embeddings(Embeddings.load(source), progress=progress) for name, source in sources.items()}
+    found = {
+        name: of_embeddings(Embeddings.load(source, mapped=True), progress=progress) for name, source in sources.items()
+    }
     values = {name: {k: astuple(v) for k, v in one.items()} for name, one in found.items()}
     write_text(file, json.dumps({"library": __version__, **values}))
     return found

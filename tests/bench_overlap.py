@@ -12,13 +12,12 @@ import platform
 import resource
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from sa_lab import analysis
+from sa_lab import __version__, analysis
 from sa_lab.config import home
 from sa_lab.disk import write_text
 
@@ -80,6 +79,17 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
+def sentence(result: dict) -> str:
+    """What the README says of it."""
+    reduced, measured, drawn = (round(result["seconds"][name]) for name in ("reduce", "measure_overlap", "project"))
+    most = max(result["peak_gb"].values())
+    return (
+        f"{result['images']:,} float16 descriptors of {result['channels']:,} channels are reduced in {reduced} s, "
+        f"measured in {measured} s and drawn by UMAP in {drawn} s,\n"
+        f"with at most {most:.1f} GB (two CPU cores, random descriptors, `make bench`)."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name, size in (("images", IMAGES), ("channels", CHANNELS), ("identities", IDENTITIES)):
@@ -88,7 +98,7 @@ def main() -> None:
     with tqdm(total=len(analysis.DEFINITIONS) - 5 + 3, unit="step") as bar:
         result = measure(**sizes, bar=bar)
     result = {
-        "sa_lab": version("sa-lab"),
+        "sa_lab": __version__,
         "machine": f"{platform.machine()} CPU, {os.cpu_count()} cores",
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         **sizes,

@@ -156,3 +156,43 @@ def test_ranking_browser(lab: Lab) -> None:
     assert len(figure.graph.evaluate("g => g._fullLayout.images.map(i => i.source)")) == 22
     fits(notebook, figure, "ranking-browser")
     assert not notebook.errors, "\n\n".join(notebook.errors)[:8000]
+
+
+def test_projection_browser_and_film(lab: Lab) -> None:
+    notebook = opened(lab, "04_prototype_overlap.ipynb")
+    figure = notebook.figure(0, live=True)
+    figure.show()
+
+    # point at the first visible sample: its image, and whose it is
+    row, identity = figure.graph.evaluate("g => Array.from(g._fullData[0].customdata[0])")
+    place = """g => {
+        const {xaxis: x, yaxis: y} = g._fullLayout, {left, top} = g.getBoundingClientRect(), trace = g._fullData[0];
+        return [left + x._offset + x.d2p(trace.x[0]), top + y._offset + y.d2p(trace.y[0])];
+    }"""
+    notebook.page.mouse.move(*figure.graph.evaluate(place))
+    notebook.panel.locator(f"img[title^='identity {identity}, visible']").wait_for(timeout=20_000)
+
+    # a box round everything selects everybody
+    notebook.page.mouse.move(10, 10)
+    figure.graph.locator("[data-attr=dragmode][data-val=select]").click()
+    inner = figure.graph.locator(".nsewdrag").first.bounding_box()
+    notebook.page.mouse.move(inner["x"] + 3, inner["y"] + 3)
+    notebook.page.mouse.down()
+    notebook.page.mouse.move(inner["x"] + inner["width"] - 3, inner["y"] + inner["height"] - 3, steps=8)
+    notebook.page.mouse.up()
+    count = sum(len(figure.trace(k, "x")) for k in (0, 1))
+    notebook.panel.get_by_text(f"{count} selected").wait_for(timeout=20_000)
+    assert row < count
+    fits(notebook, figure, "projection-browser")
+    choose(notebook, "colour by", "loss, nats")
+    notebook.page.wait_for_function("() => document.querySelector('.jp-NotebookPanel .cbcoloraxis')", timeout=20_000)
+
+    # the slider moves the points of the film
+    films = notebook.panel.locator(".js-plotly-plot:has(.slider-container)")
+    film = Figure(films.first)
+    film.show()
+    before = film.trace(0, "x")
+    film.graph.locator(".slider-rail-touch-rect").first.click(position={"x": 180, "y": 5})
+    film.wait_for_change(before, key="x")
+    fits(notebook, film, "film")
+    assert not notebook.errors, "\n\n".join(notebook.errors)[:8000]

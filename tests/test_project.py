@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 import bench_evaluation
+import bench_overlap
 import nbformat
 import pytest
 import yaml
@@ -43,6 +44,13 @@ def test_readme_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_readme_prints_the_committed_benchmark() -> None:
     assert bench_evaluation.sentence(json.loads((ROOT / "data" / "results" / "bench-cpu.json").read_text())) in README
+
+
+def test_readme_prints_the_committed_benchmark_of_overlap() -> None:
+    result = json.loads((ROOT / "data" / "results" / "bench-overlap.json").read_text())
+    assert bench_overlap.sentence(result) in README
+    assert sum(result["seconds"][name] for name in ("reduce", "measure_overlap", "project")) < 300
+    assert max(result["peak_gb"].values()) < 6
 
 
 def test_readme_prints_the_committed_time_of_the_playground() -> None:
