@@ -16,7 +16,7 @@ from sa_lab.experiment import Run, loss_name
 from sa_lab.plots import Atlas, RunCard
 from sa_lab.protocols import protocols_of
 from sa_lab.reports import Report
-from sa_lab.schema import Embeddings
+from sa_lab.schema import Embeddings, LeakageError
 
 KINDS = {
     "same_identity_other_spectrum": "same person, other spectrum",
@@ -24,7 +24,9 @@ KINDS = {
     "same_identity_same_spectrum": "same person, same spectrum",
     "other_identity_same_spectrum": "other person, same spectrum",
 }
-"""The four kinds of pairs; the first two decide retrieval."""
+"""The four kinds of pairs."""
+DECIDING = tuple(KINDS.values())[:2]
+"""The kinds that decide retrieval."""
 ON_A_CARD = {
     "unseen": ("stranger_ratio", "modality_probe", "neighbour_ratio", "pair_auc"),
     "training": ("cross_similarity", "cross_margin"),
@@ -92,22 +94,24 @@ def _run_card(folder: Path, people: int, seed: int, progress: bool) -> RunCard:
                 shown[f"{DEFINITIONS[key].title}, {PEOPLE[people_of]}"] = (found.mean, found.low, found.high)
     return RunCard(
         drawn.projection.samples, drawn.embeddings.person_ids, drawn.embeddings.modality, drawn.projection.prototypes,
-        {title: similarities[title] for title in list(KINDS.values())[:2]}, shown, drawn.projection.trustworthiness,
-        drawn.embeddings.prototype_ids,
+        {title: values for title, values in similarities.items() if title in DECIDING}, shown,
+        drawn.projection.trustworthiness, drawn.embeddings.prototype_ids,
     )  # fmt: skip
 
 
 def pairs(embeddings: Embeddings, seed: int = 0) -> dict[str, np.ndarray]:
-    """Cosine similarities by kind of pair, up to 20,000 of each."""
+    """Cosine similarities by kind of pair, up to 20,000 of each; kinds that do not occur are left out."""
     points, _ = overlap.rows_of(embeddings)
     rng = np.random.default_rng(seed)
     found = analysis.pair_similarities(points, embeddings.person_ids, embeddings.modality, rng)
-    return {title: getattr(found, kind) for kind, title in KINDS.items()}
+    return {title: values for kind, title in KINDS.items() if len(values := getattr(found, kind))}
 
 
-def measure_table(folders: Mapping[str, Path], people: str, progress: bool = True) -> list[tables.Row]:
+def measure_table(
+    folders: Mapping[str, Path], people: str, only: Sequence[str] = tuple(DEFINITIONS), progress: bool = True
+) -> list[tables.Row]:
     """One row a measure of "unseen" people or of those in "training": its range, whether more or less is better, and
-    mean [95 % interval over identities] of each run."""
+    mean [95 % interval over identities] of each run; a measure that no run has is left out."""
     measured = {name: overlap.of_folder(folder, progress).get(people, {}) for name, folder in folders.items()}
     return [
         {
@@ -115,7 +119,7 @@ def measure_table(folders: Mapping[str, Path], people: str, progress: bool = Tru
             **{name: interval(found.get(key)) for name, found in measured.items()},
         }
         for key, one in DEFINITIONS.items()
-        if any(key in found for found in measured.values())
+        if key in only and any(key in found for found in measured.values())
     ]  # fmt: skip
 
 
@@ -125,8 +129,10 @@ def interval(one: Interval | None) -> str | None:
 
 
 def film_of(moments: Mapping[int, overlap.Picture], title: str) -> go.Figure:
-    """The moments of a training as an animation, colours by identity."""
+    """The moments of a training as an animation, colours by identity; the title goes on with its trustworthiness."""
     first = next(iter(moments.values())).embeddings
+    trust = [one.projection.trustworthiness for one in moments.values()]
+    title += f" (UMAP, trustworthiness {min(trust):.2f} to {max(trust):.2f})"
     return plots.film(
         list(moments), [one.projection.samples for one in moments.values()], first.person_ids, first.modality,
         prototypes=[one.projection.prototypes for one in moments.values()], prototype_ids=first.prototype_ids,
@@ -135,11 +141,17 @@ def film_of(moments: Mapping[int, overlap.Picture], title: str) -> go.Figure:
 
 
 def first_match(embeddings: Embeddings) -> np.ndarray:
-    """Of each image "right", "wrong" or, where the first protocol does not ask it, "not asked", (N,)."""
+    """Of each image "right", "wrong" or, where the first protocol does not ask it, "not a query", (N,).
+
+    Raises:
+        LeakageError: training has seen these people.
+    """
     rule = protocols_of(embeddings.dataset, embeddings.split, embeddings.gallery_order is not None)[0]
-    words = np.full(len(embeddings), "not asked")
+    words = np.full(len(embeddings), "not a query")
     try:
         found = evaluation.search(embeddings, rule)
+    except LeakageError:
+        raise
     except ValueError:  # nothing that this protocol could ask
         return words
     words[found.query] = np.where(found.first_is_right(embeddings.person_ids), "right", "wrong")

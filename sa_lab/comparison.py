@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 from sa_lab import experiment, overlap, tables
@@ -14,7 +15,7 @@ from sa_lab.evaluation import evaluate
 from sa_lab.protocols import protocols_of
 from sa_lab.reports import Report
 from sa_lab.reports import compare as compare_reports
-from sa_lab.schema import Embeddings, LeakageError
+from sa_lab.schema import LeakageError
 
 
 def compare(folders: Sequence[Path], style: tables.Style = "markdown") -> str:
@@ -23,7 +24,7 @@ def compare(folders: Sequence[Path], style: tables.Style = "markdown") -> str:
     Args:
         folders: of finished runs, or of evaluated descriptors and checkpoints.
         style: of the tables. In CSV it is one table, with protocol, re-ranking and data set as columns; in LaTeX what
-            is not a table is a comment.
+            is not a table is a comment, in HTML a paragraph.
 
     Raises:
         ValueError: a folder is given twice, or the methods share no protocol, data set and splits.
@@ -50,14 +51,16 @@ def compare(folders: Sequence[Path], style: tables.Style = "markdown") -> str:
     if style == "csv":
         return tables.render(lines, style)
     if own := [folder for folder in folders if (folder / "config.json").is_file()]:
-        parts += ["How far the spectra overlap on the test identities:", [_overlap_row(folder) for folder in own]]
+        parts += [
+            "How far the spectra overlap on the test identities (prototypes: of those trained on):",
+            [_overlap_row(folder) for folder in own],
+        ]
     legend = (
         "In %. Of one training: mean ± sample deviation over trials [95 % bootstrap over identities]; it says nothing "
         "about other seeds. Of several splits: mean ± sample deviation over splits."
     )
-    comment = "% " if style == "latex" else ""
     return "\n\n".join(
-        comment + part if isinstance(part, str) else tables.render(part, style) for part in [legend, *parts]
+        _words(part, style) if isinstance(part, str) else tables.render(part, style) for part in [legend, *parts]
     )
 
 
@@ -80,7 +83,9 @@ def report_card(runs: Mapping[str, experiment.Run], style: tables.Style = "markd
     graded = {name: evaluate(one, rule) for (name, one), rule in zip(found.items(), rules, strict=True)}
     (mine, own), *others = graded.items()
     count = f"{own.num_identities} validation identities"
-    overlaps = [{"method": name, **_overlap(one)} for name, one in found.items()]
+    overlaps = [
+        {"method": name, **_overlap(overlap.of_embeddings(one, only=overlap.QUICK))} for name, one in found.items()
+    ]
     parts = [
         f"Retrieval of the {count}, in %; {tables.title([own])}.",
         tables.render(tables.retrieval({name: [report] for name, report in graded.items()}), style),
@@ -133,6 +138,10 @@ def _by_rules(group: Sequence[Path]) -> dict[tuple[str, ...], list[Report]]:
     return {(*rules, splits[rules] and f"splits {splits[rules]}"): reports for rules, reports in found.items()}
 
 
+def _words(text: str, style: tables.Style) -> str:
+    return f"<p>{escape(text)}</p>" if style == "html" else f"% {text}" if style == "latex" else text
+
+
 def _source(folder: Path) -> dict[str, str | int | None]:
     """What `sa-lab evaluate` noted of a checkpoint or of descriptors; nothing for a run."""
     file = folder / "source.json"
@@ -153,12 +162,11 @@ def _method_and_split(folder: Path) -> tuple[str, int | None]:
 
 
 def _overlap_row(folder: Path) -> tables.Row:
-    run = experiment.Run(folder)
-    seed = str(run.config.seed)
-    return {"run": folder.name, "loss": experiment.loss_name(run.config), "seed": seed, **_overlap(run.embeddings)}
+    run, found = experiment.Run(folder), overlap.of_folder(folder, progress=False)
+    quick = _overlap(found["unseen"] | {"prototype_alignment": found["training"]["prototype_alignment"]})
+    return {"run": folder.name, "loss": experiment.loss_name(run.config), "seed": str(run.config.seed), **quick}
 
 
-def _overlap(embeddings: Embeddings) -> dict[str, float | None]:
+def _overlap(found: overlap.Measures) -> dict[str, float | None]:
     """How far the spectra overlap, under the tables' titles; None where it cannot be measured."""
-    found = overlap.of_embeddings(embeddings, only=overlap.QUICK)
     return {DEFINITIONS[name].title: found[name].mean if name in found else None for name in overlap.QUICK}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from html import escape
 from importlib import resources
@@ -23,6 +24,18 @@ from sa_lab.schema import DataError, Embeddings
 
 _MOST = 5000
 """Images in an interactive figure at most; those of the first persons."""
+_OF_PARTS = {"unseen": overlap.QUICK[:2], "training": (*overlap.QUICK, "cross_similarity", "cross_margin")}
+_ABOUT = (
+    "How far the visible and the infrared images of a person come together, by run: who is found (under each protocol, "
+    "in full), a card at one glance, all measures with intervals, and of each run where its images lie, with their "
+    "thumbnails, its prototypes, and how people moved while it trained."
+)
+_READING = (
+    "Brackets: 95 % intervals, bootstrap over the people, for one training each. The two tables are of different "
+    "people in different number: compare along a row, not between the tables. Sets of more than 3,000 images are "
+    "reduced to 512 directions first, so that spreads come out smaller than they are. A probe at 1.00 says that the "
+    "spectra can be told apart, not how far apart they are."
+)
 
 
 def write(folders: Sequence[Path], out: Path, seed: int = 0, progress: bool = True) -> None:
@@ -42,20 +55,29 @@ def write(folders: Sequence[Path], out: Path, seed: int = 0, progress: bool = Tr
     for folder in folders:
         if not (folder / overlap.FILES["unseen"]).is_file():
             raise FileNotFoundError(f"{folder} has no {overlap.FILES['unseen']}; expected a finished run")
-    parts = ["# Overlap of the spectra", comparison.compare(folders), "## At one glance"]
-    body = [_text("\n\n".join(parts))]
+    body = [
+        "<h1>Overlap of the spectra</h1>",
+        _text(_ABOUT),
+        comparison.compare(folders, "html"),
+        "<h2>At one glance</h2>",
+    ]
     names = list(named)
     for start in range(0, len(names), plots.MOST_RUNS):
         some = {name: named[name] for name in names[start : start + plots.MOST_RUNS]}
-        body.append(_figure(cards.card(some, seed=seed, progress=progress)))
+        try:
+            body += [_figure(cards.card(some, seed=seed, progress=progress)), _text(analysis.CAUTION["umap"])]
+        except ValueError as error:  # a handful of images
+            body.append(_text(f"No card of {escape(', '.join(some))}: {escape(str(error))}."))
     for people, title in cards.PEOPLE.items():
-        if rows := cards.measure_table(named, people, progress):
-            body.append(_text(f"## Measures of {title}\n\n{tables.render(rows, 'markdown')}"))
-    body.append(_text("What each measure says:\n\n" + "\n".join(
-        f"- **{one.title}** ({one.range}, {one.better} is better): {one.meaning}" for one in DEFINITIONS.values()
-    )))  # fmt: skip
+        if rows := cards.measure_table(named, people, progress=progress):
+            body += [f"<h2>Measures of {title}</h2>", tables.render(rows, "html")]
+    body.append(_text(_READING))
+    body.append("<ul>" + "".join(
+        f"<li><b>{escape(one.title)}</b> ({one.range}, {one.better} is better): {escape(one.meaning)}</li>"
+        for one in DEFINITIONS.values()
+    ) + "</ul>")  # fmt: skip
     for name, folder in tqdm(named.items(), "figures", unit="run", disable=not progress):
-        body += [_text(f"## {escape(name)}"), *_figures_of(folder, seed)]
+        body += [f"<h2>{escape(name)}</h2>", *_figures_of(folder, seed)]
     style = (resources.files("sa_lab") / "site.css").read_text() + "main { max-width: 70rem; margin: 0 auto }"
     head = f"<style>{style}</style>\n<script>{get_plotlyjs()}</script>"
     main = "\n".join(body)
@@ -72,44 +94,65 @@ def _figures_of(folder: Path, seed: int) -> Iterator[str]:
         found["training"] = Embeddings.load(trained)
     store = _images(folder)
     if store is None:
-        yield _text("The images are not where the run's config says, so that points have no thumbnails.")
+        yield _text(
+            "Points have no thumbnails: there are no images to these descriptors, or they are not where they were."
+        )
     for people, embeddings in found.items():
-        drawn = overlap.picture(embeddings, _people_within(embeddings, _MOST), seed)
-        yield from _map(drawn, people, store)
+        yield from _map(embeddings, people, store, seed)
     if "training" in found and found["training"].prototypes is not None:
         yield from _prototypes(found["training"])
-    pairs = cards.pairs(unseen, seed)
-    yield _figure(plots.histograms(pairs, title="Similarities of pairs of unseen people", x_title="cosine, -1..1"))
-    yield _text(f"Part by part, from the top, {cards.PEOPLE['unseen']}:\n\n" + tables.render([
-        {"part": part, **{DEFINITIONS[key].title: cards.interval(one.get(key)) for key in overlap.QUICK}}
-        for part, one in overlap.by_part(unseen).items()
-    ], "markdown"))  # fmt: skip
+    if pairs := cards.pairs(unseen, seed):
+        yield _figure(plots.histograms(pairs, title="Similarities of pairs of unseen people", x_title="cosine, -1..1"))
+    for people, embeddings in found.items():
+        yield _text(f"Part by part, from the top, {cards.PEOPLE[people]}:")
+        yield tables.render(_parts(embeddings, _OF_PARTS[people]), "html")
     if (folder / "probes").is_dir():
         yield from _training(Run(folder), store, seed)
 
 
-def _map(drawn: overlap.Picture, people: str, store: ImageStore | None) -> Iterator[str]:
-    these, where = drawn.embeddings, drawn.projection
-    colourings = {"modality": None, "identity": None, "camera": these.camera_ids.astype(str)}
+def _parts(embeddings: Embeddings, only: Sequence[str]) -> list[tables.Row]:
+    parts = overlap.by_part(embeddings, only).items()
+    return [
+        {"part": part, **{DEFINITIONS[key].title: cards.interval(one.get(key)) for key in only}} for part, one in parts
+    ]
+
+
+def _map(embeddings: Embeddings, people: str, store: ImageStore | None, seed: int) -> Iterator[str]:
+    """Where the images lie by UMAP, with their thumbnails, and by PCA."""
+    count = _people_within(embeddings, _MOST)
+    try:
+        drawn = {way: overlap.picture(embeddings, count, seed, method=way) for way in ("umap", "pca")}
+    except ValueError as error:  # a handful of images
+        yield _text(f"No map of {cards.PEOPLE[people]}: {escape(str(error))}.")
+        return
+    these = drawn["umap"].embeddings
+    colourings: dict[str, np.ndarray | None] = {"modality": None, "identity": None}
+    colourings["camera"] = these.camera_ids.astype(str)
     if people == "unseen":
-        colourings["first match"] = cards.first_match(these)
-    figures = {
-        name: plots.projection(
-            where.samples, these.person_ids, these.modality, prototypes=where.prototypes,
-            prototype_ids=these.prototype_ids, colour_by=name, values=values,
-            title=f"{len(these)} images of {len(np.unique(these.person_ids))} {cards.PEOPLE[people]} ({where.caption})",
-        )
-        for name, values in colourings.items()
-        if values is None or len(np.unique(values)) <= plots.MOST_CATEGORIES
-    }  # fmt: skip
-    yield _figure(plots.with_choice(figures), cards.atlas_of(these, store))
-    yield _text(where.caution)
+        words = dict(zip(embeddings.paths, cards.first_match(embeddings), strict=True))
+        colourings["first match"] = np.array([words[path] for path in these.paths])
+    pictures = cards.atlas_of(these, store)
+    for one in drawn.values():
+        where = one.projection
+        figures = {
+            name: plots.projection(
+                where.samples, these.person_ids, these.modality, prototypes=where.prototypes,
+                prototype_ids=these.prototype_ids, colour_by=name, values=values,
+                title=f"{len(these)} images of {count} {cards.PEOPLE[people]} ({where.caption})",
+            )
+            for name, values in colourings.items()
+            if values is None or len(np.unique(values)) <= plots.MOST_CATEGORIES
+        }  # fmt: skip
+        if count > plots.MOST_CATEGORIES:
+            figures["identity (ten colours, repeated)"] = figures.pop("identity")
+        yield _figure(plots.with_choice(figures), pictures)
+        yield _text(where.caution)
 
 
 def _prototypes(trained: Embeddings) -> Iterator[str]:
     assert trained.prototypes is not None
     assert trained.prototype_ids is not None
-    some = overlap.picture(trained, 24, method="pca").embeddings
+    some = overlap.some_people(trained, np.unique(trained.person_ids)[:24])
     assert some.prototypes is not None
     assert some.prototype_ids is not None
     count = len(some.prototype_ids)
@@ -130,21 +173,22 @@ def _training(run: Run, store: ImageStore | None, seed: int) -> Iterator[str]:
     known = {name: one for name, (_, one) in columns.items() if any(np.isfinite(v).any() for v in one.values())}
     yield _figure(plots.over_training(steps, known, {key: DEFINITIONS[key].title for key in overlap.QUICK}))
     moments = overlap.pictures_along(run, seed=seed)
-    first, last = next(iter(moments.values())), list(moments.values())[-1]
-    yield _figure(
-        cards.film_of(moments, f"People trained on, step 0 to {list(moments)[-1]} (aligned {last.projection.caption})"),
-        cards.atlas_of(first.embeddings, store),
-    )
+    first = next(iter(moments.values())).embeddings
+    title = f"{len(np.unique(first.person_ids))} people trained on, from step 0 to {list(moments)[-1]}"
+    yield _figure(cards.film_of(moments, title), cards.atlas_of(first, store))
+    yield _text(analysis.CAUTION["umap"])
 
 
 def _images(folder: Path) -> ImageStore | None:
-    """The images that a run was made of, if they are still there."""
+    """The images that a run was made of, if they are still there and the same."""
     if not (folder / "config.json").is_file():
         return None
     try:
-        return prepare(Run(folder).config.data, progress=False)
-    except (DataError, OSError):
+        store = prepare(Run(folder).config.data, progress=False)
+        same = json.loads((folder / "made_of.json").read_text())["data"] == store.digest
+    except (DataError, OSError, KeyError):
         return None
+    return store if same else None
 
 
 def _people_within(embeddings: Embeddings, most: int) -> int:

@@ -8,7 +8,7 @@ import os
 import platform
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from scipy import stats
 from tqdm.auto import tqdm
 
 from sa_lab import __version__, experiment, overlap
-from sa_lab.analysis import DEFINITIONS
+from sa_lab.analysis import DEFINITIONS, OF_IMAGES
 from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, variant
 from sa_lab.data import prepare
 from sa_lab.disk import write_text
@@ -28,13 +28,19 @@ from sa_lab.tables import COLUMNS
 SHARES = ("rank_1", "mean_ap", "mean_inp")
 """The measures in [0,1] that are shown in %."""
 
+
+def _on_training(name: str) -> str:
+    """Key of a measure of people trained on; only they have prototypes."""
+    return f"training_{name}" if name in OF_IMAGES else name
+
+
 TITLES = {name: COLUMNS[name] for name in SHARES} | {name: DEFINITIONS[name].title for name in overlap.QUICK}
 """The measures that tables show, and what they call them."""
 
 MEASURES = {
     **{name: COLUMNS[name] for name in SHARES},
-    **{name: f"{one.title}, unseen people: {one.meaning}" for name, one in DEFINITIONS.items()},
-    **{f"training_{name}": f"{one.title}, people trained on: {one.meaning}" for name, one in DEFINITIONS.items()},
+    **{name: f"{DEFINITIONS[name].title}, unseen people: {DEFINITIONS[name].meaning}" for name in OF_IMAGES},
+    **{_on_training(name): f"{one.title}, people trained on: {one.meaning}" for name, one in DEFINITIONS.items()},
 }
 """What a study writes of each run: retrieval of the first protocol, and the measures of overlap."""
 
@@ -43,7 +49,7 @@ def measure_run(run: experiment.Run) -> dict[str, float]:
     """The numbers in `MEASURES` of one finished run, as far as its images allow them."""
     retrieval, overlaps = run.report.measures, overlap.of_folder(run.folder, progress=False)
     unseen = {name: one.mean for name, one in overlaps["unseen"].items()}
-    training = {f"training_{name}": one.mean for name, one in overlaps["training"].items()}
+    training = {_on_training(name): one.mean for name, one in overlaps["training"].items()}
     return {**{name: retrieval[name].mean for name in SHARES}, **unseen, **training}
 
 
@@ -176,13 +182,17 @@ def relation(
     Args:
         result: of `study`.
         measure, target: names in `MEASURES`.
-        within: take each loss's mean off its runs first: what is left is how the runs of one loss vary.
-        seed: of the bootstrap over runs that gives the 95 % interval; it speaks of these losses on these images.
+        within: take each loss's mean off its runs first: what is left is how the runs of one loss vary. Only then has
+            the result an interval (95 %, bootstrap over runs); the runs of one loss are alike, so that over all runs
+            as many losses as there are would have to be drawn, which are too few.
+        seed: of the bootstrap.
 
     Returns:
         None where the study lacks one of the two, or one does not vary.
     """
-    columns = [columns for columns in result["variants"].values() if measure in columns and target in columns]
+    columns = list(result["variants"].values())
+    if not all(measure in one and target in one for one in columns):
+        return None
     pairs = [np.array([one[name]["values"] for one in columns]) for name in (measure, target)]  # (variants, seeds)
     x, y = ((values - values.mean(axis=1, keepdims=True) * within).ravel() for values in pairs)
 
@@ -193,27 +203,47 @@ def relation(
             return np.nan
         return float(stats.spearmanr(first, second).statistic)
 
-    if np.isnan(correlation(np.ones(len(x)))):
+    value = correlation(np.ones(len(x)))
+    if np.isnan(value):
         return None
-    return bootstrap_statistic(correlation, len(x), np.random.default_rng(seed), num_samples=1000)
+    if not within:
+        return Interval(value, np.nan, np.nan)
+    rng = np.random.default_rng(seed)
+    return bootstrap_statistic(correlation, len(x), rng, num_samples=1000, limits=(-1.0, 1.0))
 
 
-def overlap_without_retrieval(
-    result: dict[str, Any], measure: str = "stranger_ratio", target: str = "mean_ap"
-) -> dict[str, tuple[int, int, int]]:
-    """Does overlap rise while retrieval does not? Each loss against softmax of the same seed.
+@dataclass(frozen=True)
+class Disagreement:
+    """Runs of one loss against softmax of the same seed, by one measure of overlap.
 
-    Returns:
-        By loss: runs, those in which the spectra overlap more by ``measure``, and those of them in which ``target`` is
-        not higher. The last number would refute, run by run, that overlap brings retrieval.
+    Attributes:
+        runs: how many.
+        closer: in how many the spectra overlap more.
+        closer_not_better: in how many of these retrieval is not higher: overlap that brings nothing.
+        better_not_closer: in how many retrieval is higher though the spectra do not overlap more: gain without overlap.
     """
+
+    runs: int
+    closer: int
+    closer_not_better: int
+    better_not_closer: int
+
+
+def disagreements(result: dict[str, Any], measure: str, target: str = "mean_ap") -> dict[str, Disagreement]:
+    """Where overlap by ``measure`` and retrieval part ways, by loss; none where the study lacks one of the two."""
     sign = 1 if DEFINITIONS[measure.removeprefix("training_")].better == "higher" else -1
-    base = result["variants"]["softmax"]
-    found = {}
+    base, found = result["variants"]["softmax"], {}
     for name, columns in result["variants"].items():
-        if name == "softmax":
+        if name == "softmax" or measure not in columns:
             continue
-        more, better = (np.array(columns[key]["values"]) - np.array(base[key]["values"]) for key in (measure, target))
-        rises = sign * more > 0
-        found[name] = len(rises), int(rises.sum()), int((rises & (better <= 0)).sum())
+        more, gain = (np.array(columns[key]["values"]) - np.array(base[key]["values"]) for key in (measure, target))
+        closer, better = sign * more > 0, gain > 0
+        counts = (len(closer), closer.sum(), (closer & ~better).sum(), (better & ~closer).sum())
+        found[name] = Disagreement(*map(int, counts))
     return found
+
+
+def paired(result: dict[str, Any], first: str, second: str, measure: str) -> dict[str, float]:
+    """``measure`` of loss ``first`` less that of loss ``second``, paired by seed, see `student_interval`."""
+    one, other = (np.array(result["variants"][name][measure]["values"]) for name in (first, second))
+    return student_interval(one - other)

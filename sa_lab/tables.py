@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from sa_lab.reports import Difference, Measure, Report
 
-Style = Literal["console", "markdown", "latex", "csv"]
+Style = Literal["console", "markdown", "latex", "csv", "html"]
 COLUMNS = {
     "rank_1": "Rank-1", "rank_5": "Rank-5", "rank_10": "Rank-10", "rank_20": "Rank-20", "mean_ap": "mAP",
     "mean_inp": "mINP",
@@ -27,12 +27,12 @@ def render(rows: Sequence[Row], style: Style = "console") -> str:
     """A table with the columns of the first row.
 
     A `Measure` is shown in %, as mean ± deviation [low, high], without the parts that are NaN; in CSV these are four
-    columns. None is a dash, or nothing in CSV.
+    columns. None is a dash, or nothing in CSV. In HTML all texts are escaped.
     """
     if style == "csv":
         return _csv(rows)
     cells = [[_cell(value) for value in row.values()] for row in rows]
-    formats = {"console": "simple", "markdown": "github", "latex": "latex_booktabs"}
+    formats = {"console": "simple", "markdown": "github", "latex": "latex_booktabs", "html": "html"}
     text: str = tabulate(cells, list(rows[0]), formats[style], disable_numparse=True)
     return text.replace("±", r"\ensuremath{\pm}") if style == "latex" else text
 

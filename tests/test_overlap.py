@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -55,26 +56,32 @@ def test_measures_are_those_of_the_analysis(tested: Embeddings) -> None:
 
 def test_a_part_is_measured_alone(tested: Embeddings) -> None:
     found = overlap.by_part(tested)
-    assert list(found) == ["part 1", "part 2", "whole"]
+    assert list(found) == ["part 1", "part 2"]
     alone = replace(tested, embeddings=tested.embeddings[:, 1:], prototypes=tested.prototypes[1:], part_features=None)
     assert found["part 2"] == overlap.of_embeddings(alone, only=overlap.QUICK)
 
 
-def test_measures_are_kept_until_the_descriptors_change(folders: dict[str, Path], monkeypatch) -> None:
+def test_measures_are_kept_until_the_descriptors_change(folders: dict[str, Path], monkeypatch, tmp_path) -> None:
     folder = folders["softmax"]
     first = overlap.of_folder(folder, progress=False)
     assert set(first) == {"unseen", "training"}
     assert "cross_similarity" in first["training"]
+    assert not {"cross_similarity", "prototype_alignment"} & set(first["unseen"]), "unseen people have no prototypes"
     with monkeypatch.context() as patched:
         patched.setattr(overlap, "of_embeddings", lambda *_, **__: pytest.fail("measured again"))
         assert overlap.of_folder(folder, progress=False) == first
     known = json.loads((folder / "overlap.json").read_text())
-    (folder / "overlap.json").write_text(json.dumps(known | {"library": "0.0", "unseen": {}}))
+    wrong = {"state": known["state"] | {"library": "0.0"}, "measures": {"unseen": {}, "training": {}}}
+    (folder / "overlap.json").write_text(json.dumps(wrong))
     assert overlap.of_folder(folder, progress=False) == first, "another library measured it"
-    (folder / "overlap.json").write_text(json.dumps(known | {"unseen": {}}))
-    later = (folder / "overlap.json").stat().st_mtime_ns + 1
-    os.utime(folder / "embeddings.npz", ns=(later, later))
-    assert overlap.of_folder(folder, progress=False) == first, "the descriptors are newer"
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    tested = Embeddings.load(folder / "embeddings.npz")
+    tested.subset(tested.person_ids > tested.person_ids.min()).save(moved / "embeddings.npz")
+    os.utime(moved / "embeddings.npz", ns=(0, 0))
+    again = overlap.of_folder(moved, progress=False)
+    assert again["unseen"] != first["unseen"], "older, but other descriptors"
+    assert again["training"] == first["training"]
 
 
 def test_the_picture_of_some_people_has_their_prototypes_alone(folders: dict[str, Path], tested: Embeddings) -> None:
@@ -116,11 +123,11 @@ def test_a_run_without_probes_is_told(folders: dict[str, Path], tmp_path: Path) 
 def test_first_match_is_the_search_of_the_first_protocol(tested: Embeddings) -> None:
     words = cards.first_match(tested)
     report = experiment.evaluation.evaluate(tested, experiment.protocols_of(tested.dataset)[0], draws=2)
-    asked = words != "not asked"
+    asked = words != "not a query"
     assert asked.sum() == report.num_queries
-    assert set(words) <= {"right", "wrong", "not asked"}
+    assert set(words) <= {"right", "wrong", "not a query"}
     nobody = tested.subset(tested.modality == 0)
-    assert set(cards.first_match(nobody)) == {"not asked"}
+    assert set(cards.first_match(nobody)) == {"not a query"}
 
 
 def test_losses_of_single_samples_average_to_that_of_all(folders: dict[str, Path]) -> None:
@@ -155,15 +162,14 @@ def test_the_report_is_one_page_that_opens_offline(
 ) -> None:  # fmt: skip
     pytest.importorskip("umap")
     monkeypatch.chdir(tmp_path)
-    theirs = tmp_path / "theirs"  # descriptors alone: no images, no prototypes, no training
-    theirs.mkdir()
-    ours = experiment.Run(folders["softmax"])
-    replace(ours.embeddings, prototypes=None, prototype_ids=None).save(theirs / "embeddings.npz")
-    for file in [*folders["softmax"].glob("report*.json"), *folders["softmax"].glob("queries*.csv")]:
-        (theirs / file.name).write_bytes(file.read_bytes())
-    cli.main(["report", *map(str, folders.values()), str(theirs)])
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path / "home"))
+    ours = experiment.Run(folders["softmax"]).embeddings  # theirs: descriptors alone, no images, prototypes, training
+    replace(ours, prototypes=None, prototype_ids=None, seen_ids=None).save(tmp_path / "theirs.npz")
+    hostile = "<img src=x onerror=alert(1)> | *a* $x$"
+    cli.main(["evaluate", str(tmp_path / "theirs.npz"), "--method", hostile, "--out", str(tmp_path / "theirs")])
+    cli.main(["report", *map(str, folders.values()), str(tmp_path / "theirs")])
     assert "the page is report.html" in capsys.readouterr().out
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.html"]
+    assert [path.name for path in tmp_path.glob("*.html")] == ["report.html"]
     watched = page_at(1280)
     watched.page.goto(f"file://{tmp_path / 'report.html'}")
     watched.page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length > 20")
@@ -172,8 +178,10 @@ def test_the_report_is_one_page_that_opens_offline(
         "At one glance", "Measures of unseen people", "Measures of people trained on", "softmax, seed 0",
         "complete, seed 0", "theirs",
     ]  # fmt: skip
-    assert watched.page.locator(".thumbnails").count() == 6, "two maps and a film of each run"
-    assert "no thumbnails" in watched.page.inner_text("main")
+    assert watched.page.locator(".thumbnails").count() == 10, "two maps of two sets of people, and a film, of each run"
+    assert watched.page.locator("img[src=x]").count() == 0
+    assert hostile in watched.page.inner_text("table >> nth=0")
+    assert "have no thumbnails" in watched.page.inner_text("main")
     assert watched.errors == []
     assert all(one.startswith(("file:", "data:", "blob:")) for one in watched.requests)
 
@@ -201,15 +209,24 @@ def test_rank_correlation_over_all_runs_and_within_the_losses() -> None:
     gaps = {"softmax": [1.0, 1.125, 1.25], "complete": [0.5, 0.625, 0.75]}
     result = study(gaps, {"softmax": [0.125, 0.25, 0.375], "complete": [0.5, 0.625, 0.75]})
     over = sweeps.relation(result, "stranger_ratio")
-    within = sweeps.relation(result, "stranger_ratio", within=True)
     assert over.mean == pytest.approx(-0.543, abs=1e-3)  # 1 - 6 * 54 / (6 * 35), by hand
+    assert np.isnan([over.low, over.high]).all(), "two losses are too few to draw from"
+    within = sweeps.relation(result, "stranger_ratio", within=True)
     assert within.mean == pytest.approx(1)
-    assert over.low <= over.mean <= over.high
-    flat = study(gaps, {"softmax": [0.1] * 3, "complete": [0.1] * 3})
+    assert within.low <= within.mean <= within.high <= 1
+    flat = study(gaps, {"softmax": [0.125] * 3, "complete": [0.125] * 3})
     assert sweeps.relation(flat, "stranger_ratio") is None
+    assert sweeps.relation(result, "mmd") is None, "not in this study"
 
 
-def test_overlap_that_brings_no_retrieval_is_counted() -> None:
-    gaps = {"softmax": [0.9, 0.9, 0.9], "no_mask": [0.8, 0.8, 0.95], "complete": [0.7, 0.7, 0.7]}
+def test_runs_in_which_overlap_and_retrieval_part_ways_are_counted() -> None:
+    gaps = {"softmax": [0.9, 0.9, 0.9], "no_mask": [0.8, 0.8, 0.95], "complete": [0.7, 0.7, 1.0]}
     found = {"softmax": [0.2, 0.2, 0.2], "no_mask": [0.1, 0.3, 0.1], "complete": [0.3, 0.3, 0.3]}
-    assert sweeps.overlap_without_retrieval(study(gaps, found)) == {"no_mask": (3, 2, 1), "complete": (3, 3, 0)}
+    counts = sweeps.disagreements(study(gaps, found), "stranger_ratio")
+    assert counts == {"no_mask": sweeps.Disagreement(3, 2, 1, 0), "complete": sweeps.Disagreement(3, 2, 0, 1)}
+    assert sweeps.disagreements(study(gaps, found), "mmd") == {}
+
+
+def test_losses_are_compared_by_seed() -> None:
+    result = study({"a": [0.0] * 3, "b": [0.0] * 3}, {"a": [0.5, 0.75, 1.0], "b": [0.25, 0.5, 0.75]})
+    assert sweeps.paired(result, "a", "b", "mean_ap") == pytest.approx({"mean": 0.25, "low": 0.25, "high": 0.25})

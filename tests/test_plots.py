@@ -96,7 +96,7 @@ def test_projection_joins_the_two_prototypes_of_an_identity() -> None:
     assert_named(figure)
     visible, infrared, joined = figure.data[:3]
     assert visible.marker.symbol != infrared.marker.symbol
-    np.testing.assert_allclose(np.array([joined.x[:2], joined.y[:2]]).T, prototypes[[0, 2]])
+    np.testing.assert_allclose(np.array([joined.x[:2], joined.y[:2]]).T, prototypes[[0, 2]], atol=1e-3)
 
 
 def test_histograms_share_their_bins_and_have_unit_area() -> None:

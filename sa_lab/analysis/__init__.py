@@ -5,7 +5,7 @@ Every measure is unchanged when all points are rotated together or multiplied by
 """
 
 from sa_lab.analysis.cameras import CameraPairs, camera_pairs
-from sa_lab.analysis.definitions import DEFINITIONS, Definition
+from sa_lab.analysis.definitions import DEFINITIONS, OF_IMAGES, Definition
 from sa_lab.analysis.discrepancy import Discrepancy, mmd
 from sa_lab.analysis.gap import ModalityGap, global_modality_gap, modality_gap
 from sa_lab.analysis.neighbours import (
@@ -42,6 +42,7 @@ from sa_lab.intervals import Interval, bootstrap_interval, bootstrap_statistic
 __all__ = [
     "CAUTION",
     "DEFINITIONS",
+    "OF_IMAGES",
     "Alignment",
     "CameraPairs",
     "CentroidTransfer",

@@ -46,11 +46,13 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "neighbour_ratio": Definition(
         "neighbours of other spectrum", "[0,∞)", "higher",
-        "Share of the other spectrum among the ten nearest images over its share of all; 0: islands, 1: mixed.",
+        "Share of the other spectrum among the ten nearest images over its share of all; 0: islands, 1: mixed. "
+        "It falls with more people.",
     ),
     "silhouette_identity": Definition(
         "silhouette by identity", "[-1,1]", "higher",
-        "How much closer an image is to its own person than to the nearest other; 1: tight and apart.",
+        "How much closer an image is to its own person than to the nearest other; 1: tight and apart. "
+        "It falls with more people.",
     ),
     "silhouette_modality": Definition(
         "silhouette by spectrum", "[-1,1]", "lower",
@@ -69,16 +71,17 @@ DEFINITIONS: dict[str, Definition] = {
         "Difference of the mean similarities of one person and of two across spectra, in standard deviations.",
     ),
     "alignment": Definition(
-        "alignment", "[0,4]", "lower",
+        "alignment (Wang and Isola)", "[0,4]", "lower",
         "Mean squared distance of a person's images across spectra on the unit sphere; 0: they coincide.",
     ),
     "uniformity": Definition(
-        "uniformity", "[-8,0]", "lower",
+        "uniformity (Wang and Isola)", "[-8,0]", "lower",
         "Logarithm of the mean Gaussian potential of different persons' images; low: spread over the sphere.",
     ),
     "centroid_transfer": Definition(
         "nearest centroid across spectra", "[0,1]", "higher",
-        "Share of the images whose nearest centroid, of those in the other spectrum, is their person's.",
+        "Share of the images whose nearest centroid, of those in the other spectrum, is their person's. "
+        "It falls with more people.",
     ),
     "prototype_alignment": Definition(
         "prototype cosine", "[-1,1]", "higher",
@@ -101,3 +104,5 @@ DEFINITIONS: dict[str, Definition] = {
         "Cosine with the cross prototype less that with the hardest other; above 0 it alone names the person.",
     ),
 }  # fmt: skip
+OF_IMAGES = tuple(DEFINITIONS)[:14]
+"""The measures that need no prototypes, so that unseen people have them too."""

@@ -21,8 +21,8 @@ Method = Literal["umap", "pca"]
 CAUTION: dict[str, str] = {
     "umap": "UMAP keeps who is near whom, not how far: distances between islands, their sizes and their densities mean "
     "nothing, two islands may touch here and be apart in truth, and another seed draws another picture.",
-    "pca": "PCA is linear and shows the directions of most variance alone: points that lie on each other here may be "
-    "apart in the directions that are left out.",
+    "pca": "PCA is linear and shows the directions of most variance alone: it only shortens distances, so that points "
+    "that lie on each other here may be apart in the directions that are left out.",
 }
 """What a projection cannot show."""
 _TRUSTED = 3000
@@ -31,7 +31,7 @@ _TRUSTED = 3000
 
 @dataclass(frozen=True)
 class Projection:
-    """Points drawn in few dimensions, in arbitrary units; only "umap" distorts distances, but it does so strongly.
+    """Points drawn in few dimensions, in arbitrary units: "pca" only shortens distances, "umap" distorts them.
 
     Attributes:
         samples: (N,K) coordinates.

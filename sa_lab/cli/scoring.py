@@ -73,6 +73,8 @@ def evaluate(
             data = DataConfig(dataset=dataset or "sysu", root=root, split=split or 1, height=height, width=width)
             theirs = reference.embed_reference(source, prepare(data), _device(device), folder / "embeddings.npz")
         found = theirs
+        if not (folder / "embeddings.npz").is_file():
+            found.save(folder / "embeddings.npz", found.embeddings.dtype.type)  # `report` measures their overlap
     own = protocols_of(found.dataset, found.split, found.gallery_order is not None)
     for report in evaluation.evaluate_all(found, [PROTOCOLS[name] for name in protocol] or own, rerank=ranker):
         is_first = folder == source and report.protocol["name"] == own[0].name and not ranker
@@ -157,20 +159,24 @@ def embed(
 
 def report(
     runs: Annotated[list[Path], tyro.conf.Positional],
-    style: Literal["page"] | tables.Style = "page",
+    style: tables.Style = "html",
     out: Path | None = None,
 ) -> None:
-    """Compare runs under every protocol they share, published results beside; average runs that differ in their split.
+    """Tables of runs, published results beside, and a page on how far their spectra overlap, in a minute or two a run.
+
+    Runs are compared under every protocol they share; those that differ in their split alone are averaged.
 
     Args:
         runs: folders of finished runs, or of evaluated descriptors.
-        style: page prints the tables and writes them with cards and interactive figures into one HTML file that opens
-            offline; console, markdown, latex and csv are tables alone.
+        style: html prints the tables and writes them with cards and interactive figures on one page that opens offline;
+            console, markdown, latex and csv are tables alone.
         out: file to write; by default report.html for a page, none for tables.
     """
-    text = comparison.compare(runs, "console" if style == "page" else style)
+    if not runs:
+        raise ValueError("runs is empty, expected the folders of one or more runs")
+    text = comparison.compare(runs, "console" if style == "html" else style)
     print(text)
-    if style == "page":
+    if style == "html":
         from sa_lab import page
 
         out = out or Path("report.html")

@@ -93,10 +93,10 @@ def over_training(
     """
     across = min(3, len(titles))
     down = -(-len(titles) // across)
-    names = ["<br>".join(textwrap.wrap(name, 78 // across)) for name in titles.values()]
-    figure = make_subplots(
-        down, across, subplot_titles=names, horizontal_spacing=0.09, vertical_spacing=0.46 / down if down > 1 else 0
-    )
+    figure = make_subplots(down, across, horizontal_spacing=0.11, vertical_spacing=0.36 / down if down > 1 else 0)
+    for panel, name in enumerate(titles.values()):
+        place = {"row": panel // across + 1, "col": panel % across + 1}
+        figure.update_yaxes(title={"text": "<br>".join(textwrap.wrap(name, 30)), "standoff": 4}, **place)
     for i, (run, measures) in enumerate(columns.items()):
         for panel, measure in enumerate(titles):
             if measure not in measures:
@@ -109,7 +109,7 @@ def over_training(
                 row=panel // across + 1, col=panel % across + 1,
             )  # fmt: skip
     figure.update_xaxes(title="step")
-    finish(figure, title, height=160 + 240 * down, width=820).update_annotations(font_size=13)
+    finish(figure, title, height=160 + 240 * down, width=820)
     return figure.update_layout(
         legend={"orientation": "h", "yref": "container", "y": 0.01, "yanchor": "bottom"}, margin={"t": 90, "b": 100}
     )
@@ -137,8 +137,7 @@ def overlap_card(runs: Mapping[str, RunCard], *, title: str = "Overlap of the sp
         _add_projection(panels, panels.at(0, i, len(runs), heading), card, first=i == 0)
         _add_pairs(panels, panels.at(1, i, len(runs)), runs, card, first=i == 0)
     for k, measure in enumerate(measures):
-        heading = "<br>".join(textwrap.wrap(measure, 24))
-        _add_measure(panels, panels.at(2 + k // 4, k % 4, min(4, len(measures)), heading), runs, measure, k % 4 == 0)
+        _add_measure(panels, panels.at(2 + k // 4, k % 4, min(4, len(measures))), runs, measure, k % 4 == 0)
     finish(panels.figure, title, height=panels.height, width=820)
     return panels.figure.update_layout(
         margin={"l": panels.LEFT, "r": panels.RIGHT, "t": panels.TOP, "b": gaps[-1]},
@@ -230,6 +229,6 @@ def _add_measure(panels: _Panels, panel: int, runs: Mapping[str, RunCard], measu
         error_x={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low, "color": "grey"},
     )  # fmt: skip
     panels.draw(
-        panel, trace, x={"nticks": 4, "zeroline": False},
+        panel, trace, x={"nticks": 4, "zeroline": False, "title": {"text": "<br>".join(textwrap.wrap(measure, 24))}},
         y={**ticks, "range": [len(runs) - 0.5, -0.5], "showticklabels": first, "zeroline": False},
     )  # fmt: skip

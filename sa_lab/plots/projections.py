@@ -116,6 +116,7 @@ def film(
     low, high = everything.min(axis=0), everything.max(axis=0)
     ranges = np.stack([low, high], axis=1) + 0.05 * np.maximum(high - low, 1e-6)[:, None] * [-1, 1]
     figure.update_xaxes(range=ranges[0].tolist()).update_yaxes(range=ranges[1].tolist())
+    figure.update_layout(modebar_remove=["select2d", "lasso2d"])  # plotly.js cannot move points that are selected
     return figure.update_layout(height=600, margin={"b": 140}, updatemenus=[_buttons()], sliders=[_slider(names)])
 
 
@@ -189,7 +190,7 @@ def _add_prototypes(
     joined = [[None] * prototypes.shape[1] if place is None else place for a, b in pairs for place in (a, b, None)]
     figure.add_trace(
         draw(dict(zip("xyz", map(list, zip(*joined, strict=True)), strict=False)), mode="lines", hoverinfo="skip",
-             name="own and cross prototype", line={"color": "grey", "width": 1 if flat else 3})
+             name="an identity's two prototypes", line={"color": "grey", "width": 1 if flat else 3})
     )  # fmt: skip
     for m, spectrum in enumerate(SPECTRA):
         colours = {"modality": COLOURS[m], "identity": [COLOURS[i % 10] for i in person]}

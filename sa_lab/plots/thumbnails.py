@@ -101,7 +101,8 @@ def page(figure: go.Figure, pictures: Atlas, *, name: str = "") -> str:
     drawn = figure.to_html(
         full_html=False, include_plotlyjs=False, config=CONFIG, div_id=f"{name}-graph", auto_play=False
     )
-    hint = "" if any(trace.type == "scatter3d" for trace in figure.data) else _HINT  # no selection in space
+    still = not figure.frames and all(trace.type != "scatter3d" for trace in figure.data)
+    hint = _HINT if still else ""  # nothing can be selected in space, or in a film
     style = _STYLE.format(here=f"#{name}", uri=pictures.uri, width=figure.layout.width or 820)
     sheet = json.dumps({key: value for key, value in asdict(pictures).items() if key != "uri"})
     script = Path(__file__).with_name("thumbnails.js").read_text()
