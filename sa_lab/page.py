@@ -55,19 +55,15 @@ def write(folders: Sequence[Path], out: Path, seed: int = 0, progress: bool = Tr
     for folder in folders:
         if not (folder / overlap.FILES["unseen"]).is_file():
             raise FileNotFoundError(f"{folder} has no {overlap.FILES['unseen']}; expected a finished run")
-    body = [
-        "<h1>Overlap of the spectra</h1>",
-        _text(_ABOUT),
-        comparison.compare(folders, "html"),
-        "<h2>At one glance</h2>",
-    ]
+    tables_of_all = comparison.compare(folders, "html")
+    body = ["<h1>Overlap of the spectra</h1>", _text(_ABOUT), tables_of_all, "<h2>At one glance</h2>"]
     names = list(named)
     for start in range(0, len(names), plots.MOST_RUNS):
         some = {name: named[name] for name in names[start : start + plots.MOST_RUNS]}
         try:
             body += [_figure(cards.card(some, seed=seed, progress=progress)), _text(analysis.CAUTION["umap"])]
         except ValueError as error:  # a handful of images
-            body.append(_text(f"No card of {escape(', '.join(some))}: {escape(str(error))}."))
+            body.append(_text(f"No card of {', '.join(some)}: {error}."))
     for people, title in cards.PEOPLE.items():
         if rows := cards.measure_table(named, people, progress=progress):
             body += [f"<h2>Measures of {title}</h2>", tables.render(rows, "html")]
@@ -123,7 +119,7 @@ def _map(embeddings: Embeddings, people: str, store: ImageStore | None, seed: in
     try:
         drawn = {way: overlap.picture(embeddings, count, seed, method=way) for way in ("umap", "pca")}
     except ValueError as error:  # a handful of images
-        yield _text(f"No map of {cards.PEOPLE[people]}: {escape(str(error))}.")
+        yield _text(f"No map of {cards.PEOPLE[people]}: {error}.")
         return
     these = drawn["umap"].embeddings
     colourings: dict[str, np.ndarray | None] = {"modality": None, "identity": None}
@@ -196,8 +192,8 @@ def _people_within(embeddings: Embeddings, most: int) -> int:
     return max(1, int((counts.cumsum() <= most).sum()))
 
 
-def _text(markdown: str) -> str:
-    return f'<section class="text">{markup.markdown(markdown, "report")}</section>'
+def _text(words: str) -> str:
+    return f'<section class="text"><p>{escape(words)}</p></section>'
 
 
 def _figure(figure: go.Figure, pictures: Atlas | None = None) -> str:
