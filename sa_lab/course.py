@@ -16,7 +16,8 @@ import papermill
 from PIL import Image
 from tqdm.auto import tqdm
 
-from sa_lab.config import home
+from sa_lab import sweeps
+from sa_lab.config import VARIANTS, ExperimentConfig, home, variant
 from sa_lab.disk import atomic_path
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -71,11 +72,14 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
 def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
     """Execute the chapters in place with their own parameters, figures as data and as picture, and clean them.
 
+    The networks of the four losses are trained first, two at a time, where they are not there yet.
+
     The two projections of chapter 04 are also saved as the README's pictures.
 
     Raises:
         ValueError: a cleaned chapter is larger than `SIZE_LIMIT`.
     """
+    sweeps.run_all([variant(ExperimentConfig(), name) for name in VARIANTS], jobs=2)
     os.environ["PLOTLY_RENDERER"] = "plotly_mimetype+png"
     for path in chapters(folder):
         if only and not path.name.startswith(tuple(only)):

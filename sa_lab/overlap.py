@@ -22,6 +22,8 @@ from sa_lab.schema import Embeddings
 Measures = dict[str, Interval]
 FILES = {"unseen": "embeddings.npz", "training": "training_embeddings.npz"}
 """The two sets of people of a run's folder, and where their descriptors are; evaluated descriptors have the first."""
+OF_ALL_PAIRS = ("modality_probe", "neighbour_ratio", "silhouette_identity", "silhouette_modality")
+"""Measures that fit a classifier to all images, or compare each with all others: too slow for many in full."""
 QUICK = ("stranger_ratio", "modality_probe", "prototype_alignment")
 """Measures for tables and live curves: gap, probe and prototypes, each of another kind."""
 
@@ -35,8 +37,11 @@ def of_embeddings(
     progress: bool = False,
 ) -> Measures:
     """The measures of `sa_lab.analysis.measure_overlap` on embeddings after the neck; those that they do not allow are
-    left out. More than 3,000 images are reduced first (`sa_lab.analysis.reduce`): what is left out is mostly noise, so
-    that spreads come out smaller than they are. Compare such numbers among themselves.
+    left out.
+
+    Of more than 3,000 images the measures in `OF_ALL_PAIRS` are taken in fewer dimensions (`sa_lab.analysis.reduce`).
+    What is left out is mostly noise, so that images lie closer to their kind than they are: compare such numbers among
+    themselves.
 
     Args:
         embeddings: anybody's.
@@ -46,22 +51,26 @@ def of_embeddings(
         progress: show a bar.
     """
     points, prototypes = rows_of(embeddings, part)
-    rng, count, known = np.random.default_rng(seed), len(points), embeddings.prototype_ids
-    if known is not None and np.isin(embeddings.person_ids, known).all():  # images and prototypes are compared
-        thin = analysis.reduce(np.concatenate([points, prototypes]), rng).points
-        points, prototypes = thin[:count], thin[count:]
-    else:
-        points = analysis.reduce(points, rng).points
+    count, known = len(points), embeddings.prototype_ids
+    compared = known is not None and np.isin(embeddings.person_ids, known).all()
+    thin = analysis.reduce(np.concatenate([points, prototypes]) if compared else points, np.random.default_rng(seed))
     with tqdm(desc="overlap", unit="measure", disable=not progress) as bar:
 
         def watch(measure: str) -> None:
             bar.update()
             bar.set_postfix_str(measure)
 
-        return analysis.measure_overlap(
-            points, embeddings.person_ids, embeddings.modality, rng, only=only, watch=watch,
-            prototypes=prototypes if len(prototypes) else None, prototype_ids=known,
-        )  # fmt: skip
+        def measured(rows: np.ndarray, marks: np.ndarray, keys: Sequence[str]) -> Measures:
+            return analysis.measure_overlap(
+                rows, embeddings.person_ids, embeddings.modality, np.random.default_rng(seed), only=keys, watch=watch,
+                prototypes=marks if len(marks) else None, prototype_ids=known,
+            )  # fmt: skip
+
+        if thin.kept == 1:  # the same in every dot product
+            return measured(thin.points[:count], thin.points[count:] if compared else prototypes, only)
+        found = measured(points, prototypes, [key for key in only if key not in OF_ALL_PAIRS])
+        found |= measured(thin.points[:count], prototypes[:0], [key for key in only if key in OF_ALL_PAIRS])
+    return {key: found[key] for key in DEFINITIONS if key in found}
 
 
 @dataclass(frozen=True)

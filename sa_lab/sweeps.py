@@ -79,23 +79,12 @@ def study(
     """
     if len(set(seeds)) < 2:
         raise ValueError(f"seeds is {list(seeds)}, expected at least two different ones for an interval")
-    prepare(config.data, progress)
-    configs = [replace(variant(config, name), seed=seed) for seed in seeds for name in variants]
-    folders: dict[int, Path] = {}
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    with ProcessPoolExecutor(
-        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
-    ) as pool:
-        waiting = {pool.submit(_run_quietly, one): i for i, one in enumerate(configs)}
-        try:
-            for future in tqdm(
-                as_completed(waiting), total=len(configs), unit="run", desc="study", disable=not progress
-            ):
-                folders[waiting[future]] = future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-    rows = [measure_run(experiment.Run(folders[i])) for i in range(len(configs))]
+    rows = [
+        measure_run(run)
+        for run in run_all(
+            [replace(variant(config, name), seed=seed) for seed in seeds for name in variants], jobs, progress
+        )
+    ]
     measured = [key for key in MEASURES if all(key in row for row in rows)]
     dials = {key: value for key, value in asdict(config).items() if key != "seed"}
     dials["data"]["root"] = Path(config.data.root).name if config.data.root else None
@@ -126,6 +115,24 @@ def study(
     if out:
         write_text(out, json.dumps(result, indent=1))
     return result
+
+
+def run_all(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool = True) -> list[experiment.Run]:
+    """Finished and measured runs of several configs on the same images, ``jobs`` at a time, each in its process."""
+    prepare(configs[0].data, progress)
+    folders: dict[int, Path] = {}
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with ProcessPoolExecutor(
+        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
+    ) as pool:
+        waiting = {pool.submit(_run_quietly, one): i for i, one in enumerate(configs)}
+        try:
+            for future in tqdm(as_completed(waiting), total=len(configs), unit="run", disable=not progress):
+                folders[waiting[future]] = future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return [experiment.Run(folders[i]) for i in range(len(configs))]
 
 
 def student_interval(values: np.ndarray) -> dict[str, float]:

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from sa_lab import __version__, analysis
+from sa_lab import __version__, overlap
 from sa_lab.config import home
 from sa_lab.disk import write_text
+from sa_lab.schema import Embeddings
 
 IMAGES, CHANNELS, IDENTITIES, RANK = 10_000, 15_360, 400, 64
 
@@ -40,38 +40,22 @@ def descriptors(images: int, channels: int, identities: int) -> tuple[np.ndarray
     return points, person_ids, modality
 
 
-def measure(images: int, channels: int, identities: int, bar: tqdm) -> dict:
-    """Seconds of each step and measure, and the largest memory of this process in GB after each step."""
-    whole, person_ids, modality = descriptors(images, channels, identities)
-    seconds: dict[str, float] = {}
-    memory = {"descriptors": peak()}
-    running: list[tuple[str, float]] = []
-
-    def watch(name: str | None) -> None:
-        now = time.perf_counter()
-        if running:
-            seconds[running[-1][0]] = now - running[-1][1]
-            bar.update()
-        if name:
-            running.append((name, now))
-            bar.set_postfix_str(name)
+def measure(images: int, channels: int, identities: int) -> dict:
+    """Seconds of each step, and the largest memory of this process in GB after it."""
+    points, person_ids, modality = descriptors(images, channels, identities)
+    paths = tuple(f"{i:06}" for i in range(images))
+    whole = Embeddings(None, points[:, None], person_ids, modality + 1, modality, paths)
+    seconds, memory = {}, {"descriptors": peak()}
 
     def timed(name: str, call: Callable[[], Any]) -> Any:
-        bar.set_postfix_str(name)
         start = time.perf_counter()
         result = call()
         seconds[name], memory[name] = time.perf_counter() - start, peak()
-        bar.update()
         return result
 
-    reduced = timed("reduce", lambda: analysis.reduce(whole, np.random.default_rng(0)))
-    found = timed(
-        "measure_overlap",
-        lambda: analysis.measure_overlap(reduced.points, person_ids, modality, np.random.default_rng(0), watch=watch),
-    )
-    watch(None)
-    timed("project", lambda: analysis.project(reduced.points, np.random.default_rng(0)))
-    return {"kept": reduced.kept, "measures": len(found), "seconds": seconds, "peak_gb": memory}
+    found = timed("measure", lambda: overlap.of_embeddings(whole, progress=True))
+    drawn = timed("draw", lambda: overlap.picture(whole, identities))
+    return {"kept": drawn.projection.kept, "measures": len(found), "seconds": seconds, "peak_gb": memory}
 
 
 def peak() -> float:
@@ -81,12 +65,11 @@ def peak() -> float:
 
 def sentence(result: dict) -> str:
     """What the README says of it."""
-    reduced, measured, drawn = (round(result["seconds"][name]) for name in ("reduce", "measure_overlap", "project"))
+    measured, drawn = (round(result["seconds"][name]) for name in ("measure", "draw"))
     most = max(result["peak_gb"].values())
     return (
-        f"{result['images']:,} float16 descriptors of {result['channels']:,} channels are reduced in {reduced} s, "
-        f"measured in {measured} s and drawn by UMAP in {drawn} s,\n"
-        f"with at most {most:.1f} GB (two CPU cores, random descriptors, `make bench`)."
+        f"{result['images']:,} float16 descriptors of {result['channels']:,} channels are measured in {measured} s\n"
+        f"and drawn by UMAP in {drawn} s, with at most {most:.1f} GB (two CPU cores, random descriptors, `make bench`)."
     )
 
 
@@ -95,14 +78,12 @@ def main() -> None:
     for name, size in (("images", IMAGES), ("channels", CHANNELS), ("identities", IDENTITIES)):
         parser.add_argument(f"--{name}", type=int, default=size)
     sizes = vars(parser.parse_args())
-    with tqdm(total=len(analysis.DEFINITIONS) - 5 + 3, unit="step") as bar:
-        result = measure(**sizes, bar=bar)
     result = {
         "sa_lab": __version__,
         "machine": f"{platform.machine()} CPU, {os.cpu_count()} cores",
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         **sizes,
-        **result,
+        **measure(**sizes),
     }
     print(json.dumps(result, indent=1))
     if sizes == {"images": IMAGES, "channels": CHANNELS, "identities": IDENTITIES}:

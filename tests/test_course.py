@@ -61,6 +61,16 @@ def test_main_job_on_embedded_data_and_on_visible_thermal_pairs(tmp_path: Path) 
             job.wait()
 
 
+def test_figures_stand_on_one_line_and_nothing_else_changes() -> None:
+    figure = {"data": [{"x": [0, 1], "name": "ä"}], "layout": {}}
+    output = nbformat.v4.new_output("display_data", {"application/vnd.plotly.v1+json": figure, "text/plain": "Figure"})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[output])])
+    before = nbformat.reads(nbformat.writes(notebook), as_version=4)
+    text = course.written(notebook)
+    assert nbformat.reads(text, as_version=4) == before
+    assert '"application/vnd.plotly.v1+json": {"data":[{"x":[0,1],"name":"ä"}],"layout":{}}' in text
+
+
 @pytest.mark.slow
 def test_the_benchmark_chapter_reads_finished_runs_of_any_data_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

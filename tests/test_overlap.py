@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,20 @@ def test_measures_are_those_of_the_analysis(tested: Embeddings) -> None:
     assert prototypes.shape == (2 * len(tested.prototype_ids), points.shape[1])
     few = overlap.of_embeddings(tested, only=overlap.QUICK)
     assert few == {name: found[name] for name in overlap.QUICK}
+
+
+def test_of_many_images_all_but_the_slow_measures_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, ids, modality = np.random.default_rng(0), np.repeat(np.arange(8), 6), np.tile([0, 1], 24)
+    points = (2 * rng.normal(size=(8, 1, 12))[ids] + rng.normal(size=(48, 1, 12))).astype(np.float32)
+    many = Embeddings(None, points, ids, modality + 1, modality, tuple(map(str, range(48))))
+    exact = overlap.of_embeddings(many)
+    monkeypatch.setattr(analysis, "reduce", partial(analysis.reduce, num_components=3, exact_up_to=3))
+    found = overlap.of_embeddings(many)
+    assert list(found) == list(exact) == list(analysis.OF_IMAGES)
+    assert {name for name in found if found[name] != exact[name]} == set(overlap.OF_ALL_PAIRS)
+    thin = analysis.reduce(points[:, 0], np.random.default_rng(0)).points
+    slow = analysis.silhouettes(thin, ids, modality)
+    assert found["silhouette_identity"].mean == pytest.approx(slow.identity.mean())
 
 
 def test_a_part_is_measured_alone(tested: Embeddings) -> None:
