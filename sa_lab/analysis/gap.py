@@ -11,6 +11,8 @@ from scipy.spatial.distance import cdist
 
 from sa_lab.analysis.points import NotMeasurable, as_points, group_means, paired_groups
 
+_ROWS = 1024  # images whose distances from their centroids are held at once
+
 
 @dataclass(frozen=True)
 class ModalityGap:
@@ -49,10 +51,13 @@ def modality_gap(
     """
     points = as_points(points, "points")
     people, used, groups = paired_groups(person_ids, modality)
-    points = points[used]
+    points = points if used.all() else points[used]
     centroids, counts = group_means(points, groups)
     freedom = int((counts - 1).sum())
-    squares = float(np.square(points - centroids[groups]).sum())
+    squares = sum(
+        float(np.square(points[s : s + _ROWS] - centroids[groups[s : s + _ROWS]]).sum())
+        for s in range(0, len(points), _ROWS)
+    )
     if freedom == 0:
         raise NotMeasurable("points: no spread within identity and spectrum, expected some with two different images")
     visible, infrared = centroids[0::2], centroids[1::2]
@@ -83,7 +88,7 @@ def weighted_global_gap(
     points = as_points(points, "points")
     paired_groups(np.zeros_like(codes), modality)  # raises where a spectrum has no images
     centroids, _ = group_means(points, modality)
-    moved = points - centroids[modality]
+    moved = points - centroids[modality].astype(points.dtype)
     shape = (int(codes.max()) + 1, 2)
     groups = 2 * codes + modality
     present, places = np.unique(groups, return_inverse=True)
