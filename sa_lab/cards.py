@@ -131,11 +131,12 @@ def interval(one: Interval | None) -> str | None:
 def film_of(moments: Mapping[int, overlap.Picture], title: str) -> go.Figure:
     """The moments of a training as an animation, colours by identity; the title goes on with its trustworthiness."""
     first = next(iter(moments.values())).embeddings
-    trust = [one.projection.trustworthiness for one in moments.values()]
-    title += f" (UMAP, trustworthiness {min(trust):.2f} to {max(trust):.2f})"
+    drawn = [one.projection for one in moments.values()]
+    trust = [one.trustworthiness for one in drawn]
+    title += f" ({drawn[0].method.upper()}, trustworthiness {min(trust):.2f} to {max(trust):.2f})"
     return plots.film(
-        list(moments), [one.projection.samples for one in moments.values()], first.person_ids, first.modality,
-        prototypes=[one.projection.prototypes for one in moments.values()], prototype_ids=first.prototype_ids,
+        list(moments), [one.samples for one in drawn], first.person_ids, first.modality,
+        prototypes=[one.prototypes for one in drawn], prototype_ids=first.prototype_ids,
         colour_by="identity", title=title,
     )  # fmt: skip
 

@@ -163,7 +163,7 @@ def _method_and_split(folder: Path) -> tuple[str, int | None]:
 
 def _overlap_row(folder: Path) -> tables.Row:
     run, found = experiment.Run(folder), overlap.of_folder(folder, progress=False)
-    quick = _overlap(found["unseen"] | {"prototype_alignment": found["training"]["prototype_alignment"]})
+    quick = _overlap(found.get("training", {}) | found["unseen"])  # only people trained on have prototypes
     return {"run": folder.name, "loss": experiment.loss_name(run.config), "seed": str(run.config.seed), **quick}
 
 
