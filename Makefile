@@ -10,11 +10,12 @@ STAMP := $(VENV)/.stamp
 DATASET ?= synthetic
 ROOT ?=
 RUNS ?=
+GPU_STEPS ?= 180
 
 export NUMBA_CACHE_DIR := $(CURDIR)/data/cache/numba
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help run test check lab html app render bench gpu study clean
+.PHONY: help run test check lab html app render bench gpu study options clean
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -65,13 +66,24 @@ render: $(STAMP) ## execute and clean the committed notebooks
 study: $(STAMP) ## four losses, five seeds, on DATASET
 	sa-lab study tiny --jobs 2 --data.dataset $(DATASET) $(if $(ROOT),--data.root '$(ROOT)')
 
-bench: $(STAMP) ## time the asynchronous iteration and its stages
-	python tests/bench.py
-	python tests/bench_overlap.py
+options: $(STAMP) ## what reuse_features and sample_rate cost in quality: the complete loss, five seeds each
+	sa-lab study tiny --variants complete --jobs 2 --out data/results/option-exact.json
+	sa-lab study tiny --variants complete --jobs 2 --train.reuse-features --out data/results/option-reuse_features.json
+	sa-lab study tiny --variants complete --jobs 2 --train.sample-rate 0.1 --out data/results/option-sample_rate.json
+
+bench: $(STAMP) ## time the library against the field's usual way
+	sa-lab bench --device cpu
 	SA_LAB_BENCH=data/results/bench-widgets.json pytest -q tests/test_course_browser.py -k playground
 
-gpu: $(STAMP) ## checks and timings that need a GPU; results go to data/results
-	python tests/bench.py --device cuda
+gpu: $(STAMP) ## checks, benchmark and a study on a GPU; called again, it goes on
+	python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "no CUDA device here: nothing is checked or timed")'
+	pytest -q tests/test_losses.py tests/test_metrics.py tests/test_model.py tests/test_train.py tests/test_transforms.py
+	sa-lab bench --device cuda
+	# the paper's network on drawn people, from random weights; GPU_STEPS is meant for 25 minutes, not yet measured
+	sa-lab study paper --seeds 0 1 2 --data.train-ids 395 --data.test-ids 96 --data.validation-fraction 0.1 \
+		--model.weights random --loss.warmup-steps 100 --train.optimizer adamw --train.backbone-lr 3e-4 --train.head-lr 2e-3 \
+		--train.prototype-lr 2e-3 --train.num-epochs 3 --train.steps-per-epoch $(GPU_STEPS) --train.milestones 2 \
+		--train.num-probes 0 --train.precision bf16-mixed --train.device cuda --out data/results/study-gpu.json
 
 clean: ## remove runs, caches and the environment
 	rm -rf $(VENV) data/prepared data/runs data/executed data/cache data/site data/screenshots

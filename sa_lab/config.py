@@ -172,6 +172,15 @@ class TrainConfig:
     num_probes: int = 9
     """Times, evenly spread from before the first step to after the last, that the descriptors of a fixed set of people
     are saved, to see how they move; 0 for none."""
+    reuse_features: bool = False
+    """The prototype step takes the features of the first forward instead of a second one: faster, not the paper's."""
+    sample_rate: float = 1.0
+    """Share of the identities whose prototypes take part in an iteration, above 0 and at most 1; those of the batch
+    always do. Below 1 for very many identities, as in Partial FC; it biases the losses."""
+    sync_batch_norm: bool = False
+    """On several GPUs, batch statistics of the whole batch instead of each GPU's share."""
+    compile: bool = False
+    """Compile the trunk with torch.compile: a minute or more at the start."""
     precision: Precision = "32-true"
     """Numeric precision."""
     device: Device = "auto"
@@ -190,6 +199,7 @@ class TrainConfig:
             weight_decay=_non_negative(self.weight_decay), eval_every=_non_negative(self.eval_every),
             num_probes=(self.num_probes, self.num_probes == 0 or self.num_probes > 1, "0 or a number above 1"),
             checkpoint_every=_positive(self.checkpoint_every), threads=_non_negative(self.threads),
+            sample_rate=(self.sample_rate, 0 < self.sample_rate <= 1, "a share above 0 and at most 1"),
             milestones=(self.milestones, sorted(self.milestones) == list(self.milestones), "epochs in rising order"),
             optimizer=(self.optimizer, self.optimizer in ("adamw", "sgd"), "adamw or sgd"),
             augmentation=_choice(self.augmentation, Augmentation), precision=_choice(self.precision, Precision),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,17 +15,18 @@ from filelock import FileLock
 from torch import nn
 from tqdm.auto import tqdm
 
-from sa_lab import __version__, evaluation, train
+from sa_lab import __version__, evaluation, processes
 from sa_lab.config import REGDB_SPLITS, VARIANTS, DataConfig, ExperimentConfig, LossConfig, home, variant
 from sa_lab.data import list_images, prepare
 from sa_lab.data.store import ImageStore, digest_of
 from sa_lab.disk import write_text
 from sa_lab.fitting import fit
+from sa_lab.learner import OwnLoss, Row
 from sa_lab.model import TwoStreamNet
 from sa_lab.protocols import protocols_of
 from sa_lab.reports import Report
 from sa_lab.schema import Embeddings, Listing
-from sa_lab.steps import OwnLoss, Row, name_of
+from sa_lab.steps import name_of
 from sa_lab.train import Training
 from sa_lab.validation import ValidationSet, few_images, first_people
 
@@ -109,8 +111,11 @@ def run(
     watch: Callable[[Row], None] | None = None,
     progress: bool = True,
     own_loss: OwnLoss | None = None,
+    num_processes: int = 1,
 ) -> Run:
     """Train, embed and evaluate; whatever of it a former call finished is reused.
+
+    Started by torchrun, every process calls this; they share each batch, and the first one writes the run.
 
     Args:
         config: the dials.
@@ -118,29 +123,53 @@ def run(
         watch: called with every row of the training.
         progress: show bars.
         own_loss: a loss of your own in place of SA-Softmax's two terms; the config takes on its name.
+        num_processes: new processes of this machine that share each batch, on GPUs one each; also from a notebook.
+            The run is that of one process, but for rounding, augmentation and batch statistics (`sync_batch_norm`).
 
     Raises:
-        DataError, WeightsError, NonFiniteLossError: see `prepare`, `build_model` and `fit`.
-        ValueError: ``folder`` holds the run of another config, of other images or of another library version.
+        DataError, WeightsError, NonFiniteLossError, LostProcessError: see `prepare`, `build_model` and `fit`.
+        ValueError: ``folder`` holds the run of another config, of other images or of another library version; ``watch``
+            or ``own_loss`` with new processes, which they cannot reach.
     """
     if own_loss:
         config = replace(config, loss=replace(config.loss, own=name_of(own_loss)))
-    train.fabric_of(config.train)  # a device that is not there is told before the images are prepared
+    if num_processes < 1:
+        raise ValueError(f"num_processes is {num_processes}, expected at least 1")
+    if num_processes > 1 and (watch or own_loss):
+        raise ValueError(f"num_processes is {num_processes}, expected 1 with watch or own_loss; or start with torchrun")
+    processes.fabric_of(config.train)  # a device that is not there is told before the images are prepared
     listing = list_images(config.data)
     made_of = _made_of(listing, config.data)
     folder = folder or _folder(config, made_of)
     result = Run(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
+    if num_processes > 1:
         _check_reuse(result, config, made_of)
-        if (folder / "report.json").is_file():
+        if not (folder / "report.json").is_file():
+            prepare(config.data, progress, listing)
+            processes.launch(_share, (config, folder, progress), num_processes)
+        return result
+    first = processes.is_first()
+    with FileLock(folder.with_name(f".{folder.name}.lock")) if first else nullcontext():
+        if first:
+            _check_reuse(result, config, made_of)
+        if processes.of_first((folder / "report.json").is_file()):
             return result
-        write_text(folder / "made_of.json", json.dumps(made_of))
-        _make(result, config, prepare(config.data, progress, listing), watch, progress, own_loss)
+        if first:
+            write_text(folder / "made_of.json", json.dumps(made_of))
+        _make(result, config, prepare(config.data, progress and first, listing), watch, progress, own_loss)
+    processes.of_first()  # has evaluated
     return result
 
 
-def run_splits(config: ExperimentConfig, folder: Path | None = None, progress: bool = True) -> list[Run]:
+def _share(config: ExperimentConfig, folder: Path, progress: bool) -> None:
+    """What each of the new processes does."""
+    run(config, folder, progress=progress)
+
+
+def run_splits(
+    config: ExperimentConfig, folder: Path | None = None, progress: bool = True, num_processes: int = 1
+) -> list[Run]:
     """RegDB as an experiment of ten trainings, one a split, in ``folder``/split1..10 or folders named after the config.
 
     Raises:
@@ -149,7 +178,7 @@ def run_splits(config: ExperimentConfig, folder: Path | None = None, progress: b
     if config.data.dataset != "regdb":
         raise ValueError(f"dataset is {config.data.dataset!r}, expected regdb: only it has {REGDB_SPLITS} splits")
     return [
-        run(one, folder / f"split{one.data.split}" if folder else None, progress=progress)
+        run(one, folder / f"split{one.data.split}" if folder else None, None, progress, None, num_processes)
         for one in tqdm(of_every_split(config), "splits", unit="split", disable=not progress)
     ]
 
@@ -194,12 +223,14 @@ def _make(
         index = [few_images(store, people, _PROBED_PEOPLE, _PROBED_IMAGES) for people in (known, unseen)]
         rows = np.flatnonzero(np.isin(known, store.person_ids[index[0]]))
         evaluation.embed(
-            training.model, training.store, np.concatenate(index), training.fabric.device,
+            training.network, training.store, np.concatenate(index), training.fabric.device,
             training.criterion.prototypes[:, [*rows, *(rows + len(known))]], known[rows], known, progress=False,
             out=run.folder / "probes" / f"step-{len(training.rows):06}.npz",
         )  # fmt: skip
 
     training = fit(config, store, run.folder, validate if len(held) else None, watch, progress, own_loss, probe)
+    if not processes.is_first():
+        return
     model, prototypes, train_ids = load_model(run.folder)
     device, store = training.fabric.device, training.store
     _place(model, device, config)
@@ -239,7 +270,7 @@ def embed_validation(run: Run, progress: bool = True) -> Embeddings:
                 "data.validation_fraction is 0: no identities were held back to compare designs on; expected more"
             )
         model, prototypes, train_ids = load_model(run.folder)
-        _place(model, train.fabric_of(config.train).device, config)
+        _place(model, processes.fabric_of(config.train).device, config)
         held.embed(model, prototypes, train_ids, progress, out=file)
     return Embeddings.load(file)
 

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from sa_lab import processes
 from sa_lab.config import ExperimentConfig
 from sa_lab.data.store import ImageStore
 from sa_lab.disk import atomic_path, write_csv
-from sa_lab.steps import NonFiniteLossError, OwnLoss, Row
+from sa_lab.learner import NonFiniteLossError, OwnLoss, Row
 from sa_lab.train import Training, iterate, start
 
 Validate = Callable[[nn.Module], dict[str, float]]
@@ -34,7 +35,8 @@ def fit(
 ) -> Training:
     """Train in the folder ``run``, going on from its checkpoint where there is one.
 
-    An interrupt waits for the end of the step, saves a checkpoint and is then raised.
+    An interrupt waits for the end of the step, saves a checkpoint and is then raised. Of several processes each calls
+    this; the first one validates, probes, shows progress and writes the files, which all of them can read.
 
     Args:
         config: the dials; saved as config.json.
@@ -49,43 +51,48 @@ def fit(
 
     Raises:
         NonFiniteLossError: with the batch saved in ``run``.
+        LostProcessError: another process has died or does not answer.
         ValueError: the checkpoint in ``run`` belongs to another config or to other images.
     """
+    first = processes.is_first()
+    validate, probe = (validate, probe) if first else (None, None)
     training = start(config, store, own_loss)
     checkpoint = run / "checkpoint.pt"
     if checkpoint.is_file():
         training.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
-    config.save(run / "config.json")
+    if first:
+        config.save(run / "config.json")
     total, done = training.num_steps, len(training.rows)
-    bar = tqdm(total=total, initial=done, unit="step", desc=f"train {run.name}", disable=not progress)
+    bar = tqdm(total=total, initial=done, unit="step", desc=f"train {run.name}", disable=not (progress and first))
     probed = set(np.linspace(0, total, config.train.num_probes).round().astype(int).tolist()) if probe else set()
     best = max((row.get("mean_ap", -1.0) for row in training.rows), default=-1.0)
-    with bar, _deferred_interrupt() as interrupted:
+    with bar, _deferred_interrupt() as interrupted, processes.told_clearly():
         try:
             if probe and done == 0 and probed:
                 probe(training)
-            for row in iterate(training):
+            for row in iterate(training, still_after=probed):
                 at_epoch_end = (row["step"] + 1) % len(training.sampler) == 0
                 last = row["step"] + 1 == total
                 if probe and row["step"] + 1 in probed:
                     probe(training)
                 if at_epoch_end and validate and _due(int(row["epoch"]), config.train.eval_every, last):
-                    row |= validate(training.model)
-                if row.get("mean_ap", -1.0) > best or (last and best < 0):
+                    row |= validate(training.network)
+                if first and (row.get("mean_ap", -1.0) > best or (last and best < 0)):
                     best = row.get("mean_ap", -1.0)
                     _save_model(training, run / "model.pt")
                 if watch:
                     watch(row)
                 bar.update()
                 bar.set_postfix(loss=f"{row['total']:.3f}", refresh=False)
-                if interrupted.is_set() or (
-                    at_epoch_end and _due(int(row["epoch"]), config.train.checkpoint_every, last)
-                ):
+                due = at_epoch_end and _due(int(row["epoch"]), config.train.checkpoint_every, last)
+                stop = interrupted.is_set() and row is training.rows[-1]  # not before the step ahead is handled, too
+                if first and (stop or due):
                     _save(training, run)
-                if interrupted.is_set():
+                if stop:
                     raise KeyboardInterrupt(f"stopped after step {int(row['step'])}; the same call goes on from there")
         except NonFiniteLossError as error:
-            file = run / f"failed_step_{len(training.rows)}.pt"
+            of = f"_process_{processes.rank()}" if processes.size() > 1 else ""
+            file = run / f"failed_step_{len(training.rows)}{of}.pt"
             with atomic_path(file) as temporary:
                 torch.save({name: value.cpu() for name, value in error.batch.__dict__.items()}, temporary)
             message = (
@@ -115,13 +122,20 @@ def _save_model(training: Training, path: Path) -> None:
 
 @contextmanager
 def _deferred_interrupt() -> Iterator[threading.Event]:
-    """Turn Ctrl-C into an event that is looked at between two steps; outside the main thread, do nothing."""
+    """Turn Ctrl-C and a plea to end (SIGTERM) into an event that is looked at between two steps.
+
+    Outside the main thread, do nothing. Of several processes the first one looks at it; the others go on until it ends,
+    but for SIGTERM, which ends them: then the last checkpoint is that of an epoch's end.
+    """
     interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield interrupted
         return
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    signals = (signal.SIGINT, signal.SIGTERM) if processes.is_first() else (signal.SIGINT,)
+    heed = (lambda *_: interrupted.set()) if processes.is_first() else signal.SIG_IGN
+    before = [signal.signal(one, heed) for one in signals]
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in zip(signals, before, strict=True):
+            signal.signal(one, handler)

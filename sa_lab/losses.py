@@ -5,13 +5,17 @@ Every loss is the batch mean, summed over the P parts; logits are raw dot produc
 stored as 2C rows, visible half first, so an identity y seen in modality m has
 
     own prototype   y + m C          cross prototype   y + (1 - m) C
+
+With very many identities both steps may work on a sample of them (`sample_identities`): the same losses on fewer rows.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 
@@ -65,14 +69,37 @@ def _half(name: str, rows: int) -> int:
 
 
 def prototype_logits(embeddings: Float[Tensor, "B P D"], prototypes: Float[Tensor, "P K D"]) -> Float[Tensor, "B P K"]:
-    """Raw dot products of every part of every sample with the K rows of its part."""
-    return torch.bmm(embeddings.transpose(0, 1), prototypes.transpose(1, 2)).transpose(0, 1)
+    """Raw dot products of every part of every sample with the K rows of its part, in autocast's type if that is on."""
+    device = embeddings.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else embeddings.dtype
+    logits: Tensor = _Products.apply(embeddings.to(dtype), prototypes.to(dtype))
+    return logits
+
+
+class _Products(torch.autograd.Function):
+    """Dot products laid out as (P,K,B): so, no product of the forward or backward pass has to copy an operand first."""
+
+    @staticmethod
+    def forward(ctx: Any, embeddings: Tensor, prototypes: Tensor) -> Tensor:
+        ctx.save_for_backward(embeddings, prototypes)
+        return torch.bmm(prototypes, embeddings.permute(1, 2, 0)).permute(2, 0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        embeddings, prototypes = ctx.saved_tensors
+        of_logits = gradients[0].permute(1, 2, 0)  # (P,K,B)
+        wanted = ctx.needs_input_grad
+        return (
+            torch.bmm(of_logits.transpose(1, 2), prototypes).transpose(0, 1) if wanted[0] else None,
+            torch.bmm(of_logits, embeddings.transpose(0, 1)) if wanted[1] else None,
+        )
 
 
 def _cross_entropy(logits: Float[Tensor, "B P K"], target: Int[Tensor, " B"]) -> Float[Tensor, ""]:
     """Cross-entropy against one target row a sample: mean over the batch, sum over the parts."""
     batch, parts, _ = logits.shape
-    return functional.cross_entropy(logits.flatten(0, 1), target.repeat_interleave(parts), reduction="sum") / batch
+    targets = target.expand(parts, batch)
+    return functional.cross_entropy(logits.permute(1, 2, 0), targets, reduction="sum") / batch
 
 
 def identity_loss(logits: Float[Tensor, "B P C"], labels: Tensor) -> Float[Tensor, ""]:
@@ -116,14 +143,24 @@ def absolute_similarity_loss(
     prototypes: Float[Tensor, "P C2 D"],
     labels: Tensor,
     modality: Tensor,
+    logits: Float[Tensor, "B P C2"] | None = None,
 ) -> Float[Tensor, ""]:
-    """L_as = mean (1 - cos(f, W_cross))^2 in [0, 4P]: closeness asked for outright, not relative to other rows."""
+    """L_as = mean (1 - cos(f, W_cross))^2 in [0, 4P]: closeness asked for outright, not relative to other rows.
+
+    With ``logits``, the `prototype_logits` of the same embeddings and prototypes, f.W_cross is read off them.
+    """
     _check_rows("embeddings", embeddings, labels)
     if prototypes.ndim != 3 or prototypes.shape[::2] != embeddings.shape[1:]:
         parts, channels = embeddings.shape[1:]
         raise ValueError(f"prototypes has shape {tuple(prototypes.shape)}, expected ({parts}, 2C, {channels})")
     cross = cross_prototype(labels, modality, _half("prototypes", prototypes.shape[1]))
-    cosine = functional.cosine_similarity(embeddings, prototypes[:, cross].transpose(0, 1), dim=2)
+    targets = prototypes[:, cross].transpose(0, 1)
+    if logits is None:
+        cosine = functional.cosine_similarity(embeddings, targets, dim=2)
+    else:
+        product = logits.gather(2, cross[:, None, None].expand(-1, logits.shape[1], 1))[:, :, 0]
+        lengths = torch.linalg.vector_norm(embeddings, dim=2) * torch.linalg.vector_norm(targets, dim=2)
+        cosine = product / lengths.clamp_min(1e-8)
     return (1 - cosine).square().sum(1).mean()
 
 
@@ -132,6 +169,44 @@ def prototype_loss(prototype_logits: Float[Tensor, "B P C2"], labels: Tensor, mo
     _check_rows("prototype_logits", prototype_logits, labels)
     num_identities = _half("prototype_logits", prototype_logits.shape[2])
     return _cross_entropy(prototype_logits, own_prototype(labels, modality, num_identities))
+
+
+def sample_identities(
+    labels: Tensor,
+    num_identities: int,
+    rate: float,
+    generator: Generator | None = None,
+    num_positives: int | None = None,
+) -> Int[Tensor, " S"]:
+    """The identities whose prototypes a step works on: all of the batch, filled up at random to ``rate`` of C.
+
+    Source: An et al., Partial FC, arXiv:2010.05222 (2021); here an identity brings both its prototypes. The losses are
+    then those of S identities. Their bias: absent negatives are missing from the denominator, so that a loss is lower
+    than the whole one (by log(C/S) a part where all logits are alike, by more where strong negatives are absent), and
+    the negatives that are there are pushed harder; it vanishes as ``rate`` goes to 1. Nothing of this waits for the
+    device when ``num_positives`` is given.
+
+    Args:
+        labels: identity in 0..C-1, (B,) integers; of several processes, those of all.
+        num_identities: C.
+        rate: share of the identities, above 0 and at most 1.
+        generator: of the random ones, on the device of ``labels``; by default torch's own.
+        num_positives: how many different labels there are, at most; counted by default.
+
+    Returns:
+        S ascending identities, S = max(round(rate C), num_positives).
+
+    Raises:
+        ValueError: ``rate`` outside (0, 1], or labels that do not fit.
+    """
+    if not 0 < rate <= 1:
+        raise ValueError(f"rate is {rate}, expected a share above 0 and at most 1")
+    _check_index("labels", labels, num_identities)
+    positives = len(torch.unique(labels)) if num_positives is None else min(num_positives, num_identities)
+    lots = torch.rand(num_identities, generator=generator, device=labels.device)
+    lots.index_fill_(0, labels.long(), 2.0)  # more than any other draws
+    chosen: Tensor = lots.topk(max(round(rate * num_identities), positives)).indices.sort().values
+    return chosen
 
 
 class SASoftmaxLoss(nn.Module):
@@ -174,34 +249,60 @@ class SASoftmaxLoss(nn.Module):
         self.prototypes = nn.Parameter(torch.randn(num_parts, 2 * num_identities, embedding_dim) * 0.001)
 
     def feature_terms(
-        self, embeddings: Tensor, labels: Tensor, modality: Tensor, hold_prototypes: bool = True
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        modality: Tensor,
+        hold_prototypes: bool = True,
+        identities: Int[Tensor, " S"] | None = None,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Unweighted (L_sa, L_as), prototypes detached unless ``hold_prototypes`` is off: they then swap sides."""
         parts = self._checked(embeddings, labels)
         prototypes = self.prototypes.detach() if hold_prototypes else self.prototypes
+        prototypes, labels = self.among(identities, prototypes, labels)
+        logits = prototype_logits(parts, prototypes)
         return (
-            sa_softmax_loss(prototype_logits(parts, prototypes), labels, modality, self.mask_value),
-            absolute_similarity_loss(parts, prototypes, labels, modality),
+            sa_softmax_loss(logits, labels, modality, self.mask_value),
+            absolute_similarity_loss(parts, prototypes, labels, modality, logits),
         )
 
-    def feature_loss(self, embeddings: Tensor, labels: Tensor, modality: Tensor) -> Float[Tensor, ""]:
+    def feature_loss(
+        self, embeddings: Tensor, labels: Tensor, modality: Tensor, identities: Int[Tensor, " S"] | None = None
+    ) -> Float[Tensor, ""]:
         """sas_weight L_sa + similarity_weight L_as, prototypes detached: what the network follows.
 
         Args:
             embeddings: (B,P,D), or (B,D) with one part; after the BN neck.
             labels: identity in 0..C-1, (B,).
             modality: 0 visible, 1 infrared, (B,).
+            identities: take the prototypes of these alone, ascending, all labels among them (`sample_identities`).
 
         Raises:
             ValueError: shapes that do not fit, labels outside 0..C-1, modalities other than 0 and 1.
         """
-        sa_softmax, absolute = self.feature_terms(embeddings, labels, modality)
+        sa_softmax, absolute = self.feature_terms(embeddings, labels, modality, identities=identities)
         return self.sas_weight * sa_softmax + self.similarity_weight * absolute
 
-    def prototype_loss(self, embeddings: Tensor, labels: Tensor, modality: Tensor) -> Float[Tensor, ""]:
+    def prototype_loss(
+        self, embeddings: Tensor, labels: Tensor, modality: Tensor, identities: Int[Tensor, " S"] | None = None
+    ) -> Float[Tensor, ""]:
         """L_p with the embeddings detached: what the prototypes follow. Arguments and errors as `feature_loss`."""
         parts = self._checked(embeddings, labels).detach()
-        return prototype_loss(prototype_logits(parts, self.prototypes), labels, modality)
+        prototypes, labels = self.among(identities, self.prototypes, labels)
+        return prototype_loss(prototype_logits(parts, prototypes), labels, modality)
+
+    def rows_of(self, identities: Int[Tensor, " S"]) -> Int[Tensor, " R"]:
+        """Rows of both prototypes of the identities, visible half first."""
+        return torch.cat([identities, identities + self.num_identities])
+
+    def among(
+        self, identities: Int[Tensor, " S"] | None, prototypes: Tensor, labels: Tensor
+    ) -> tuple[Float[Tensor, "P R D"], Tensor]:
+        """The prototypes of ``identities`` alone, and the labels counted among them."""
+        if identities is None:
+            return prototypes, labels
+        _check_index("labels", labels, self.num_identities)
+        return prototypes[:, self.rows_of(identities)], torch.searchsorted(identities, labels.long())
 
     def extra_repr(self) -> str:
         return f"sas_weight={self.sas_weight}, similarity_weight={self.similarity_weight}, mask_value={self.mask_value}"

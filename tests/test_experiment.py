@@ -141,6 +141,12 @@ def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
     text = comparison.compare([one.folder, experiment.run_folder(replace(variant(config, "softmax"), seed=1))])
     assert "| softmax  | 1      |" in text
     assert one.folder.name in text
+    assert {"date", "commit", "library", "torch", "machine"} < set(result)
+    both = sweeps.joined({"one": result, "other": result})
+    assert sweeps.table(both).count("\n") == 3
+    assert sweeps.paired(both, "one", "other", "mean_ap")["mean"] == 0
+    with pytest.raises(ValueError, match=r"the seeds of studies are .*\[0, 1\].*\[0, 2\].*, expected the same"):
+        sweeps.joined({"one": result, "other": result | {"seeds": [0, 2]}})
     with pytest.raises(ValueError, match="at least two"):
         sweeps.study(config, ("softmax",), (0,), progress=False)
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sa_lab import losses
 from sa_lab.losses import (
     SASoftmaxLoss,
     absolute_similarity_loss,
@@ -403,3 +404,83 @@ def test_in_anybodys_training_loop() -> None:
         prototype_steps.step()
         history.append(loss.item())
     assert history[-1] < 0.25 * history[0]
+
+
+@given(st.integers(1, 12), st.floats(0.01, 1.0), st.integers(0, 2**31))
+def test_sampled_identities_hold_all_of_the_batch(batch: int, rate: float, seed: int) -> None:
+    labels = torch.randint(40, (batch,), generator=torch.Generator().manual_seed(seed))
+    different = len(labels.unique())
+    for positives in (None, batch):
+        chosen = losses.sample_identities(labels, 40, rate, torch.Generator().manual_seed(seed), positives)
+        assert len(chosen) == max(round(rate * 40), positives or different)
+        assert set(labels.tolist()) <= set(chosen.tolist())
+        assert chosen.tolist() == sorted(set(chosen.tolist()))
+
+
+def test_others_are_sampled_alike() -> None:
+    labels, generator = torch.tensor([3, 3, 7]), torch.Generator().manual_seed(0)
+    count = torch.zeros(20)
+    for _ in range(3000):
+        count[losses.sample_identities(labels, 20, 0.3, generator)] += 1
+    assert count[[3, 7]].tolist() == [3000, 3000]
+    others = torch.cat([count[:3], count[4:7], count[8:]]) / 3000
+    assert others.mean().item() == pytest.approx(4 / 18)
+    assert (others - 4 / 18).abs().max() < 5 * (4 / 18 * 14 / 18 / 3000) ** 0.5
+
+
+def test_losses_on_a_sample_are_those_of_fewer_identities() -> None:
+    embeddings, prototypes, labels, modality = problem(2)
+    criterion = criterion_of(prototypes)
+    count = criterion.num_identities
+    identities = torch.cat([labels.unique(), torch.tensor([i for i in range(count) if i not in labels])[:1]]).sort()[0]
+    place = {int(one): i for i, one in enumerate(identities)}
+    small = criterion_of(prototypes[:, torch.cat([identities, identities + count])])
+    among = torch.tensor([place[int(label)] for label in labels])
+    for name in ("feature_loss", "prototype_loss"):
+        mine = getattr(criterion, name)(embeddings, labels, modality, identities)
+        assert mine.item() == pytest.approx(getattr(small, name)(embeddings, among, modality).item(), rel=1e-6)
+    whole = criterion.prototype_loss(embeddings, labels, modality)
+    assert criterion.prototype_loss(embeddings, labels, modality, torch.arange(count)).item() == pytest.approx(
+        whole.item(), rel=1e-6
+    )
+    bias = whole - criterion.prototype_loss(embeddings, labels, modality, identities)
+    assert bias >= 0, "absent negatives lower a loss"
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.1, 1.5, float("nan")])
+def test_a_rate_that_is_none_is_told(rate: float) -> None:
+    with pytest.raises(ValueError, match=r"rate is .*, expected a share above 0 and at most 1"):
+        losses.sample_identities(torch.tensor([0]), 5, rate)
+
+
+def test_products_have_their_derivatives() -> None:
+    """First and second ones, against finite differences."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((3, 2, 4), (2, 5, 4))
+    inputs = tuple(torch.randn(s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes)
+    assert torch.autograd.gradcheck(losses.prototype_logits, inputs)
+    assert torch.autograd.gradgradcheck(losses.prototype_logits, inputs)
+    expected = torch.einsum("bpd,pkd->bpk", *inputs)
+    torch.testing.assert_close(losses.prototype_logits(*inputs), expected)
+
+
+def test_the_cosine_read_off_the_logits_is_the_cosine() -> None:
+    embeddings, prototypes, labels, modality = problem(2, dtype=torch.float64)
+    embeddings.requires_grad_()
+    values, slopes = [], []
+    for logits in (None, losses.prototype_logits(embeddings, prototypes)):
+        loss = losses.absolute_similarity_loss(embeddings, prototypes, labels, modality, logits)
+        values.append(loss)
+        slopes.append(torch.autograd.grad(loss, embeddings)[0])
+    torch.testing.assert_close(*values)
+    torch.testing.assert_close(*slopes)
+
+
+def test_products_under_autocast_are_in_its_type() -> None:
+    embeddings, prototypes, *_ = problem(2)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = losses.prototype_logits(embeddings.requires_grad_(), prototypes)
+    assert logits.dtype == torch.bfloat16
+    logits.float().sum().backward()
+    assert embeddings.grad is not None
+    assert embeddings.grad.dtype == embeddings.dtype, "that of what it was given, not of the products"

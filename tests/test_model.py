@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from sa_lab import model as models
-from sa_lab import steps, train, transforms
+from sa_lab import processes, steps, train, transforms
 from sa_lab.config import LossConfig, TrainConfig
 from sa_lab.evaluation import _unit
+from sa_lab.learner import Batch, Learner
 from sa_lab.losses import SASoftmaxLoss
 from sa_lab.model import TwoStreamNet, WeightsError, build_model
 from sa_lab.reference import import_reference
@@ -67,15 +68,15 @@ def golden_network(golden: dict) -> tuple[TwoStreamNet, SASoftmaxLoss]:
     return net.double(), criterion.double()
 
 
-def as_learner(net: TwoStreamNet, criterion: SASoftmaxLoss) -> steps.Learner:
+def as_learner(net: TwoStreamNet, criterion: SASoftmaxLoss) -> Learner:
     """The library's own steps around a given network, in double precision, with the paper's optimiser."""
     recipe = TrainConfig(
         optimizer="sgd", backbone_lr=0.001, head_lr=0.01, prototype_lr=0.01, precision="64-true", device="cpu"
     )
-    fabric = train.fabric_of(recipe)
+    fabric = processes.fabric_of(recipe)
     model, feature_optimizer = fabric.setup(net, train._feature_optimizer(net, recipe))
     prototypes = train._optimizer([{"params": [criterion.prototypes], "lr": recipe.prototype_lr}], recipe)
-    return steps.Learner(
+    return Learner(
         fabric=fabric, model=model, criterion=criterion, feature_optimizer=feature_optimizer,
         prototype_optimizer=fabric.setup_optimizers(prototypes),
     )  # fmt: skip
@@ -116,7 +117,7 @@ def test_reference_network_losses_and_three_asynchronous_iterations() -> None:
     np.testing.assert_allclose(first.identity_logits, golden["train_identity_logits"], atol=1e-6, rtol=1e-6)
 
     learner = as_learner(net, criterion)
-    batch = steps.Batch(images, both, modality)
+    batch = Batch(images, both, modality)
     rows = [steps.feature_step(learner, batch, LossConfig()) | steps.prototype_step(learner, batch) for _ in range(3)]
     history = [[row[k] for k in ("identity", "sa_softmax", "absolute", "total", "prototype")] for row in rows]
     np.testing.assert_allclose(history, golden["history"], rtol=1e-9)

@@ -10,13 +10,12 @@ import tomllib
 from itertools import chain
 from pathlib import Path
 
-import bench_evaluation
-import bench_overlap
 import nbformat
 import pytest
 import yaml
 
 from sa_lab import cli, course, exercises, sweeps
+from sa_lab.benchmarks import heads, overlap, ranking, summary
 from sa_lab.config import home
 from sa_lab.evaluation import evaluate
 from sa_lab.protocols import PROTOCOLS
@@ -43,14 +42,24 @@ def test_readme_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_readme_prints_the_committed_benchmark() -> None:
-    assert bench_evaluation.sentence(json.loads((ROOT / "data" / "results" / "bench-cpu.json").read_text())) in README
+    result = json.loads((ROOT / "data" / "results" / "bench-cpu.json").read_text())
+    for table in (summary.ratios(result), summary.stages(result), summary.many(result)):
+        assert table in README
+    assert heads.sentence(result["heads"]) in README
+    assert ranking.sentence(result["ranking"]) in README
+    assert overlap.sentence(result["overlap"]) in README
+    assert sum(result["overlap"]["seconds"].values()) < 300
+    assert max(result["overlap"]["peak_gb"].values()) < 6
 
 
-def test_readme_prints_the_committed_benchmark_of_overlap() -> None:
-    result = json.loads((ROOT / "data" / "results" / "bench-overlap.json").read_text())
-    assert bench_overlap.sentence(result) in README
-    assert sum(result["seconds"].values()) < 300
-    assert max(result["peak_gb"].values()) < 6
+def test_readme_prints_what_the_options_cost() -> None:
+    files = {
+        name: ROOT / "data" / "results" / f"option-{name}.json" for name in ("exact", "reuse_features", "sample_rate")
+    }
+    options = sweeps.joined({name: json.loads(file.read_text()) for name, file in files.items()})
+    assert all(len(json.loads(file.read_text())["seeds"]) >= 5 for file in files.values())
+    assert sweeps.table(options) in README
+    assert sweeps.paired(options, "reuse_features", "exact", "mean_ap")["high"] > 0, "README: no worse"
 
 
 def test_readme_prints_the_committed_time_of_the_playground() -> None:
@@ -159,7 +168,8 @@ def test_wrong_option_says_what_is_allowed(capfd: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(
-    "command", ["prepare", "generate", "train", "evaluate", "embed", "report", "compare", "study", "course", "app"]
+    "command",
+    ["prepare", "generate", "train", "evaluate", "embed", "report", "compare", "study", "course", "app", "bench"],
 )
 def test_every_option_has_help(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

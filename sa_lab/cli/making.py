@@ -22,6 +22,7 @@ from sa_lab.config import (
 from sa_lab.data import copies, list_images, published, regdb, statistics
 from sa_lab.data import prepare as open_store
 from sa_lab.disk import write_text
+from sa_lab.processes import is_first
 
 if TYPE_CHECKING:
     Preset = ExperimentConfig
@@ -100,17 +101,27 @@ def train(
     loss_variant: VariantName | None = None,
     run: Path | None = None,
     all_splits: bool = False,
+    processes: int = 1,
 ) -> None:
     """Train, embed and evaluate one run; called again, it goes on where it stopped.
+
+    On several machines: torchrun ... -m -- sa_lab train ...; on one, --processes.
 
     Args:
         config: preset and its dials.
         loss_variant: one of the study's losses, in place of the config's.
         run: folder of the run; by default one named after the config.
         all_splits: regdb's ten trainings, one a split, in the folders split1..10 of `run`, and their average.
+        processes: processes of this machine that share each batch, on GPUs one each.
     """
     chosen = variant(config, loss_variant) if loss_variant else config
-    done = experiment.run_splits(chosen, run) if all_splits else [experiment.run(chosen, run)]
+    done = (
+        experiment.run_splits(chosen, run, num_processes=processes)
+        if all_splits
+        else [experiment.run(chosen, run, num_processes=processes)]
+    )
+    if not is_first():
+        return
     print(comparison.compare([one.folder for one in done], "console"))
     print("\n".join(f"run folder: {one.folder}" for one in done))
 
@@ -167,3 +178,30 @@ def course(dataset: Dataset = "synthetic", root: str = "", out: Path | None = No
     write_text(out / "report.md", text)
     print(text)
     print(f"executed notebooks and report.md are in {out}")
+
+
+def bench(
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    only: tuple[str, ...] = (),
+    out: Path | None = None,
+    compile: bool = False,
+) -> None:
+    """Time the library against the way the field usually writes the same, after checking that both compute the same.
+
+    Args:
+        device: where to compute; auto takes a GPU if there is one.
+        only: parts to measure, the others keep what was measured before: iteration, paper (on a GPU), heads, inputs,
+            ranking, extraction, overlap, many, compiled; by default all but compiled.
+        out: JSON file; by default results/bench-<device>.json in the data folder.
+        compile: also measure the compiled network, which takes minutes.
+    """
+    import torch
+
+    from sa_lab import benchmarks
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is 'cuda', which this machine does not have; auto chooses")
+    chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    names = only or benchmarks.BY_DEFAULT
+    names += ("compiled",) if compile else ()
+    print(benchmarks.tables(benchmarks.run_all(torch.device(chosen), names, out)))

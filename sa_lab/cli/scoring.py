@@ -16,10 +16,10 @@ from sa_lab import comparison, evaluation, experiment, reference, reports, table
 from sa_lab.config import LAYOUTS, DataConfig, Dataset, Device, TrainConfig, home
 from sa_lab.data import prepare
 from sa_lab.disk import write_text
+from sa_lab.processes import fabric_of
 from sa_lab.protocols import PROTOCOLS, protocols_of
 from sa_lab.rerank import KReciprocal
 from sa_lab.schema import Embeddings
-from sa_lab.train import fabric_of
 
 
 def evaluate(

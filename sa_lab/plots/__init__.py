@@ -8,6 +8,7 @@ from sa_lab.plots.curves import (
     lines,
     live_training,
     scatter,
+    stages,
     training_curves,
 )
 from sa_lab.plots.lens import loss_lens
@@ -20,6 +21,6 @@ from sa_lab.plots.toy import toy_world
 __all__ = [
     "COLOURS", "CONFIG", "MOST_CATEGORIES", "MOST_RUNS", "SPECTRA", "SYMBOLS", "Atlas", "RunCard", "atlas",
     "cmc_curves", "film", "heat_map", "histograms", "image_grid", "intervals", "lines", "live_training", "loss_lens",
-    "over_training", "overlap_card", "page", "projection", "protocol_map", "scatter", "toy_world", "training_curves",
-    "use_config", "with_choice",
+    "over_training", "overlap_card", "page", "projection", "protocol_map", "scatter", "stages", "toy_world",
+    "training_curves", "use_config", "with_choice",
 ]  # fmt: skip

@@ -11,6 +11,8 @@ from plotly.subplots import make_subplots
 
 from sa_lab.plots.style import COLOURS, DASHES, TERMS, finish
 
+_PATTERNS = ("", "/", "\\", "x", "-", "|", "+", ".")
+
 
 def lines(
     x: Float[np.ndarray, " N"],
@@ -186,3 +188,24 @@ def intervals(
         )  # fmt: skip
     figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names).update_yaxes(title=y_title)
     return finish(figure, title)
+
+
+def stages(shares: Mapping[str, Mapping[str, float]], title: str) -> go.Figure:
+    """One horizontal bar a preset, made of the shares of its stages; hatching tells apart what colours tell apart.
+
+    Args:
+        shares: ``shares[preset][stage]`` in [0,1], the stages in their order and the same in all.
+        title: says what is seen.
+    """
+    figure = go.Figure()
+    names = list(shares)
+    for i, stage in enumerate(dict.fromkeys(stage for one in shares.values() for stage in one)):
+        figure.add_bar(
+            y=names, x=[100 * one.get(stage, 0.0) for one in shares.values()], name=stage, orientation="h",
+            marker={"color": COLOURS[i % len(COLOURS)], "pattern": {"shape": _PATTERNS[i % len(_PATTERNS)]}},
+            hovertemplate="%{y}, " + stage + ": %{x:.1f} %<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(barmode="stack", legend={"traceorder": "normal"})
+    figure.update_xaxes(title="share of an iteration, %", range=[0, 100])
+    figure.update_yaxes(title="preset", autorange="reversed")
+    return finish(figure, title, height=180 + 70 * len(names))

@@ -13,7 +13,7 @@ from sa_lab import overlap, plots, train
 from sa_lab.config import ExperimentConfig, LossConfig, home
 from sa_lab.data import prepare
 from sa_lab.disk import write_csv
-from sa_lab.steps import Row
+from sa_lab.learner import Row
 from sa_lab.validation import ValidationSet
 from sa_lab.widgets.controls import Worker, button, live, loss_dials, refresh
 

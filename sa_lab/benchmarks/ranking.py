@@ -1,24 +1,21 @@
 """Times and memory of an evaluation at the full size of SYSU-MM01: random descriptors, 3,803 queries, 6,775 images.
 
-Part of `make bench`. The plain way ranks as the programs of the field do: in double precision, one argsort a trial,
+The plain way ranks as the programs of the field do: in double precision, one argsort a trial,
 then a Python loop over the queries, with AP summed rank by rank. Both ways must give the same numbers.
 """
 
 from __future__ import annotations
 
-import json
-import resource
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from sa_lab import evaluation
+from sa_lab.benchmarks.timing import apart, compare
 from sa_lab.metrics import evaluate_ranking
 from sa_lab.protocols import PROTOCOLS
 from sa_lab.schema import Embeddings
@@ -52,7 +49,7 @@ def plain_ranking(found: evaluation.Search, data: Embeddings) -> tuple[np.ndarra
     return np.mean(cmcs, axis=0), float(np.mean(precisions)), float(np.mean(penalties))
 
 
-def random_columns(rng: np.random.Generator) -> dict:
+def random_columns(rng: np.random.Generator) -> dict[str, Any]:
     """Identities, cameras and paths in the proportions of the test part."""
     camera = np.concatenate([rng.choice([3, 6], QUERIES), rng.choice([1, 2, 4, 5], IMAGES)])
     person = rng.integers(1, IDENTITIES + 1, QUERIES + IMAGES)
@@ -62,8 +59,24 @@ def random_columns(rng: np.random.Generator) -> dict:
     }  # fmt: skip
 
 
-def ranking(trials: int = 2, pairs: int = 3) -> dict[str, float]:
-    """Ranking part alone, all and indoor, single- and multi-shot, ``trials`` galleries each: plain over ours."""
+def measure(device: torch.device) -> dict[str, Any]:
+    """Ranking alone, and the whole evaluation of descriptors as large as the paper's; both on the CPU.
+
+    Args:
+        device: the CPU.
+
+    Returns:
+        ``ratios``: `sa_lab.benchmarks.timing.Comparison` by name; ``trials`` of each protocol that were ranked;
+        ``ten_trials_with_reports_seconds``; ``full_size``: see `full_size`.
+
+    Raises:
+        AssertionError: the two ways give different numbers.
+    """
+    return {**ranking(device), "full_size": full_size(device)}
+
+
+def ranking(device: torch.device, trials: int = 1, pairs: int = 3) -> dict[str, Any]:
+    """Ranking part alone, all and indoor, single- and multi-shot, ``trials`` galleries each; see `measure`."""
     rng = np.random.default_rng(0)
     data = Embeddings(None, rng.standard_normal((QUERIES + IMAGES, 1, 32), np.float32), **random_columns(rng))
     found = [evaluation.search(data, PROTOCOLS[name], trial) for name in NAMES for trial in range(trials)]
@@ -78,29 +91,23 @@ def ranking(trials: int = 2, pairs: int = 3) -> dict[str, float]:
         ]
         return [(result.cmc(20), result.mean_ap, result.mean_inp) for result in results]
 
-    ratios, seconds = [], []
-    for _ in range(pairs):
-        start = time.perf_counter()
-        theirs = [plain_ranking(one, data) for one in found]
-        middle = time.perf_counter()
-        mine = ours()
-        end = time.perf_counter()
-        for first, second in zip(theirs, mine, strict=True):
-            for a, b in zip(first, second, strict=True):
-                np.testing.assert_allclose(a, b, atol=1e-6)
-        ratios.append((middle - start) / (end - middle))
-        seconds.append(end - middle)
+    def plain() -> list[tuple[np.ndarray, float, float]]:
+        return [plain_ranking(one, data) for one in found]
+
+    for first, second in zip(plain(), ours(), strict=True):
+        np.testing.assert_allclose(np.hstack(first), np.hstack(second), atol=1e-6)
+    compared = compare(plain, ours, pairs, 0, device)
     start = time.perf_counter()
     evaluation.evaluate_all(data, [PROTOCOLS[name] for name in NAMES])
-    whole = time.perf_counter() - start
     return {
-        "ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios),
-        "seconds": statistics.median(seconds), "trials": trials, "ten_trials_with_reports_seconds": whole,
+        "ratios": {"ranking": compared}, "trials": trials,
+        "ten_trials_with_reports_seconds": time.perf_counter() - start,
     }  # fmt: skip
 
 
-def full_size() -> dict[str, float]:
-    """The whole evaluation of 24,576-channel float16 descriptors from a file, in a process of its own."""
+def full_size(device: torch.device) -> dict[str, float]:
+    """The whole evaluation of 24,576-channel float16 descriptors from a file: seconds, and largest memory in GB of a
+    process that does nothing else."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "descriptors.npz"
         rng = np.random.default_rng(0)
@@ -109,29 +116,27 @@ def full_size() -> dict[str, float]:
             values[start : start + 512] = rng.standard_normal(values[start : start + 512].shape, np.float32)
         Embeddings(None, values, **random_columns(rng)).save(file)
         del values
-        text = subprocess.run([sys.executable, __file__, str(file)], check=True, capture_output=True, text=True).stdout
-    return dict(json.loads(text))
+        seconds, peak_gb = apart(measure_file, file, device=device)
+    return {"seconds": seconds, "peak_gb": peak_gb}
 
 
-def measure_file(file: Path) -> dict[str, float]:
-    """Seconds, and largest memory of this process in GB, of the four protocols with ten trials each."""
+def measure_file(file: Path) -> float:
+    """Seconds of the four protocols with ten trials each, on descriptors in a file."""
     start = time.perf_counter()
     evaluation.evaluate_all(Embeddings.load(file, mapped=True), [PROTOCOLS[name] for name in NAMES])
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
+    return time.perf_counter() - start
 
 
-def sentence(result: dict) -> str:
-    """What the README says of it."""
-    ranking, full = result["sysu_ranking"], result["sysu_full_size"]
-    whole = ranking["ten_trials_with_reports_seconds"]
+def sentence(result: dict[str, Any]) -> str:
+    """What the README says of it.
+
+    Args:
+        result: what `measure` gave.
+    """
+    found, full, whole = result["ratios"]["ranking"], result["full_size"], result["ten_trials_with_reports_seconds"]
     return (
-        f"{ranking['ratio']:.0f} times [{ranking['low']:.0f}, {ranking['high']:.0f}] as fast as a loop over queries; "
+        f"{found['ratio']:.0f} times [{found['low']:.0f}, {found['high']:.0f}] as fast as a loop over queries; "
         f"ten trials of each,\nfrom given descriptors to reports, take {whole:.0f} s; "
         f"of 24,576 channels in float16, {full['seconds']:.0f} s and at most {full['peak_gb']:.1f} GB (two CPU cores,\n"
         "random descriptors, `make bench`)"
     )
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure_file(Path(sys.argv[1]))))

@@ -1,25 +1,18 @@
-"""Times and memory of the overlap measures at the full size of SYSU-MM01: 10,000 random descriptors of 400 identities.
-
-Run by itself, in a process of its own: `python tests/bench_overlap.py`. Smaller sizes are shown, not recorded.
-"""
+"""Times and memory of the overlap measures at SYSU-MM01's full size: 10,000 random descriptors of 400 identities."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
-import resource
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
-from sa_lab import __version__, overlap
-from sa_lab.config import home
-from sa_lab.disk import write_text
+from sa_lab import overlap
+from sa_lab.benchmarks.timing import apart, peak
 from sa_lab.schema import Embeddings
 
 IMAGES, CHANNELS, IDENTITIES, RANK = 10_000, 15_360, 400, 64
@@ -41,8 +34,24 @@ def descriptors(images: int, channels: int, identities: int) -> tuple[np.ndarray
     return points, person_ids, modality
 
 
-def measure(images: int, channels: int, identities: int) -> dict:
-    """Seconds of each step, and the largest memory of this process in GB after it."""
+def measure(device: torch.device) -> dict[str, Any]:
+    """The measures and a map of them, in a process of its own, without the fits of an earlier call.
+
+    Args:
+        device: the CPU.
+
+    Returns:
+        ``seconds`` of each step and ``peak_gb``, the largest memory of the process in GB after it; ``measures``, how
+        many; ``kept``, the share of the squared lengths that the reduced descriptors keep; the sizes.
+    """
+    sizes = {"images": IMAGES, "channels": CHANNELS, "identities": IDENTITIES}
+    with tempfile.TemporaryDirectory() as place:
+        return {**sizes, **apart(measure_here, place, *sizes.values(), device=device)[0]}
+
+
+def measure_here(place: str, images: int, channels: int, identities: int) -> dict[str, Any]:
+    """Seconds of each step, and the largest memory of this process in GB after it; fits are kept in ``place``."""
+    os.environ["SA_LAB_HOME"] = place
     points, person_ids, modality = descriptors(images, channels, identities)
     paths = tuple(f"{i:06}" for i in range(images))
     whole = Embeddings(None, points[:, None], person_ids, modality + 1, modality, paths)
@@ -59,40 +68,15 @@ def measure(images: int, channels: int, identities: int) -> dict:
     return {"kept": drawn.projection.kept, "measures": len(found), "seconds": seconds, "peak_gb": memory}
 
 
-def peak() -> float:
-    """The largest memory of this process so far, in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+def sentence(result: dict[str, Any]) -> str:
+    """What the README says of it.
 
-
-def sentence(result: dict) -> str:
-    """What the README says of it."""
+    Args:
+        result: what `measure` gave.
+    """
     measured, drawn = (round(result["seconds"][name]) for name in ("measure", "draw"))
     most = max(result["peak_gb"].values())
     return (
         f"{result['images']:,} float16 descriptors of {result['channels']:,} channels are measured in {measured} s\n"
         f"and drawn by UMAP in {drawn} s, with at most {most:.1f} GB (two CPU cores, random descriptors, `make bench`)."
     )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, size in (("images", IMAGES), ("channels", CHANNELS), ("identities", IDENTITIES)):
-        parser.add_argument(f"--{name}", type=int, default=size)
-    sizes, results = vars(parser.parse_args()), home() / "results"
-    with tempfile.TemporaryDirectory() as place:  # without the fits of an earlier call
-        os.environ["SA_LAB_HOME"] = place
-        measured = measure(**sizes)
-    result = {
-        "sa_lab": __version__,
-        "machine": f"{platform.machine()} CPU, {os.cpu_count()} cores",
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        **sizes,
-        **measured,
-    }
-    print(json.dumps(result, indent=1))
-    if sizes == {"images": IMAGES, "channels": CHANNELS, "identities": IDENTITIES}:
-        write_text(results / "bench-overlap.json", json.dumps(result, indent=1))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,177 @@
+"""The whole asynchronous iteration, from images to stepped prototypes: ours, as it trains, and the plain way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from sa_lab import steps, train
+from sa_lab.benchmarks import loading, plain, sizes
+from sa_lab.benchmarks.stages import model_flops, stage_times
+from sa_lab.benchmarks.timing import Comparison, compare, matmul_rate, peak_gb
+from sa_lab.config import ExperimentConfig
+from sa_lab.data.store import ImageStore
+from sa_lab.learner import Row
+from sa_lab.samplers import CrossModalityIdentitySampler
+
+ROUNDS = {"tiny": 9, "small": 3, "paper": 9}
+"""Pairs that are timed on the CPU; on a GPU three times as many, of ten iterations each."""
+
+
+def measure(device: torch.device) -> dict[str, Any]:
+    """Tiny and small: times, memory and stages; see `of_preset`."""
+    return _together(of_preset("tiny", device), of_preset("small", device))
+
+
+def measure_paper(device: torch.device, images: int = sizes.SYSU_IMAGES) -> dict[str, Any]:
+    """The paper's recipe at SYSU-MM01's size; see `of_preset`.
+
+    Args:
+        device: a GPU.
+        images: of an identity in each spectrum.
+    """
+    return of_preset("paper", device, images)
+
+
+def compiled(device: torch.device) -> dict[str, Any]:
+    """Tiny and small with the trunk compiled, and the seconds of the first two iterations, which compile it."""
+    ratios, warm_up = {}, {}
+    for preset in ("tiny", "small"):
+        config = sizes.config_of(preset, device, {"compile": True})
+        store, start = sizes.store_of(config, sizes.IDENTITIES[preset], 4), perf_counter()
+        ours = _ours(config, store)
+        for _ in range(2):
+            next(ours)
+        warm_up[preset] = perf_counter() - start
+        plain_way = _plain(replace(config, train=replace(config.train, compile=False)), store)
+        ratios[f"iteration, {preset}, compiled"] = _compare(plain_way, ours, preset, device)
+    return {"ratios": ratios, "warm_up_seconds": warm_up}
+
+
+def of_preset(preset: str, device: torch.device, images: int = 4) -> dict[str, Any]:
+    """Everything about the iteration of one preset, on images of noise and with random weights.
+
+    Both ways see the same batches of the same sampler. What the plain way's workers have made ahead while ours ran
+    counts for the plain way; memory is that of the process without its workers.
+
+    Args:
+        preset: tiny, small or paper.
+        device: on a GPU also under bfloat16 autocast, both ways, and with the utilisation.
+        images: of an identity in each spectrum.
+
+    Returns:
+        ``ratios``: `Comparison` by name, each with ``plain_gb`` and ``ours_gb``; ``stages``: see `stage_times`; on a
+        GPU ``utilisation``.
+
+    Raises:
+        AssertionError: the two ways compute different losses.
+    """
+    result: dict[str, Any] = {"ratios": {}, "stages": {}}
+    config = sizes.config_of(preset, device)
+    store = sizes.store_of(config, sizes.IDENTITIES[preset], images)
+    check_equal(config, store)
+    for precision in ("32-true", "bf16-mixed") if device.type == "cuda" else ("32-true",):
+        config = sizes.config_of(preset, device, {"precision": precision})
+        name = f"iteration, {preset}" + (", bfloat16" if precision == "bf16-mixed" else "")
+        ours, plain_way = _ours(config, store), _plain(config, store)
+        found = _compare(plain_way, ours, preset, device)
+        for way in ("plain", "ours"):
+            found[f"{way}_gb"] = peak_gb(some_iterations, way, preset, device.type, precision, device=device)
+        result["ratios"][name] = found
+        result["stages"][name.removeprefix("iteration, ")] = stage_times(ours, _repeats(device), device)
+        if device.type == "cuda":
+            flops = model_flops(ours)
+            rate = matmul_rate(device, torch.bfloat16, side=8192)
+            share = flops / (found["ours_ms"] / 1e3) / rate
+            result.setdefault("utilisation", {})[name] = {"flops": flops, "bf16_rate": rate, "share": share}
+        del ours
+        reusing = replace(config, train=replace(config.train, reuse_features=True))
+        found = _compare(plain_way, _ours(reusing, store), preset, device)
+        result["ratios"][f"{name}, features reused"] = found
+    return result
+
+
+def check_equal(config: ExperimentConfig, store: ImageStore) -> None:
+    """Two iterations each way from the same weights on the same images, without augmentation: the losses agree.
+
+    Args:
+        config: its network, losses and optimisers; of an identity two images are enough.
+        store: the images.
+
+    Raises:
+        AssertionError: they do not, by more than one part in a thousand.
+    """
+    few = min(2, config.train.images_per_id)
+    config = replace(config, train=replace(config.train, augmentation="none", images_per_id=few))
+    training = train.start(config, store)
+    theirs = plain.training_of(training)
+    batches = [index for index, _ in zip(training.sampler, range(2), strict=False)]
+    tf32 = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        for step, (index, batch) in enumerate(zip(batches, loading.loader_of(training, batches, 0), strict=True)):
+            row = steps.iteration(training, train.draw_batch(training, index), config.loss, step)
+            for name, value in plain.plain_iteration(theirs, *batch).items():
+                np.testing.assert_allclose(row[name], value, rtol=1e-3, err_msg=f"{name} of iteration {step}")
+    finally:
+        torch.backends.cudnn.allow_tf32 = tf32
+
+
+def some_iterations(way: str, preset: str, device: str, precision: str) -> None:
+    """Three iterations of one ``way``, plain or ours, on few images: what they hold in memory is measured outside."""
+    config = sizes.config_of(preset, torch.device(device), {"precision": precision})
+    batches = (_ours if way == "ours" else _plain)(config, sizes.store_of(config, sizes.IDENTITIES[preset], 1))
+    for _ in range(3):
+        next(batches)
+
+
+def _ours(config: ExperimentConfig, store: ImageStore) -> Iterator[Row]:
+    """Iterations of a training, one for each `next`."""
+    return train.iterate(train.start(config, store))
+
+
+def _plain(config: ExperimentConfig, store: ImageStore) -> Iterator[dict[str, float]]:
+    """The same iterations the plain way."""
+    training = train.start(config, store)
+    theirs = plain.training_of(training)
+    loader = loading.loader_of(training, _for_ever(training.sampler), os.cpu_count() or 1)
+    del training
+    for batch in loader:
+        yield plain.plain_iteration(theirs, *batch)
+
+
+def _for_ever(sampler: CrossModalityIdentitySampler) -> Iterator[Int[np.ndarray, " B"]]:
+    while True:
+        yield from sampler
+
+
+def _compare(plain_way: Iterator[Any], ours: Iterator[Any], preset: str, device: torch.device) -> Comparison:
+    count = _repeats(device)
+
+    def some(way: Iterator[Any]) -> Callable[[], None]:
+        def call() -> None:
+            for _ in range(count):
+                next(way)
+
+        return call
+
+    rounds = ROUNDS[preset] * (3 if device.type == "cuda" else 1)
+    return compare(some(plain_way), some(ours), rounds, 2 if preset == "tiny" else 1, device, count)
+
+
+def _repeats(device: torch.device) -> int:
+    """Iterations of one call: on a GPU enough for the next one to be launched while one is under way."""
+    return 10 if device.type == "cuda" else 1
+
+
+def _together(*results: dict[str, Any]) -> dict[str, Any]:
+    """Results of several presets, name by name."""
+    names = dict.fromkeys(name for result in results for name in result)
+    return {name: {k: v for result in results for k, v in result.get(name, {}).items()} for name in names}

@@ -1,0 +1,69 @@
+"""Where the time of an iteration goes, by the labels that the library sets while it trains, and what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch._C._autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils.flop_counter import FlopCounterMode
+
+STAGES = (
+    "input", "forward", "losses", "backward", "network step", "second forward", "prototype step", "rest",
+)  # fmt: skip
+"""Labels in the order of an iteration; the second forward is within the prototype step and taken out of it."""
+_WHOLE = "iteration"
+
+
+def stage_times(iterations: Iterator[Any], count: int, device: torch.device) -> dict[str, float]:
+    """Share of each of `STAGES` in an iteration, summing up to 1.
+
+    On a GPU the time that its kernels run, each counted for the stage that launched it; on the CPU the time that
+    passes. Times of the autograd engine's own threads are so counted for the stage that waits for them.
+
+    Args:
+        iterations: does one iteration for each `next`; it has been warmed up.
+        count: iterations to take the mean of.
+        device: where they compute.
+
+    Returns:
+        The shares, and ``ms``: milliseconds of an iteration, on a GPU those of its kernels.
+    """
+    cuda = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as found:
+        for _ in range(count):
+            with record_function(_WHOLE):
+                next(iterations)
+        if cuda:
+            torch.cuda.synchronize(device)
+    events: Any = found.events()
+    spans = [e for e in events if e.name in (*STAGES, _WHOLE) and e.device_type == DeviceType.CPU]
+    spent = dict.fromkeys((*STAGES, _WHOLE), 0.0)  # microseconds
+    if cuda:
+        for event in events:
+            if event.device_type == DeviceType.CPU and event.name not in spent:
+                spent[_stage_of(event.time_range.start, spans)] += sum(kernel.duration for kernel in event.kernels)
+        spent["rest"] = spent.pop(_WHOLE)
+    else:
+        for span in spans:
+            spent[span.name] += span.time_range.elapsed_us()
+        spent["prototype step"] -= spent["second forward"]
+        whole = spent.pop(_WHOLE)
+        spent["rest"] = whole - sum(spent.values())
+    total = sum(spent.values())
+    return {name: spent[name] / total for name in STAGES} | {"ms": total / count / 1e3}
+
+
+def _stage_of(moment: float, spans: list[Any]) -> str:
+    """The shortest span round a moment; the whole where there is none."""
+    around = [span for span in spans if span.time_range.start <= moment <= span.time_range.end]
+    return min(around, key=lambda span: span.time_range.elapsed_us()).name if around else _WHOLE
+
+
+def model_flops(iterations: Iterator[Any]) -> float:
+    """Floating-point operations of the matrix products and convolutions of the next iteration, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        next(iterations)
+    return float(counter.get_total_flops())

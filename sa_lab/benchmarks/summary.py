@@ -1,0 +1,152 @@
+"""What was measured as Markdown: times against the plain way, stages of an iteration, very many identities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sa_lab import tables
+from sa_lab.benchmarks.stages import STAGES
+
+TARGETS = {
+    "cpu": {"iteration": 1.3, "heads and losses, paper": 1.7, "input": 5.0, "ranking": 20.0},
+    "cuda": {"iteration, paper": 4.0, "iteration, paper, bfloat16": 2.0, "heads and losses, paper": 4.0},
+}
+"""The least ratio that is aimed at on a device, by the beginning of a name, the longest that fits; else none is."""
+LIMITS = {
+    ("ranking", "full_size", "peak_gb"): ("memory of a whole evaluation at full size, GB", 4.0),
+    ("overlap", "seconds", "measure"): ("overlap measures of 10,000 descriptors, s", 300.0),
+    ("overlap", "peak_gb", "draw"): ("memory of overlap measures and map, GB", 6.0),
+}
+"""Part, group and name of numbers that have an upper limit, with what they are."""
+Result = dict[str, Any]
+"""One JSON: what each part gave, by its name."""
+
+
+def show(result: Result) -> str:
+    """All tables, each under a line that says what it is; those without rows are left out."""
+    shown = (
+        ("Times of the plain way and ours, ratio of each pair: median [lowest, highest]", ratios(result)),
+        ("Limits", limits(result)),
+        ("Floor of the matrix products, and the share of their rate that is reached", floors(result)),
+        ("Stages of an iteration, %", stages(result)),
+        ("Compiling", compiling(result)),
+        ("Utilisation of the GPU", utilisation(result)),
+        ("Prototype head of many identities, measured (P=1, D=512, B=64)", many(result)),
+        ("Prototype head of many identities, on paper (P=12, D=2048, B=128), GB", on_paper(result)),
+    )
+    return "\n\n".join(f"{title}\n\n{table}" for title, table in shown if table)
+
+
+def ratios(result: Result) -> str:
+    """How many times as fast as the plain way each thing is, with the times in milliseconds and memories in GB."""
+    rows: list[tables.Row] = []
+    for part in result.values():
+        for name, one in part.get("ratios", {}).items():
+            target = _target(name, "cpu" if "CPU" in part["run"]["device"] else "cuda")
+            gb = {way: f"{one[f'{way}_gb']:.2f}" if f"{way}_gb" in one else None for way in ("plain", "ours")}
+            rows.append({
+                "": name, "plain, ms": _ms(one["plain_ms"]), "ours, ms": _ms(one["ours_ms"]),
+                "ratio": f"{one['ratio']:.2f} [{one['low']:.2f}, {one['high']:.2f}]",
+                "plain, GB": gb["plain"], "ours, GB": gb["ours"], "target": None if target is None else f"{target:g}",
+                "met": None if target is None else "yes" if one["ratio"] >= target else "no",
+            })  # fmt: skip
+    return _markdown(rows)
+
+
+def limits(result: Result) -> str:
+    """Numbers that have an upper limit."""
+    rows: list[tables.Row] = []
+    for (part, group, name), (what, most) in LIMITS.items():
+        if part in result:
+            value = result[part][group][name]
+            met = "yes" if value <= most else "no"
+            rows.append({"": what, "measured": f"{value:.1f}", "at most": f"{most:g}", "met": met})
+    return _markdown(rows)
+
+
+def floors(result: Result) -> str:
+    """Heads and losses beside what their matrix products alone would take at the rate of one large product."""
+    part = result.get("heads", {})
+    rows: list[tables.Row] = []
+    for name, floor in part.get("floors", {}).items():
+        reached = {
+            f"{way}, %": f"{100 * floor['ms'] / part['ratios'][name][f'{way}_ms']:.0f}" for way in ("plain", "ours")
+        }
+        rows.append({
+            "": name, "GFLOP": f"{floor['gflop']:.1f}", "GFLOP/s": f"{floor['gflop_s']:.0f}",
+            "floor, ms": _ms(floor["ms"]), **reached,
+        })  # fmt: skip
+    return _markdown(rows)
+
+
+def stages(result: Result) -> str:
+    """Share of each stage in an iteration of ours, %, one row a preset."""
+    rows: list[tables.Row] = [
+        {"": name, **{stage: f"{100 * shares[stage]:.1f}" for stage in STAGES}, "whole, ms": _ms(shares["ms"])}
+        for part in result.values()
+        for name, shares in part.get("stages", {}).items()
+    ]
+    return _markdown(rows)
+
+
+def compiling(result: Result) -> str:
+    """Seconds of the first iterations of a compiled network."""
+    found = result.get("compiled", {}).get("warm_up_seconds", {})
+    return _markdown([{"": name, "first two iterations, s": f"{seconds:.0f}"} for name, seconds in found.items()])
+
+
+def utilisation(result: Result) -> str:
+    """Model FLOPs of an iteration over its time, against the GPU's bfloat16 rate of one large product."""
+    return _markdown([
+        {
+            "": name, "TFLOP": f"{one['flops'] / 1e12:.2f}", "bfloat16 TFLOP/s": f"{one['bf16_rate'] / 1e12:.0f}",
+            "share, %": f"{100 * one['share']:.1f}",
+        }
+        for part in result.values()
+        for name, one in part.get("utilisation", {}).items()
+    ])  # fmt: skip
+
+
+def many(result: Result) -> str:
+    """Time and memory of the prototype head, by the number of identities and the share that takes part."""
+    return _markdown([
+        {
+            "identities": f"{one['identities']:,.0f}", "taking part, %": f"{100 * one['rate']:.0f}",
+            "iteration, ms": _ms(one["ms"]), "process, GB": f"{one['gb']:.2f}",
+        }
+        for one in result.get("many", {}).get("measured", [])
+    ])  # fmt: skip
+
+
+def on_paper(result: Result) -> str:
+    """GB of the prototype head by formula."""
+    parts = ("prototypes", "moments", "gradient", "logits", "all")
+    return _markdown([
+        {
+            "identities": f"{one['identities']:,.0f}", "taking part, %": f"{100 * one['rate']:.0f}",
+            **{part: f"{one[part]:.3g}" for part in parts},
+        }
+        for one in result.get("many", {}).get("on_paper", [])
+    ])  # fmt: skip
+
+
+def stage_shares(result: Result) -> dict[str, dict[str, float]]:
+    """Share in [0,1] of each stage, by preset, for `sa_lab.plots.stages`."""
+    return {
+        name: {stage: shares[stage] for stage in STAGES}
+        for part in result.values()
+        for name, shares in part.get("stages", {}).items()
+    }
+
+
+def _target(name: str, device: str) -> float | None:
+    fitting = [start for start in TARGETS[device] if name.startswith(start) and "reused" not in name]
+    return TARGETS[device][max(fitting, key=len)] if fitting else None
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _markdown(rows: list[tables.Row]) -> str:
+    return tables.render(rows, "markdown") if rows else ""

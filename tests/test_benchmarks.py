@@ -1,0 +1,240 @@
+"""Benchmarks: the plain way computes what ours computes, and a comparison says what it has measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sa_lab import benchmarks, plots, steps, train
+from sa_lab.benchmarks import (
+    extraction,
+    heads,
+    heads_of_many,
+    inputs,
+    iteration,
+    loading,
+    plain,
+    sizes,
+    stages,
+    summary,
+    timing,
+)  # fmt: skip
+from sa_lab.config import ExperimentConfig
+from sa_lab.data.store import ImageStore
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def micro() -> tuple[ExperimentConfig, ImageStore]:
+    """8 identities of 3 images in each spectrum, 32x16 pixels, in batches of 4 x 2 x 2."""
+    config = sizes.config_of("tiny", CPU, {"ids_per_batch": 4, "images_per_id": 2, "threads": 1})
+    config = replace(
+        config,
+        data=replace(config.data, height=32, width=16),
+        model=replace(config.model, backbone="resnet18", num_parts=2),
+        train=replace(config.train, optimizer="sgd", backbone_lr=0.001),
+    )
+    return config, sizes.store_of(config, 8, 3)
+
+
+def test_both_iterations_have_the_same_losses(micro: tuple[ExperimentConfig, ImageStore]) -> None:
+    iteration.check_equal(*micro)
+
+
+def test_other_losses_are_noticed(micro: tuple[ExperimentConfig, ImageStore], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sa_lab.benchmarks.plain.one_hot_mask", lambda own, rows, _: torch.zeros(len(own), rows))
+    with pytest.raises(AssertionError, match="sa_softmax of iteration 0"):
+        iteration.check_equal(*micro)
+
+
+def test_both_networks_say_the_same(micro: tuple[ExperimentConfig, ImageStore]) -> None:
+    net = train.start(*micro).network
+    copy = plain.PlainNet(net)
+    images = torch.randn(6, 3, 32, 16)
+    ours, theirs = net(images, torch.tensor([0, 0, 0, 1, 1, 1])), copy(images[:3], images[3:])
+    for mine, parts in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, torch.stack(parts, 1), rtol=1e-3, atol=1e-3)
+    ours = net.eval()(images, torch.ones(6, dtype=torch.long))
+    torch.testing.assert_close(ours.embeddings, torch.stack(copy.eval()(None, images)[1], 1), rtol=1e-3, atol=1e-3)
+
+
+def test_plain_training_moves_no_weight_of_ours(micro: tuple[ExperimentConfig, ImageStore]) -> None:
+    training = train.start(*micro)
+    before = training.criterion.prototypes.detach().clone()
+    theirs = plain.training_of(training)
+    (batch,) = loading.loader_of(training, [next(iter(training.sampler))], 0)
+    plain.plain_iteration(theirs, *batch)
+    assert torch.equal(training.criterion.prototypes, before)
+    assert not torch.equal(theirs.prototypes[0], before[0])
+
+
+def test_heads_and_losses_agree_with_their_gradients() -> None:
+    shape = (8, 2, 16, 5)
+    heads.check_equal(heads.Ours(shape, CPU), heads.Plain(shape, CPU))
+
+
+def test_products_at_the_papers_size() -> None:
+    assert heads.product_flops((128, 12, 2048, 395)) == pytest.approx(27.3e9, rel=2e-3)
+    assert heads.product_flops((1, 1, 1, 1)) == 22
+
+
+def test_inputs_agree_without_augmentation(micro: tuple[ExperimentConfig, ImageStore]) -> None:
+    config, store = micro
+    inputs.check_equal(train.start(replace(config, train=replace(config.train, augmentation="none")), store))
+
+
+@pytest.mark.parametrize("recipe", ["light", "channel_mix", "random_linear"])
+def test_plain_images_are_augmented_and_keep_their_size(
+    micro: tuple[ExperimentConfig, ImageStore], recipe: str
+) -> None:
+    _, store = micro
+    images = loading.PlainImages(store, store.person_ids, recipe)
+    image, label, modality = images[5]
+    assert image.shape == (3, 32, 16)
+    assert (label, modality, len(images)) == (store.person_ids[5], store.modality[5], len(store))
+    assert any(not torch.equal(images[5][0], image) for _ in range(20))
+
+
+def test_both_extractions_give_the_same_descriptors(micro: tuple[ExperimentConfig, ImageStore]) -> None:
+    training = train.start(*micro)
+    training.config = replace(training.config, train=replace(training.config.train, augmentation="none"))
+    pairs = extraction.plain_descriptors(plain.PlainNet(training.network), extraction.loaders_of(training, 0), CPU)
+    for mine, theirs in zip(extraction.our_descriptors(training), pairs, strict=True):
+        assert mine.shape == (48, 2, 512)
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_compare_alternates_and_takes_medians_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, called = [0.0], []
+    monkeypatch.setattr(timing, "perf_counter", lambda: now[0])
+
+    def taking(name: str, times: list[float]) -> Callable[[], None]:
+        left = iter(times)
+
+        def call() -> None:
+            called.append(name)
+            now[0] += next(left)
+
+        return call
+
+    found = timing.compare(
+        taking("plain", [9.0, 2.0, 4.0, 9.0]), taking("ours", [9.0, 1.0, 1.0, 3.0]), 3, 1, CPU, per_call=2
+    )
+    assert called == ["plain", "ours"] * 4
+    expected = {"ratio": 3.0, "low": 2.0, "high": 4.0, "plain_ms": 2000.0, "ours_ms": 500.0, "rounds": 3}
+    assert found == pytest.approx(expected)
+
+
+def _hold(megabytes: int) -> int:
+    return int(np.ones(megabytes * 1_000_000 // 8).sum()) * 8
+
+
+def test_memory_is_that_of_a_fresh_process() -> None:
+    much = np.ones(100_000_000)  # 0.8 GB that the other process does not have
+    result, peak = timing.apart(_hold, 400, device=CPU)
+    assert result == 400_000_000
+    assert 0.4 < peak < timing.peak()
+    assert timing.peak() > much.nbytes / 1e9
+
+
+def test_stages_add_up_to_the_iteration(micro: tuple[ExperimentConfig, ImageStore]) -> None:
+    iterations = train.iterate(train.start(*micro))
+    next(iterations)
+    shares = stages.stage_times(iterations, 2, CPU)
+    assert sum(shares[stage] for stage in stages.STAGES) == pytest.approx(1)
+    assert all(0 < shares[stage] < 1 for stage in stages.STAGES)
+    assert shares["ms"] > 0
+    assert stages.model_flops(iterations) > 1e6
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.1])
+def test_head_of_many_identities_steps_some_rows(rate: float) -> None:
+    learner, batch = heads_of_many.learner_of(1000, rate, CPU)
+    before = learner.criterion.prototypes.detach().clone()
+    steps.iteration(learner, batch, heads_of_many.LOSS, 0)
+    moved = int((learner.criterion.prototypes != before).any(2).sum())
+    assert moved == 2 * 1000 * rate
+
+
+def test_memory_on_paper() -> None:
+    found = heads_of_many.on_paper(1_000_000, 1.0)
+    assert found["prototypes"] == pytest.approx(12 * 2e6 * 2048 * 4 / 1e9)
+    assert found["all"] == pytest.approx(4 * found["prototypes"] + found["logits"])
+    sampled = heads_of_many.on_paper(1_000_000, 0.1)
+    assert sampled["gradient"] == pytest.approx(0.1 * found["gradient"])
+
+
+def _fake(ratio: float, ms: float) -> dict[str, float]:
+    return {"ratio": ratio, "low": 0.5, "high": 40.0, "plain_ms": ratio * ms, "ours_ms": ms, "rounds": 3}
+
+
+RUN = {"run": {"device": "x86_64 CPU"}}
+RESULT = {
+    "iteration": {
+        **RUN,
+        "ratios": {"iteration, tiny": {**_fake(1.5, 300.0), "plain_gb": 1.25, "ours_gb": 1.0}},
+        "stages": {"tiny": {**dict.fromkeys(stages.STAGES, 0.125), "ms": 400.0}},
+    },
+    "heads": {
+        **RUN,
+        "ratios": {"heads and losses, paper": _fake(1.4, 200.0)},
+        "floors": {"heads and losses, paper": {"gflop": 27.34, "gflop_s": 150.0, "ms": 180.0}},
+    },
+    "ranking": {**RUN, "ratios": {"ranking": _fake(19.0, 2000.0)}, "full_size": {"seconds": 20.0, "peak_gb": 1.9}},
+    "extraction": {**RUN, "ratios": {"extraction, tiny": _fake(2.0, 100.0)}},
+    "many": {
+        "measured": [{"identities": 1000, "rate": 0.1, "ms": 2.5, "gb": 0.5}],
+        "on_paper": [heads_of_many.on_paper(1000, 1.0)],
+    },
+    "compiled": {"ratios": {}, "warm_up_seconds": {"tiny": 71.0}},
+}
+
+
+def test_tables_say_what_was_measured_and_whether_it_is_enough() -> None:
+    text = " ".join(benchmarks.tables(RESULT).split())
+    assert "| iteration, tiny | 450 | 300 | 1.50 [0.50, 40.00] | 1.25 | 1.00 | 1.3 | yes |" in text
+    assert "| extraction, tiny | 200 | 100 | 2.00 [0.50, 40.00] | - | - | - | - |" in text
+    assert summary.stage_shares(RESULT) == {"tiny": dict.fromkeys(stages.STAGES, 0.125)}
+    assert "| ranking | 38,000 | 2,000 | 19.00 [0.50, 40.00] | - | - | 20 | no |" in text
+    assert "| heads and losses, paper | 27.3 | 150 | 180 | 64 | 90 |" in text
+    assert "| tiny | 12.5 | 12.5 |" in text
+    assert "| 1,000 | 10 | 2.5 | 0.50 |" in text
+    assert "| memory of a whole evaluation at full size, GB | 1.9 | 4 | yes |" in text
+    assert "| tiny | 71 |" in text
+    assert "Utilisation" not in text, "nothing was measured on a GPU"
+    assert "27.3 GFLOP, would take 180 ms" in heads.sentence(RESULT["heads"])
+
+
+def test_a_part_replaces_its_own_result_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmarks, "PARTS", {"heads": lambda device: {"new": device.type}, "many": None, "paper": 1})
+    out = tmp_path / "bench.json"
+    out.write_text(json.dumps({"many": {"old": 1}, "heads": {"old": 1}}))
+    result = benchmarks.run_all(CPU, ["heads", "paper"], out)
+    assert json.loads(out.read_text()) == result
+    assert result["many"] == {"old": 1}
+    assert result["heads"].pop("run").keys() > {"date", "commit", "library", "device", "threads", "torch", "python"}
+    assert result["heads"] == {"new": "cpu"}
+    assert "paper" not in result
+    assert "paper is left out: it is measured on cuda alone" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"only is speed, expected names among heads"):
+        benchmarks.run_all(CPU, ["speed"], out)
+
+
+def test_stages_are_stacked_bars_with_hatching() -> None:
+    figure = plots.stages({"tiny": {"forward": 0.4, "rest": 0.6}, "small": {"forward": 0.5, "rest": 0.5}}, "Stages")
+    assert figure.layout.title.text == "Stages"
+    assert figure.layout.xaxis.title.text.endswith("%")
+    assert figure.layout.yaxis.title.text
+    assert [trace.name for trace in figure.data] == ["forward", "rest"]
+    assert list(figure.data[0].x) == [40, 50]
+    assert figure.layout.barmode == "stack"
+    assert figure.data[0].marker.pattern.shape != figure.data[1].marker.pattern.shape

@@ -1,0 +1,219 @@
+"""Two processes over gloo: as one process on the same batch, resumed by another number, never hanging."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sa_lab import experiment, fitting, processes, train, transforms
+from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
+from sa_lab.data.store import ImageStore
+from sa_lab.processes import LostProcessError
+
+CONFIG = ExperimentConfig(
+    DataConfig(height=32, width=16, validation_fraction=0.0),
+    ModelConfig("resnet18", 2, "random"),
+    LossConfig(warmup_steps=1),
+    TrainConfig(
+        ids_per_batch=4, images_per_id=2, num_epochs=2, steps_per_epoch=2, milestones=(1,), augmentation="none",
+        optimizer="sgd", backbone_lr=1e-4, head_lr=1e-3, prototype_lr=1e-2, device="cpu", num_probes=0,
+    ),
+)  # fmt: skip
+KINDS = {
+    "complete": CONFIG,
+    "one term": replace(CONFIG, loss=LossConfig(1.0, 0.0, warmup_steps=0)),
+    "synchronous": replace(CONFIG, loss=LossConfig(warmup_steps=0, asynchronous=False)),
+    "one forward": replace(CONFIG, train=replace(CONFIG.train, reuse_features=True)),
+    "sampled": replace(CONFIG, train=replace(CONFIG.train, sample_rate=0.7)),
+}
+
+
+def store() -> ImageStore:
+    """Eight people, three random images each in each spectrum."""
+    person, modality = np.repeat(np.arange(8), 6), np.tile([0, 0, 0, 1, 1, 1], 8)
+    images = torch.randint(0, 256, (48, 3, 32, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    paths = tuple(f"{i}.png" for i in range(48))
+    return ImageStore("noise", images, person, modality + 1, modality, np.ones(48, bool), person, paths, "noise")
+
+
+def begun(config: ExperimentConfig, images: ImageStore, own_loss: None = None) -> train.Training:
+    """A training whose batch norms keep to statistics of all images, which do not depend on how a batch is shared."""
+    training = train.start(config, images)
+    norms = [m for m in training.network.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    for module in norms:
+        module.momentum = 1.0
+    with torch.no_grad():
+        pixels = transforms.normalize(transforms.to_float(images.images))
+        training.network(pixels, torch.from_numpy(images.modality))
+    for module in norms:
+        module.eval().train = lambda mode=True, module=module: module
+    return training
+
+
+def train_all(folder: Path) -> None:
+    for name, config in KINDS.items():
+        training = begun(config, store())
+        rows = list(train.iterate(training))
+        torch.save((rows, training.state_dict()), folder / f"{name} {processes.rank()}.pt")
+
+
+def fit_until(step: int, act: Callable[[], object], folder: Path) -> None:
+    """A fit in which the second process does something else before that step."""
+    draw = train.draw_batch
+
+    def disturbed(training, index):
+        if len(training.rows) == step and processes.rank() == 1:
+            act()
+        return draw(training, index)
+
+    train.draw_batch = disturbed
+    fitting.fit(CONFIG, store(), folder, progress=False)
+
+
+def die_in_the_second_epoch(folder: Path) -> None:
+    fitting.start = begun
+    fit_until(3, lambda: os._exit(3), folder)
+
+
+def fall_silent(folder: Path) -> None:
+    os.environ[processes.TIMEOUT] = "4"
+    fit_until(1, lambda: time.sleep(120), folder)
+
+
+def close(first: object, second: object) -> None:
+    """The same structure, numbers equal to 1e-5."""
+    assert type(first) is type(second)
+    if isinstance(first, torch.Tensor):
+        torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-5)
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            close(first[key], second[key])
+    elif isinstance(first, (list, tuple)):
+        assert len(first) == len(second)
+        for one, other in zip(first, second, strict=True):
+            close(one, other)
+    elif isinstance(first, float):
+        assert first == pytest.approx(second, rel=1e-5, abs=1e-5)
+    else:
+        assert first == second
+
+
+def test_two_processes_are_as_one_on_the_same_batch(tmp_path: Path) -> None:
+    processes.launch(train_all, (tmp_path,), 2)
+    for name, config in KINDS.items():
+        training = begun(config, store())
+        rows = list(train.iterate(training))
+        moved = training.state_dict()["prototypes"] - begun(config, store()).criterion.prototypes
+        assert moved.abs().max() > 1e-3, name
+        for rank in range(2):
+            theirs, state = torch.load(tmp_path / f"{name} {rank}.pt", weights_only=True)
+            close(theirs, rows)
+            mine = training.state_dict()
+            for part in ("model", "prototypes", "sampler"):
+                close(state[part], mine[part])
+
+
+def test_a_process_that_dies_ends_the_others_and_any_number_goes_on(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(LostProcessError, match=r"process 1 of 0\.\.1 failed"):
+        processes.launch(die_in_the_second_epoch, (tmp_path / "run",), 2)
+    assert time.monotonic() - started < 100
+    saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert len(saved["rows"]) == 2
+    resumed = begun(CONFIG, store())
+    resumed.load_state_dict(saved)
+    whole = begun(CONFIG, store())
+    for training in (resumed, whole):
+        for _ in train.iterate(training):
+            pass
+    assert len(resumed.rows) == 4
+    close(resumed.state_dict(), whole.state_dict())
+
+
+@pytest.mark.slow
+def test_a_process_that_falls_silent_is_given_up(tmp_path: Path) -> None:
+    with pytest.raises(LostProcessError, match=r"(?s)process 0 .*4 s without an answer.*the same command goes on"):
+        processes.launch(fall_silent, (tmp_path / "run",), 2)
+
+
+@pytest.mark.slow
+def test_a_whole_run_on_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    data = DataConfig(height=32, width=16, train_ids=10, test_ids=6, images_per_camera=1, validation_fraction=0.2)
+    config = replace(CONFIG, data=data, train=replace(CONFIG.train, augmentation="light", num_probes=2))
+    done = experiment.run(config, progress=False, num_processes=2)
+    assert done.report.num_queries > 0
+    assert sorted(done.probes()) == [0, 4]
+    assert len(done.metrics()["total"]) == 4
+    again = experiment.run(config, progress=False, num_processes=2)
+    assert again.folder == done.folder
+
+
+@pytest.mark.slow
+def test_the_command_under_torchrun(tmp_path: Path) -> None:
+    """The first process alone talks and writes; a finished run is found again; another config is told."""
+    dials = "--data.height 32 --data.width 16 --data.train-ids 10 --data.test-ids 6 --data.images-per-camera 1 "
+    dials += "--model.backbone resnet18 --model.weights random --loss.warmup-steps 0 --train.device cpu "
+    dials += "--train.ids-per-batch 4 --train.num-epochs 1 --train.steps-per-epoch 2 --train.num-probes 0"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    command = [*torchrun, "--", "sa_lab", "train", "tiny", "--run", str(tmp_path / "run"), *dials.split()]
+    environment = os.environ | {"SA_LAB_HOME": str(tmp_path)}
+
+    def call(*more: str) -> subprocess.CompletedProcess:
+        return subprocess.run([*command, *more], env=environment, capture_output=True, text=True)
+
+    for _ in range(2):
+        done = call()
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("run folder: ") == 1
+    assert (tmp_path / "run" / "report.json").is_file()
+    wrong = call("--seed", "1")
+    assert wrong.returncode
+    assert "holds the run of another config" in wrong.stderr
+
+
+def test_another_config_is_told_before_processes_start(tmp_path: Path) -> None:
+    data = DataConfig(height=32, width=16, train_ids=10, test_ids=6, images_per_camera=1)
+    config = replace(CONFIG, data=data)
+    config.save(tmp_path / "config.json")
+    with pytest.raises(ValueError, match="holds the run of another config"):
+        experiment.run(replace(config, seed=1), tmp_path, progress=False, num_processes=2)
+
+
+def test_what_processes_cannot_do_is_told(tmp_path: Path) -> None:
+    for number in (0, -1):
+        with pytest.raises(ValueError, match=f"processes is {number}, expected at least 1"):
+            processes.launch(train_all, (tmp_path,), number)
+    with pytest.raises(ValueError, match="num_processes is 2, expected 1 with watch or own_loss"):
+        experiment.run(CONFIG, watch=lambda row: None, num_processes=2)
+
+
+def test_alone_there_is_nobody_to_wait_for() -> None:
+    assert (processes.size(), processes.rank(), processes.is_first()) == (1, 0, True)
+    values = torch.arange(3.0)
+    assert processes.mean(values) is values
+    assert processes.gather(values) is values
+    assert processes.of_first()
+    assert not processes.of_first(False)
+    with pytest.raises(RuntimeError, match="timed out"), processes.told_clearly():
+        raise RuntimeError("timed out")
+
+
+def test_errors_of_the_library_are_told_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "size", lambda: 2)
+    with pytest.raises(LostProcessError, match="has lost another one"), processes.told_clearly():
+        raise RuntimeError("Connection closed by peer [127.0.0.1]:9999")
+    for error in (RuntimeError("mat1 and mat2"), ValueError("timed out")):
+        with pytest.raises(type(error), match=str(error)), processes.told_clearly():
+            raise error
