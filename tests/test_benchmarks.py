@@ -55,14 +55,14 @@ def test_other_losses_are_noticed(micro: tuple[ExperimentConfig, ImageStore], mo
 
 
 def test_both_networks_say_the_same(micro: tuple[ExperimentConfig, ImageStore]) -> None:
-    net = train.start(*micro).network
-    copy = plain.PlainNet(net)
-    images = torch.randn(6, 3, 32, 16)
+    net = train.start(*micro).network.double()  # float32 differs by processor: batch norm of few images
+    copy = plain.PlainNet(net).double()
+    images = torch.randn(6, 3, 32, 16, dtype=torch.float64)
     ours, theirs = net(images, torch.tensor([0, 0, 0, 1, 1, 1])), copy(images[:3], images[3:])
     for mine, parts in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, torch.stack(parts, 1), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(mine, torch.stack(parts, 1))
     ours = net.eval()(images, torch.ones(6, dtype=torch.long))
-    torch.testing.assert_close(ours.embeddings, torch.stack(copy.eval()(None, images)[1], 1), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ours.embeddings, torch.stack(copy.eval()(None, images)[1], 1))
 
 
 def test_plain_training_moves_no_weight_of_ours(micro: tuple[ExperimentConfig, ImageStore]) -> None:
