@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,8 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
 def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
     """Execute the chapters in place with their own parameters, figures as data and as picture, and clean them.
 
-    The networks of the four losses are trained first, two at a time, where they are not there yet.
+    The networks of the four losses are trained first, where they are not there yet; then no chapter needs another one.
+    Networks and chapters are made two at a time.
 
     The two projections of chapter 04 are also saved as the README's pictures.
 
@@ -81,18 +84,23 @@ def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
     """
     sweeps.run_all([variant(ExperimentConfig(), name) for name in VARIANTS], jobs=2)
     os.environ["PLOTLY_RENDERER"] = "plotly_mimetype+png"
-    for path in chapters(folder):
-        if only and not path.name.startswith(tuple(only)):
-            continue
-        with atomic_path(path) as temporary:
-            papermill.execute_notebook(path, temporary, cwd=path.parent, progress_bar=False)
-            notebook = clean(nbformat.reads(temporary.read_text(), as_version=4))
-            if path.name.startswith("04"):
-                _save_pictures(notebook, ("overlap-softmax.png", "overlap-sa_softmax.png"))
-            temporary.write_text(written(shrink(notebook)))
-            if (size := temporary.stat().st_size) > SIZE_LIMIT:
-                raise ValueError(f"{path.name} has {size} bytes after cleaning, expected at most {SIZE_LIMIT}")
-        print(f"{path.name}: {size} bytes")
+    chosen = [path for path in chapters(folder) if not only or path.name.startswith(tuple(only))]
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for path, size in zip(chosen, pool.map(_render_one, chosen), strict=True):
+            print(f"{path.name}: {size} bytes")
+
+
+def _render_one(path: Path) -> int:
+    """Bytes of a chapter that is now executed and clean; see `render`."""
+    with atomic_path(path) as temporary:
+        papermill.execute_notebook(path, temporary, cwd=path.parent, progress_bar=False)
+        notebook = clean(nbformat.reads(temporary.read_text(), as_version=4))
+        if path.name.startswith("04"):
+            _save_pictures(notebook, ("overlap-softmax.png", "overlap-sa_softmax.png"))
+        temporary.write_text(written(shrink(notebook)))
+        if (size := temporary.stat().st_size) > SIZE_LIMIT:
+            raise ValueError(f"{path.name} has {size} bytes after cleaning, expected at most {SIZE_LIMIT}")
+    return size
 
 
 def shrink(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -177,9 +177,10 @@ def run_splits(
     """
     if config.data.dataset != "regdb":
         raise ValueError(f"dataset is {config.data.dataset!r}, expected regdb: only it has {REGDB_SPLITS} splits")
+    shown = progress and processes.is_first()
     return [
         run(one, folder / f"split{one.data.split}" if folder else None, None, progress, None, num_processes)
-        for one in tqdm(of_every_split(config), "splits", unit="split", disable=not progress)
+        for one in tqdm(of_every_split(config), "splits", unit="split", disable=not shown)
     ]
 
 

@@ -118,17 +118,25 @@ def study(
 
 
 def conditions() -> dict[str, Any]:
-    """When and where something is measured: date, commit (none outside of a checkout), versions, machine."""
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
-    except OSError:  # no git here
-        commit = ""
+    """When and where something is measured: date, commit (none outside of a checkout), versions, machine.
+
+    A commit whose library has been changed since is followed by "changed".
+    """
+    commit = _git("rev-parse", "--short", "HEAD") + (", changed" if _git("status", "--porcelain", "--", ".") else "")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return {
         "date": date.today().isoformat(), "commit": commit or None, "library": __version__, "torch": torch.__version__,
         "python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores, {gpu}",
     }  # fmt: skip
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the library's folder; nothing where there is no git, or no checkout."""
+    git = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        return subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def run_all(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool = True) -> list[experiment.Run]:

@@ -219,7 +219,8 @@ def iterate(
 ) -> Iterator[Row]:
     """Train to the end from where ``training`` stands, one row of ``training.rows`` a step.
 
-    On a GPU the training is up to one step ahead of the row that is given out, but not at the end of an epoch.
+    On a GPU the training is up to one step ahead of the row that is given out, but not at the end of an epoch, and
+    batches are drawn on a stream of their own: what they ask of the GPU does not wait for the step under way.
 
     Args:
         training: changed in place; between two rows it is whole and may be saved.
@@ -227,7 +228,9 @@ def iterate(
         still_after: numbers of steps after which it is not ahead either.
     """
     given, seed = len(training.rows), training.config.seed
-    ahead = 1 if _is_asynchronous(training.fabric.device) else 0
+    device = training.fabric.device
+    ahead = 1 if _is_asynchronous(device) else 0
+    stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
     while training.sampler.epoch < training.config.train.num_epochs:
         _set_learning_rates(training)
         for index in training.sampler:
@@ -235,8 +238,10 @@ def iterate(
             training.generator.manual_seed(_mixed(seed, step, 0, processes.rank()))
             training.lots.manual_seed(_mixed(seed, step, 1))
             weights = loss(step) if loss else training.config.loss
-            with record_function("input"):
+            with record_function("input"), torch.cuda.stream(stream):
                 batch = draw_batch(training, index)
+            if stream:
+                _hand_over(batch, stream)
             measured = launch(training, batch, weights, step)
             place: Row = {"step": step, "epoch": training.sampler.epoch}
             training.under_way.append(replace(measured, settings=place | measured.settings))
@@ -245,6 +250,14 @@ def iterate(
             while given < len(training.rows):
                 given += 1
                 yield training.rows[given - 1]
+
+
+def _hand_over(batch: Batch, stream: torch.cuda.Stream) -> None:
+    """The current stream waits for the batch that another one draws, and its memory is not given away before."""
+    current = torch.cuda.current_stream(stream.device)
+    current.wait_stream(stream)
+    for values in (batch.images, batch.labels):
+        values.record_stream(current)
 
 
 def _is_asynchronous(device: torch.device) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from sa_lab import benchmarks, plots, steps, train
+from sa_lab import benchmarks, plots, steps, sweeps, train
 from sa_lab.benchmarks import (
     extraction,
     heads,
@@ -44,8 +44,10 @@ def micro() -> tuple[ExperimentConfig, ImageStore]:
     return config, sizes.store_of(config, 8, 3)
 
 
-def test_both_iterations_have_the_same_losses(micro: tuple[ExperimentConfig, ImageStore]) -> None:
-    iteration.check_equal(*micro)
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_both_iterations_have_the_same_losses(micro: tuple[ExperimentConfig, ImageStore], precision: str) -> None:
+    config, store = micro
+    iteration.check_equal(replace(config, train=replace(config.train, precision=precision)), store)
 
 
 def test_other_losses_are_noticed(micro: tuple[ExperimentConfig, ImageStore], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +153,31 @@ def test_stages_add_up_to_the_iteration(micro: tuple[ExperimentConfig, ImageStor
     assert sum(shares[stage] for stage in stages.STAGES) == pytest.approx(1)
     assert all(0 < shares[stage] < 1 for stage in stages.STAGES)
     assert shares["ms"] > 0
-    assert stages.model_flops(iterations) > 1e6
+
+
+def test_operations_are_told_from_the_slowest_on() -> None:
+    left, right = torch.ones(300, 300), torch.ones(300, 300)
+    found = stages.operations(lambda: (left @ right, left + right), CPU, most=2)
+    assert next(iter(found)) == "mm"
+    assert len(found) == 2
+    assert sum(found.values()) <= 1
+
+
+def test_operations_of_the_stages_are_those_of_the_network_and_the_heads(
+    micro: tuple[ExperimentConfig, ImageStore],
+) -> None:
+    training = train.start(*micro)
+    flops = stages.stage_flops(training)
+    batch, (parts, rows, channels) = 16, training.criterion.prototypes.shape
+    product = 2 * batch * parts * rows * channels
+    assert flops["losses"] == product
+    assert flops["prototype step"] == 2 * product
+    assert flops["forward"] - flops["second forward"] == product / 2, "the classifier has half as many rows"
+    # backward: both gradients of each convolution but the stems' first, of the classifier, one of the prototypes
+    first_convolutions = 2 * batch * 64 * 3 * 49 * 16 * 8
+    trunk = 2 * flops["second forward"] - first_convolutions
+    assert flops["backward"] == trunk + product + product
+    assert flops["input"] == flops["rest"] == flops["network step"] == 0
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.1])
@@ -181,6 +207,9 @@ RESULT = {
         **RUN,
         "ratios": {"iteration, tiny": {**_fake(1.5, 300.0), "plain_gb": 1.25, "ours_gb": 1.0}},
         "stages": {"tiny": {**dict.fromkeys(stages.STAGES, 0.125), "ms": 400.0}},
+        "flops": {"tiny": dict.fromkeys(stages.STAGES, 2e9)},
+        "rates": {"tiny": 1e11},
+        "operations": {"iteration, tiny": {"convolution": 0.7, "mm": 0.1}},
     },
     "heads": {
         **RUN,
@@ -208,7 +237,9 @@ def test_tables_say_what_was_measured_and_whether_it_is_enough() -> None:
     assert "| 1,000 | 10 | 2.5 | 0.50 |" in text
     assert "| memory of a whole evaluation at full size, GB | 1.9 | 4 | yes |" in text
     assert "| tiny | 71 |" in text
-    assert "Utilisation" not in text, "nothing was measured on a GPU"
+    assert "| iteration, tiny | convolution 70, mm 10 |" in text
+    assert "| tiny | backward | 50 | 2.0 | 20 | 40 | 30 |" in text
+    assert "| tiny | iteration | 300 | 16.0 | 160 | 53 | 140 |" in text
     assert "27.3 GFLOP, would take 180 ms" in heads.sentence(RESULT["heads"])
 
 
@@ -227,6 +258,16 @@ def test_a_part_replaces_its_own_result_alone(
     assert "paper is left out: it is measured on cuda alone" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"only is speed, expected names among heads"):
         benchmarks.run_all(CPU, ["speed"], out)
+
+
+def test_a_library_that_has_changed_since_its_commit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    status = ""
+    monkeypatch.setattr(sweeps, "_git", lambda *arguments: "abc1234" if arguments[0] == "rev-parse" else status)
+    assert sweeps.conditions()["commit"] == "abc1234"
+    status = " M sa_lab/losses.py"
+    assert sweeps.conditions()["commit"] == "abc1234, changed"
+    monkeypatch.setattr(sweeps, "_git", lambda *arguments: "")
+    assert sweeps.conditions()["commit"] is None
 
 
 def test_stages_are_stacked_bars_with_hatching() -> None:

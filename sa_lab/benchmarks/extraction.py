@@ -15,7 +15,7 @@ from torch.nn import functional
 from sa_lab import evaluation, train
 from sa_lab.benchmarks import loading, sizes
 from sa_lab.benchmarks.plain import PlainNet
-from sa_lab.benchmarks.timing import compare
+from sa_lab.benchmarks.timing import both_gb, compare
 from sa_lab.data.store import ImageStore
 
 BATCH = 32
@@ -33,8 +33,7 @@ def measure(device: torch.device) -> dict[str, Any]:
     """
     ratios = {}
     for preset in ("tiny", "small", "paper") if device.type == "cuda" else ("tiny", "small"):
-        config = sizes.config_of(preset, device, {"augmentation": "none", "ids_per_batch": 8})
-        training = train.start(config, sizes.store_of(config, 32, 2))
+        training = _training(preset, device)
         net, loaders = PlainNet(training.network), loaders_of(training, os.cpu_count() or 1)
 
         def plain(net: PlainNet = net, loaders: Sequence[loading.Loader] = loaders) -> list[np.ndarray]:
@@ -46,8 +45,23 @@ def measure(device: torch.device) -> dict[str, Any]:
         for mine, theirs in zip(ours(), plain(), strict=True):
             np.testing.assert_allclose(mine, theirs, atol=1e-4)
         batches = len(training.store) // BATCH
-        ratios[f"extraction, {preset}"] = compare(plain, ours, 5, 0, device, batches)
+        memory = both_gb(some_descriptors, preset, device.type, device=device)
+        ratios[f"extraction, {preset}"] = {**compare(plain, ours, 5, 0, device, batches), **memory}
     return {"ratios": ratios, "images": BATCH}
+
+
+def some_descriptors(way: str, preset: str, device: str) -> None:
+    """Descriptors of the same images, one ``way``, plain or ours: their memory is measured outside."""
+    training = _training(preset, torch.device(device))
+    if way == "ours":
+        our_descriptors(training)
+    else:
+        plain_descriptors(PlainNet(training.network), loaders_of(training, os.cpu_count() or 1), training.fabric.device)
+
+
+def _training(preset: str, device: torch.device) -> train.Training:
+    config = sizes.config_of(preset, device, {"augmentation": "none", "ids_per_batch": 8})
+    return train.start(config, sizes.store_of(config, 32, 2))
 
 
 def loaders_of(training: train.Training, workers: int) -> list[loading.Loader]:

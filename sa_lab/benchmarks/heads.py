@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from sa_lab import steps
 from sa_lab.benchmarks import plain
-from sa_lab.benchmarks.timing import compare, matmul_rate
+from sa_lab.benchmarks.stages import operations
+from sa_lab.benchmarks.timing import both_gb, compare, matmul_rate
 from sa_lab.config import LossConfig
 from sa_lab.losses import SASoftmaxLoss, prototype_logits, prototype_loss
 from sa_lab.model import Features, PartNeck
@@ -25,20 +26,30 @@ def measure(device: torch.device) -> dict[str, Any]:
 
     Returns:
         ``ratios``: `sa_lab.benchmarks.timing.Comparison` by name; ``floors``: by the same names ``gflop``, the
-        products of an iteration, ``gflop_s``, the rate of one large product, and ``ms``, the one over the other.
+        products of an iteration, ``gflop_s``, the rate of one large product, and ``ms``, the one over the other;
+        ``operations`` of ours by the same names.
 
     Raises:
         AssertionError: the two ways compute different losses or gradients.
     """
-    result: dict[str, Any] = {"ratios": {}, "floors": {}}
+    result: dict[str, Any] = {"ratios": {}, "floors": {}, "operations": {}}
     for name, shape in SHAPES.items():
         ours, theirs = Ours(shape, device), Plain(shape, device)
         check_equal(ours, theirs)
         flops, rate = product_flops(shape), matmul_rate(device, side=2048 if device.type == "cpu" else 8192)
         what = f"heads and losses, {name}"
-        result["ratios"][what] = compare(theirs, ours, 15, 3, device)
+        memory = both_gb(some_calls, name, device.type, device=device)
+        result["ratios"][what] = {**compare(theirs, ours, 15, 3, device), **memory}
+        result["operations"][what] = operations(ours, device)
         result["floors"][what] = {"gflop": flops / 1e9, "gflop_s": rate / 1e9, "ms": 1e3 * flops / rate}
     return result
+
+
+def some_calls(way: str, name: str, device: str) -> None:
+    """Three iterations of one ``way``, plain or ours, at a size in `SHAPES`: their memory is measured outside."""
+    call = (Ours if way == "ours" else Plain)(SHAPES[name], torch.device(device))
+    for _ in range(3):
+        call()
 
 
 def product_flops(shape: Shape) -> float:
@@ -147,7 +158,7 @@ class Plain(_Case):
         return {name: value.detach() for name, value in found}
 
     def _embeddings(self) -> list[Tensor]:
-        return [neck(self.features[:, p]) for p, neck in enumerate(self.necks)]
+        return [neck(part) for neck, part in zip(self.necks, self.features.unbind(1), strict=True)]
 
     def gradients(self) -> list[Tensor | None]:
         """Of features, classifier and prototypes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,10 @@ import torch
 
 from sa_lab import train
 from sa_lab.benchmarks import loading, sizes
-from sa_lab.benchmarks.timing import compare
+from sa_lab.benchmarks.stages import operations
+from sa_lab.benchmarks.timing import both_gb, compare
+from sa_lab.config import ExperimentConfig
+from sa_lab.data.store import ImageStore
 
 BATCHES = 12
 """Batches of one timed call; the workers begin each call with none made ahead, and live on from call to call."""
@@ -20,32 +24,48 @@ def measure(device: torch.device) -> dict[str, Any]:
     """Milliseconds of an augmented, normalised batch on its device, of tiny and small, on a GPU of paper as well.
 
     Returns:
-        ``ratios``: `sa_lab.benchmarks.timing.Comparison` by name; ``workers`` of the plain way.
+        ``ratios``: `sa_lab.benchmarks.timing.Comparison` by name; ``operations`` of ours by the same names;
+        ``workers`` of the plain way.
 
     Raises:
         AssertionError: without augmentation the two ways give different images.
     """
-    ratios, workers = {}, os.cpu_count() or 1
+    result: dict[str, Any] = {"ratios": {}, "operations": {}, "workers": os.cpu_count() or 1}
     for preset in ("tiny", "small", "paper") if device.type == "cuda" else ("tiny", "small"):
         config = sizes.config_of(preset, device)
         store = sizes.store_of(config, sizes.IDENTITIES[preset], 4)
         check_equal(train.start(replace(config, train=replace(config.train, augmentation="none")), store))
-        training = train.start(config, store)
-        batches = [index for index, _ in zip(training.sampler, range(BATCHES), strict=False)]
-        loader = loading.loader_of(training, batches, workers)
-
-        def plain(loader: loading.Loader = loader) -> None:
-            for images, labels, _ in loader:
-                images.to(device, non_blocking=True)
-                labels.to(device, non_blocking=True)
-
-        def ours(training: train.Training = training, batches: list[Any] = batches) -> None:
-            for index in batches:
-                train.draw_batch(training, index)
-
         name = f"input, {preset} ({config.train.augmentation})"
-        ratios[name] = compare(plain, ours, 7, 1, device, len(batches))
-    return {"ratios": ratios, "workers": workers}
+        memory = both_gb(some_batches, preset, device.type, device=device)
+        theirs, ours = (_way(way, config, store) for way in ("plain", "ours"))
+        result["ratios"][name] = {**compare(theirs, ours, 7, 1, device, BATCHES), **memory}
+        result["operations"][name] = operations(ours, device)
+    return result
+
+
+def some_batches(way: str, preset: str, device: str) -> None:
+    """``BATCHES`` batches of one ``way``, plain or ours: their memory, without the workers', is measured outside."""
+    config = sizes.config_of(preset, torch.device(device))
+    _way(way, config, sizes.store_of(config, sizes.IDENTITIES[preset], 1))()
+
+
+def _way(way: str, config: ExperimentConfig, store: ImageStore) -> Callable[[], None]:
+    """A function that makes ``BATCHES`` batches, plain or ours."""
+    training = train.start(config, store)
+    device = training.fabric.device
+    batches = [index for index, _ in zip(training.sampler, range(BATCHES), strict=False)]
+    loader = loading.loader_of(training, batches, os.cpu_count() or 1) if way == "plain" else None
+
+    def plain() -> None:
+        for images, labels, _ in loader or ():
+            images.to(device, non_blocking=True)
+            labels.to(device, non_blocking=True)
+
+    def ours() -> None:
+        for index in batches:
+            train.draw_batch(training, index)
+
+    return plain if loader else ours
 
 
 def check_equal(training: train.Training) -> None:

@@ -54,7 +54,7 @@ class PlainNet(nn.Module):
         streams += [] if infrared is None else [self.infrared_stem(infrared)]
         maps = self.trunk(torch.cat(streams))
         pooled = functional.adaptive_avg_pool2d(maps, (len(self.necks), 1))
-        parts = [pooled[:, :, p, 0] for p in range(len(self.necks))]
+        parts = list(pooled.squeeze(3).unbind(2))
         embeddings = [neck(part) for neck, part in zip(self.necks, parts, strict=True)]
         logits = [classify(one) for classify, one in zip(self.classifiers, embeddings, strict=True)]
         return parts, embeddings, logits

@@ -1,14 +1,17 @@
-"""Where the time of an iteration goes, by the labels that the library sets while it trains, and what it computes."""
+"""Where time goes: in an iteration by the labels that the library sets while it trains, anywhere by operation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
+
+from sa_lab.steps import iteration
+from sa_lab.train import Training, draw_batch
 
 STAGES = (
     "input", "forward", "losses", "backward", "network step", "second forward", "prototype step", "rest",
@@ -62,8 +65,41 @@ def _stage_of(moment: float, spans: list[Any]) -> str:
     return min(around, key=lambda span: span.time_range.elapsed_us()).name if around else _WHOLE
 
 
-def model_flops(iterations: Iterator[Any]) -> float:
-    """Floating-point operations of the matrix products and convolutions of the next iteration, forward and backward."""
-    with FlopCounterMode(display=False) as counter:
-        next(iterations)
-    return float(counter.get_total_flops())
+def operations(call: Callable[[], object], device: torch.device, most: int = 6) -> dict[str, float]:
+    """Share in [0,1] of the operations that a call spends most time in, largest first; on a GPU, time of its kernels.
+
+    Args:
+        call: is done twice, the second time under the profiler.
+        device: where it computes.
+        most: how many operations.
+    """
+    call()
+    cuda = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as found:
+        call()
+    averages: Any = [one for one in found.key_averages() if one.key.startswith("aten::")]
+    times = {one.key[6:]: one.self_device_time_total if cuda else one.self_cpu_time_total for one in averages}
+    whole = sum(times.values())
+    return {name: times[name] / whole for name in sorted(times, key=lambda name: -times[name])[:most]}
+
+
+def stage_flops(training: Training) -> dict[str, float]:
+    """Floating-point operations of matrix products and convolutions in each of `STAGES` of an iteration.
+
+    The forwards of the trunk are alike; the products of the second one's classifier are not done.
+
+    Args:
+        training: taken one iteration further, on its first batch.
+    """
+    batch = draw_batch(training, next(iter(training.sampler)))
+    with FlopCounterMode(display=False) as first, torch.no_grad():
+        training.network(batch.images, batch.modality)
+    with FlopCounterMode(display=False) as second, torch.no_grad():
+        training.network(batch.images, batch.modality, False)
+    forwards = {"forward": first.get_total_flops(), "second forward": second.get_total_flops()}
+    product = 2 * len(batch.images) * training.criterion.prototypes.numel()  # samples with prototypes
+    with FlopCounterMode(display=False) as whole:
+        iteration(training, batch, training.config.loss, 0)
+    known = {**forwards, "losses": product, "prototype step": 2 * product}
+    flops = {**known, "backward": whole.get_total_flops() - sum(known.values())}
+    return {stage: float(flops.get(stage, 0)) for stage in STAGES}

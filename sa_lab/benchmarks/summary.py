@@ -29,8 +29,9 @@ def show(result: Result) -> str:
         ("Limits", limits(result)),
         ("Floor of the matrix products, and the share of their rate that is reached", floors(result)),
         ("Stages of an iteration, %", stages(result)),
+        ("Stages beside their matrix products and convolutions at the rate of one large product", utilisation(result)),
+        ("Operations that take most of the time of ours, %", operations(result)),
         ("Compiling", compiling(result)),
-        ("Utilisation of the GPU", utilisation(result)),
         ("Prototype head of many identities, measured (P=1, D=512, B=64)", many(result)),
         ("Prototype head of many identities, on paper (P=12, D=2048, B=128), GB", on_paper(result)),
     )
@@ -89,6 +90,15 @@ def stages(result: Result) -> str:
     return _markdown(rows)
 
 
+def operations(result: Result) -> str:
+    """The operations of torch that something of ours spends most of its time in."""
+    found = {name: one for part in result.values() for name, one in part.get("operations", {}).items()}
+    return _markdown([
+        {"": name, "operations": ", ".join(f"{what} {100 * share:.0f}" for what, share in one.items())}
+        for name, one in found.items()
+    ])  # fmt: skip
+
+
 def compiling(result: Result) -> str:
     """Seconds of the first iterations of a compiled network."""
     found = result.get("compiled", {}).get("warm_up_seconds", {})
@@ -96,15 +106,25 @@ def compiling(result: Result) -> str:
 
 
 def utilisation(result: Result) -> str:
-    """Model FLOPs of an iteration over its time, against the GPU's bfloat16 rate of one large product."""
-    return _markdown([
-        {
-            "": name, "TFLOP": f"{one['flops'] / 1e12:.2f}", "bfloat16 TFLOP/s": f"{one['bf16_rate'] / 1e12:.0f}",
-            "share, %": f"{100 * one['share']:.1f}",
-        }
-        for part in result.values()
-        for name, one in part.get("utilisation", {}).items()
-    ])  # fmt: skip
+    """Where an iteration is slower than its operations would be at the rate of one large product, stage by stage.
+
+    That rate is taken in float32 on the CPU, in bfloat16 on a GPU. Without a profiler an iteration is shorter than its
+    stages together; "iteration" is measured without.
+    """
+    rows: list[tables.Row] = []
+    for part in result.values():
+        for name, flops in part.get("flops", {}).items():
+            shares, rate = part["stages"][name], part["rates"][name]
+            times = {stage: shares[stage] * shares["ms"] for stage in STAGES}
+            times["iteration"] = part["ratios"][f"iteration, {name}"]["ours_ms"]
+            for stage, ms in times.items():
+                count = flops[stage] if stage in STAGES else sum(flops.values())
+                floor = 1e3 * count / rate
+                rows.append({
+                    "": name, "stage": stage, "ms": _ms(ms), "GFLOP": f"{count / 1e9:,.1f}",
+                    "at full rate, ms": _ms(floor), "share, %": f"{100 * floor / ms:.0f}", "gap, ms": _ms(ms - floor),
+                })  # fmt: skip
+    return _markdown(rows)
 
 
 def many(result: Result) -> str:

@@ -88,6 +88,11 @@ def peak_gb(function: Callable[..., object], *arguments: Any, device: torch.devi
     return apart(function, *arguments, device=device)[1]
 
 
+def both_gb(function: Callable[..., object], *arguments: Any, device: torch.device) -> dict[str, float]:
+    """`peak_gb` of ``function("plain", ...)`` and ``function("ours", ...)``: entries of a `Comparison`."""
+    return {f"{way}_gb": peak_gb(function, way, *arguments, device=device) for way in ("plain", "ours")}
+
+
 def apart(function: Callable[..., Any], *arguments: Any, device: torch.device) -> tuple[Any, float]:
     """What a call returns in a process of its own, and its `peak_gb`; arguments as there.
 
