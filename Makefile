@@ -15,7 +15,7 @@ GPU_STEPS ?= 180
 export NUMBA_CACHE_DIR := $(CURDIR)/data/cache/numba
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help run test check lab html app render bench gpu study options clean
+.PHONY: help run test check lab html app render readme bench gpu study options clean
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -70,6 +70,9 @@ options: $(STAMP) ## what reuse_features and sample_rate cost in quality: the co
 	sa-lab study tiny --variants complete --jobs 2 --out data/results/option-exact.json
 	sa-lab study tiny --variants complete --jobs 2 --train.reuse-features --out data/results/option-reuse_features.json
 	sa-lab study tiny --variants complete --jobs 2 --train.sample-rate 0.1 --out data/results/option-sample_rate.json
+
+readme: $(STAMP) ## put the numbers of data/results into README.md
+	python tests/readme.py
 
 bench: $(STAMP) ## time the library against the field's usual way
 	sa-lab bench --device cpu

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -12,10 +11,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import readme
 import yaml
 
 from sa_lab import cli, course, exercises, sweeps
-from sa_lab.benchmarks import heads, overlap, ranking, summary
 from sa_lab.config import home
 from sa_lab.evaluation import evaluate
 from sa_lab.protocols import PROTOCOLS
@@ -41,30 +40,22 @@ def test_readme_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert evaluate(Embeddings.load(tmp_path / "theirs.npz"), PROTOCOLS[name], draws=5).num_queries == 2
 
 
-def test_readme_prints_the_committed_benchmark() -> None:
-    result = json.loads((ROOT / "data" / "results" / "bench-cpu.json").read_text())
-    for table in (summary.ratios(result), summary.stages(result), summary.many(result)):
-        assert table in README
-    assert heads.sentence(result["heads"]) in README
-    assert ranking.sentence(result["ranking"]) in README
-    assert overlap.sentence(result["overlap"]) in README
+def test_readme_prints_the_committed_results() -> None:
+    assert readme.filled(README) == README, "make readme"
+    result = readme.result("bench-cpu")
     assert sum(result["overlap"]["seconds"].values()) < 300
     assert max(result["overlap"]["peak_gb"].values()) < 6
 
 
-def test_readme_prints_what_the_options_cost() -> None:
-    files = {
-        name: ROOT / "data" / "results" / f"option-{name}.json" for name in ("exact", "reuse_features", "sample_rate")
-    }
-    options = sweeps.joined({name: json.loads(file.read_text()) for name, file in files.items()})
-    assert all(len(json.loads(file.read_text())["seeds"]) >= 5 for file in files.values())
-    assert sweeps.table(options) in README
-    assert sweeps.paired(options, "reuse_features", "exact", "mean_ap")["high"] > 0, "README: no worse"
+def test_readme_says_what_the_options_cost() -> None:
+    assert all(len(readme.result(f"option-{name}")["seeds"]) >= 5 for name in readme.OPTIONS)
+    gain = sweeps.paired(readme.options(), "reuse_features", "exact", "mean_ap")
+    assert gain["low"] > 0, "README: no worse"
 
 
-def test_readme_prints_the_committed_time_of_the_playground() -> None:
-    measured = json.loads((ROOT / "data" / "results" / "bench-widgets.json").read_text())
-    assert f"drawn after {measured['median']:.0f} ms (median of ten keys" in README
+def test_a_text_without_a_place_for_a_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="0 places for playground, expected one"):
+        readme.filled(README.replace("<!-- playground -->", ""))
 
 
 def test_readme_names_every_protocol() -> None:
@@ -74,11 +65,10 @@ def test_readme_names_every_protocol() -> None:
 
 
 @pytest.mark.parametrize("dataset", ["synthetic", "roadscene"])
-def test_readme_prints_the_committed_study(dataset: str) -> None:
-    result = json.loads((ROOT / "data" / "results" / f"study-{dataset}.json").read_text())
+def test_readme_prints_a_whole_study(dataset: str) -> None:
+    result = readme.result(f"study-{dataset}")
     assert len(result["seeds"]) >= 5
     assert set(result["variants"]) == {"softmax", "no_mask", "no_absolute", "complete"}
-    assert sweeps.table(result) in README
 
 
 def test_readme_names_files_and_chapters_that_exist() -> None:

@@ -127,6 +127,25 @@ def check_equal(config: ExperimentConfig, store: ImageStore) -> None:
         torch.backends.cudnn.allow_tf32 = tf32
 
 
+def sentence(result: dict[str, Any]) -> str:
+    """What the README says of it.
+
+    Args:
+        result: what `measure` gave.
+    """
+    shares, flops = result["stages"]["small"], result["flops"]["small"]
+    passes = ("forward", "backward", "second forward")
+    floor = 1e3 * sum(flops[stage] for stage in passes) / result["rates"]["small"]
+    ms = shares["ms"] * sum(shares[stage] for stage in passes)
+    reused = result["ratios"]["iteration, small, features reused"]
+    return (
+        f"At the small preset {100 * ms / shares['ms']:.0f} % of an iteration are the network's three passes, the same "
+        f"convolutions either way, at {100 * floor / ms:.0f} %\nof the rate of one large matrix product. What is left "
+        f"is to save one: {reused['ratio']:.2f} times with features reused. Its input is {100 * shares['input']:.1f} % "
+        "of an iteration."
+    )
+
+
 def some_iterations(way: str, preset: str, device: str, precision: str) -> None:
     """Three iterations of one ``way``, plain or ours, on few images: what they hold in memory is measured outside."""
     config = sizes.config_of(preset, torch.device(device), {"precision": precision})
