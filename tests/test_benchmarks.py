@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from sa_lab.benchmarks import (
 )  # fmt: skip
 from sa_lab.config import ExperimentConfig
 from sa_lab.data.store import ImageStore
+from sa_lab.learner import Batch
 
 CPU = torch.device("cpu")
 
@@ -102,6 +103,32 @@ def test_plain_images_are_augmented_and_keep_their_size(
     assert image.shape == (3, 32, 16)
     assert (label, modality, len(images)) == (store.person_ids[5], store.modality[5], len(store))
     assert any(not torch.equal(images[5][0], image) for _ in range(20))
+
+
+def test_both_ways_of_input_make_the_same_batches(
+    micro: tuple[ExperimentConfig, ImageStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, store = micro
+    config = replace(config, train=replace(config.train, augmentation="none"))
+    draw, load, ours, theirs = train.draw_batch, loading.loader_of, [], []
+
+    def drawn(training: train.Training, index: np.ndarray) -> Batch:
+        ours.append(draw(training, index))
+        return ours[-1]
+
+    def loaded(training: train.Training, batches: list[np.ndarray], workers: int) -> Iterator[list[torch.Tensor]]:
+        for batch in load(training, batches, 0):
+            theirs.append(batch)
+            yield batch
+
+    monkeypatch.setattr(inputs, "BATCHES", 2)
+    monkeypatch.setattr(train, "draw_batch", drawn)
+    monkeypatch.setattr(loading, "loader_of", loaded)
+    for way in ("plain", "ours"):
+        inputs._way(way, config, store)()
+    assert len(ours) == len(theirs) == 2
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.images, other[0])
 
 
 def test_both_extractions_give_the_same_descriptors(micro: tuple[ExperimentConfig, ImageStore]) -> None:

@@ -54,18 +54,21 @@ def _way(way: str, config: ExperimentConfig, store: ImageStore) -> Callable[[], 
     training = train.start(config, store)
     device = training.fabric.device
     batches = [index for index, _ in zip(training.sampler, range(BATCHES), strict=False)]
-    loader = loading.loader_of(training, batches, os.cpu_count() or 1) if way == "plain" else None
+    if way == "ours":
+
+        def ours() -> None:
+            for index in batches:
+                train.draw_batch(training, index)
+
+        return ours
+    loader = loading.loader_of(training, batches, os.cpu_count() or 1)
 
     def plain() -> None:
-        for images, labels, _ in loader or ():
+        for images, labels, _ in loader:
             images.to(device, non_blocking=True)
             labels.to(device, non_blocking=True)
 
-    def ours() -> None:
-        for index in batches:
-            train.draw_batch(training, index)
-
-    return plain if loader else ours
+    return plain
 
 
 def check_equal(training: train.Training) -> None:
