@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import nn
 from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-from sa_lab.steps import iteration
 from sa_lab.train import Training, draw_batch
 
 STAGES = (
@@ -86,20 +86,29 @@ def operations(call: Callable[[], object], device: torch.device, most: int = 6) 
 def stage_flops(training: Training) -> dict[str, float]:
     """Floating-point operations of matrix products and convolutions in each of `STAGES` of an iteration.
 
-    The forwards of the trunk are alike; the products of the second one's classifier are not done.
+    Backward is two gradients for each operation of the forward, but for those of the images and, of the prototypes'
+    logits, those of the prototypes (torch's own count of a grouped convolution's backward is too high).
 
     Args:
-        training: taken one iteration further, on its first batch.
+        training: its network forwards its first batch.
     """
-    batch = draw_batch(training, next(iter(training.sampler)))
-    with FlopCounterMode(display=False) as first, torch.no_grad():
-        training.network(batch.images, batch.modality)
-    with FlopCounterMode(display=False) as second, torch.no_grad():
-        training.network(batch.images, batch.modality, False)
-    forwards = {"forward": first.get_total_flops(), "second forward": second.get_total_flops()}
-    product = 2 * len(batch.images) * training.criterion.prototypes.numel()  # samples with prototypes
-    with FlopCounterMode(display=False) as whole:
-        iteration(training, batch, training.config.loss, 0)
-    known = {**forwards, "losses": product, "prototype step": 2 * product}
-    flops = {**known, "backward": whole.get_total_flops() - sum(known.values())}
-    return {stage: float(flops.get(stage, 0)) for stage in STAGES}
+    network, batch = training.network, draw_batch(training, next(iter(training.sampler)))
+    counters = {classify: FlopCounterMode(display=False) for classify in (True, False)}
+    for classify, counter in counters.items():
+        with counter, torch.no_grad():
+            network(batch.images, batch.modality, classify)
+    forward, second = (float(counter.get_total_flops()) for counter in counters.values())
+    modules = counters[True].get_flop_counts()
+    first_layers = [f"{type(network).__name__}.stems.{i}.{_first(stem)}" for i, stem in enumerate(network.stems)]
+    of_images = float(sum(sum(modules[name].values()) for name in first_layers))
+    product = 2.0 * len(batch.images) * training.criterion.prototypes.numel()  # samples with prototypes
+    flops = {
+        "forward": forward, "losses": product, "backward": 2 * forward - of_images + product,
+        "second forward": second, "prototype step": 2 * product,
+    }  # fmt: skip
+    return {stage: flops.get(stage, 0.0) for stage in STAGES}
+
+
+def _first(module: nn.Module) -> str:
+    """Name of the first layer within."""
+    return next(iter(module.named_children()))[0]
