@@ -67,18 +67,25 @@ def augment(
 
 def horizontal_flip(images: Pixels, generator: Generator, probability: float = 0.5) -> Pixels:
     """Mirror left and right."""
-    return torch.where(_chosen(images, generator, probability), images.flip(3), images)
+    both, count = torch.cat([images, images.flip(3)]), len(images)
+    chosen = _chosen(images, generator, probability)
+    return both.index_select(0, torch.arange(count, device=images.device) + count * chosen)
 
 
 def pad_crop(images: Pixels, generator: Generator, share: float = 0.06) -> Pixels:
-    """Shift by up to ``share`` of the height and width in each direction, black where nothing is known."""
-    batch, _, height, width = images.shape
+    """Shift by up to ``share`` of the height and width in each direction, black where nothing is known.
+
+    Each row of a shifted image is a window of the padded images' memory, which may begin anywhere.
+    """
+    batch, channels, height, width = images.shape
     reach_y, reach_x = max(1, round(share * height)), max(1, round(share * width))
     padded = functional.pad(images, (reach_x, reach_x, reach_y, reach_y))
     top = _randint(2 * reach_y + 1, batch, images, generator)
     left = _randint(2 * reach_x + 1, batch, images, generator)
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B,3,tops,lefts,H,W), a view
-    return windows[torch.arange(batch, device=images.device), :, top, left]
+    planes, rows = (torch.arange(n, device=images.device) for n in (batch * channels, height))
+    first_rows = planes.view(batch, channels, 1) * padded.shape[2] + top.view(-1, 1, 1)
+    begins = (first_rows + rows) * padded.shape[3] + left.view(-1, 1, 1)  # (B,3,H)
+    return padded.flatten().unfold(0, width, 1).index_select(0, begins.flatten()).view_as(images)
 
 
 def channel_mix(images: Images, modality: Tensor, generator: Generator, probability: float = 0.5) -> Images:
@@ -86,16 +93,16 @@ def channel_mix(images: Images, modality: Tensor, generator: Generator, probabil
     uniform = torch.rand(len(images), 3, generator=generator, device=images.device, dtype=images.dtype)
     weights = -torch.log1p(-uniform) + 1e-12
     grey = (weights / weights.sum(1, keepdim=True))[:, None].expand(-1, 3, -1)  # (B,3,3): all channels alike
-    chosen = _chosen(images, generator, probability).view(-1, 1, 1)
-    chosen = chosen & (modality.to(images.device, non_blocking=True) == 0).view(-1, 1, 1)
-    mix = torch.where(chosen, grey, torch.eye(3, dtype=images.dtype, device=images.device))
+    chosen = _chosen(images, generator, probability) & (modality.to(images.device, non_blocking=True) == 0)
+    mix = torch.where(chosen[:, None, None], grey, torch.eye(3, dtype=images.dtype, device=images.device))
     return torch.bmm(mix, images.flatten(2)).view_as(images)
 
 
 def random_erasing(images: Images, generator: Generator, probability: float = 0.5) -> Images:
     """Fill a random rectangle with ImageNet-like grey."""
     fill = _colour(ERASING_FILL, images.device, images.dtype)
-    return torch.where(_chosen(images, generator, probability) & _rectangles(images, generator), fill, images)
+    chosen = _chosen(images, generator, probability)
+    return torch.where(_rectangles(images, generator, chosen), fill, images)
 
 
 def random_linear(images: Images, generator: Generator, probability: float = 0.5, rounds: int = 100) -> Images:
@@ -107,14 +114,14 @@ def random_linear(images: Images, generator: Generator, probability: float = 0.5
     Which images go on is asked of the device before rounds 0, 8, 16, 32 and 64 alone: each question waits for it.
     """
     result, smallest = images.clone(), torch.ones_like(images)
-    going_on = _chosen(images, generator, probability).flatten()
+    going_on = _chosen(images, generator, probability)
     for done in range(rounds):
         if done in (0, 8, 16, 32, 64):
             active = torch.nonzero(going_on).flatten()
             if not len(active):
                 break
         current, factors = result[active], smallest[active]
-        inside = _rectangles(current, generator) & going_on[active].view(-1, 1, 1, 1)
+        inside = _rectangles(current, generator, going_on[active])
         peak = torch.where(inside, current, 0).amax((2, 3), keepdim=True)
         uniform = torch.rand(len(active), 1, 1, 1, generator=generator, device=images.device, dtype=images.dtype)
         beta = torch.sin(uniform * (math.pi / 2)).square()  # Beta(0.5, 0.5) is the arcsine law
@@ -125,9 +132,9 @@ def random_linear(images: Images, generator: Generator, probability: float = 0.5
     return result
 
 
-def _chosen(images: Pixels, generator: Generator, probability: float) -> Bool[Tensor, "B 1 1 1"]:
+def _chosen(images: Pixels, generator: Generator, probability: float) -> Bool[Tensor, " B"]:
     """Which samples an augmentation of this probability meets."""
-    return (torch.rand(len(images), generator=generator, device=images.device) < probability).view(-1, 1, 1, 1)
+    return torch.rand(len(images), generator=generator, device=images.device) < probability
 
 
 def _randint(limit: int, count: int, images: Pixels, generator: Generator) -> Int[Tensor, " B"]:
@@ -135,9 +142,13 @@ def _randint(limit: int, count: int, images: Pixels, generator: Generator) -> In
 
 
 def _rectangles(
-    images: Images, generator: Generator, area: tuple[float, float] = (0.02, 0.4), aspect: float = 0.3
+    images: Images,
+    generator: Generator,
+    chosen: Bool[Tensor, " B"],
+    area: tuple[float, float] = (0.02, 0.4),
+    aspect: float = 0.3,
 ) -> Bool[Tensor, "B 1 H W"]:
-    """One rectangle a sample: area share uniform in ``area``, height/width uniform in aspect..1/aspect.
+    """One rectangle in each chosen sample: area share uniform in ``area``, height/width uniform in aspect..1/aspect.
 
     Rectangles that do not fit are drawn anew, at most 20 times (the definition says 100; the chance that 20 do not
     suffice is below 1e-6 at 1:2); then there is none.
@@ -153,6 +164,6 @@ def _rectangles(
     top, left = (down * (height - tall + 1)).floor(), (right * (width - wide + 1)).floor()
     rows = torch.arange(height, device=images.device)
     columns = torch.arange(width, device=images.device)
-    in_rows = (rows >= top) & (rows < top + tall) & fits.any(1, keepdim=True)
+    in_rows = (rows >= top) & (rows < top + tall) & fits.any(1, keepdim=True) & chosen[:, None]
     in_columns = (columns >= left) & (columns < left + wide)
     return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]

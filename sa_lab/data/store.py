@@ -70,7 +70,7 @@ class ImageStore:
 
     def gather(self, indices: Int[Tensor, " B"]) -> UInt8[Tensor, "B 3 H W"]:
         """The images at ``indices``, on the device of the store."""
-        return self.images[indices.to(self.images.device)]
+        return self.images.index_select(0, indices.to(self.images.device))
 
     def find(self, paths: Sequence[str]) -> Int[np.ndarray, " B"]:
         """Where the images of these paths are.
