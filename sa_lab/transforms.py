@@ -166,4 +166,6 @@ def _rectangles(
     columns = torch.arange(width, device=images.device)
     in_rows = (rows >= top) & (rows < top + tall) & fits.any(1, keepdim=True) & chosen[:, None]
     in_columns = (columns >= left) & (columns < left + wide)
-    return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
+    kinds = torch.cat([in_columns, torch.zeros_like(in_columns[:1])])  # of a row of the mask: the last is outside
+    kind = torch.where(in_rows, torch.arange(batch, device=images.device)[:, None], batch)
+    return kinds.index_select(0, kind.flatten()).view(batch, 1, height, width)
