@@ -37,6 +37,7 @@ def pieces() -> dict[str, str]:
         "ratios": summary.ratios(bench),
         "stages": summary.stages(bench),
         "iteration": iteration.sentence(bench["iteration"]),
+        "compiled": iteration.sentence_of_compiled(bench),
         "heads": heads.sentence(bench["heads"]),
         "options": sweeps.table(options()),
         "many": summary.many(bench),

@@ -146,6 +146,21 @@ def sentence(result: dict[str, Any]) -> str:
     )
 
 
+def sentence_of_compiled(result: dict[str, Any]) -> str:
+    """What the README says of `compiled`.
+
+    Args:
+        result: what all parts gave, "compiled" and "iteration" among them.
+    """
+    whole, seconds = result["iteration"]["ratios"], result["compiled"]["warm_up_seconds"]
+    told = [
+        f"{result['compiled']['ratios'][f'iteration, {preset}, compiled']['ratio']:.2f} times in place of "
+        f"{whole[f'iteration, {preset}']['ratio']:.2f} at {preset}, after {seconds[preset]:.0f} s of compiling"
+        for preset in ("tiny", "small")
+    ]
+    return "`--train.compile`: " + "; ".join(told)
+
+
 def some_iterations(way: str, preset: str, device: str, precision: str) -> None:
     """Three iterations of one ``way``, plain or ours, on few images: what they hold in memory is measured outside."""
     config = sizes.config_of(preset, torch.device(device), {"precision": precision})
