@@ -16,11 +16,12 @@ os.environ["SA_LAB_HOME"] = tempfile.mkdtemp(prefix="sa-lab-test-")
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    """Tiny tensors are several times faster on one thread, and bit-identical."""
+def _alike() -> None:
+    """Tiny tensors are several times faster on one thread, and bit-identical; torch draws the same in every run."""
     import torch
 
     torch.set_num_threads(1)
+    torch.manual_seed(0)
 
 
 def _devices() -> list:

@@ -33,7 +33,7 @@ def measure(device: torch.device) -> dict[str, Any]:
     result: dict[str, Any] = {"ratios": {}, "operations": {}, "workers": os.cpu_count() or 1}
     for preset in ("tiny", "small", "paper") if device.type == "cuda" else ("tiny", "small"):
         config = sizes.config_of(preset, device)
-        store = sizes.store_of(config, sizes.IDENTITIES[preset], 4)
+        store = sizes.store_of(config, sizes.IDENTITIES[preset], 4).on(device)
         check_equal(train.start(replace(config, train=replace(config.train, augmentation="none")), store))
         name = f"input, {preset} ({config.train.augmentation})"
         memory = both_gb(some_batches, preset, device.type, device=device)

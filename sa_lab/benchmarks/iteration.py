@@ -46,7 +46,7 @@ def compiled(device: torch.device) -> dict[str, Any]:
     ratios, warm_up = {}, {}
     for preset in ("tiny", "small"):
         config = sizes.config_of(preset, device, {"compile": True})
-        store, start = sizes.store_of(config, sizes.IDENTITIES[preset], 4), perf_counter()
+        store, start = sizes.store_of(config, sizes.IDENTITIES[preset], 4).on(device), perf_counter()
         ours = _ours(config, store)
         for _ in range(2):
             next(ours)
@@ -78,7 +78,7 @@ def of_preset(preset: str, device: torch.device, images: int = 4) -> dict[str, A
     cuda = device.type == "cuda"
     result: dict[str, Any] = {"ratios": {}, "stages": {}, "flops": {}, "rates": {}, "operations": {}}
     config = sizes.config_of(preset, device)
-    store = sizes.store_of(config, sizes.IDENTITIES[preset], images)
+    store = sizes.store_of(config, sizes.IDENTITIES[preset], images).on(device)  # once, for all trainings
     in_float32 = _plain(config, store)
     for precision, short in (("32-true", ""), ("bf16-mixed", ", bfloat16"))[: 2 if cuda else 1]:
         config, name = sizes.config_of(preset, device, {"precision": precision}), preset + short

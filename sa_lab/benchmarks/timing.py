@@ -98,6 +98,8 @@ def apart(function: Callable[..., Any], *arguments: Any, device: torch.device) -
 
     The process has as many threads as this one.
     """
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what this process only keeps for later
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         found: tuple[Any, float] = pool.submit(
             _called, function, arguments, device.type, torch.get_num_threads()

@@ -88,7 +88,7 @@ class ImageStore:
 
     def on(self, device: torch.device) -> ImageStore:
         """The store with its images on ``device`` if they take at most half of its free memory, else unchanged."""
-        if device.type != "cuda":
+        if device.type != "cuda" or self.images.is_cuda:
             return self
         free, _ = torch.cuda.mem_get_info(device)
         if self.images.nbytes > free // 2:

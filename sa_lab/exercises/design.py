@@ -21,8 +21,9 @@ def check_design(function: Function) -> str:
     value, gradient = _loss(function, case)
     if not gradient.any():
         raise Wrong("The gradient on the embeddings is zero everywhere: the loss does not feel how they move.")
-    if not _agree(value, _loss(function, case)[0]):
-        raise Wrong("The same batch gives two values: the loss must not draw random numbers.")
+    again, other = _loss(function, case)
+    if not (_agree(value, again) and torch.allclose(gradient, other, rtol=1e-3, atol=1e-6)):
+        raise Wrong("The same batch gives two values or gradients: the loss must not draw random numbers.")
     order = torch.randperm(len(case["labels"]), generator=torch.Generator().manual_seed(1))
     shuffled, _ = _loss(function, _rows(case, order))
     if not _agree(value, shuffled):
