@@ -26,7 +26,7 @@ OwnLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Batch:
-    """Normalised images with the label in 0..C-1 and the modality of each."""
+    """Normalised images with the label in 0..C-1 and the modality of each; the modality is kept on the CPU."""
 
     images: Float[Tensor, "B 3 H W"]
     labels: Int[Tensor, " B"]

@@ -86,7 +86,8 @@ class TwoStreamNet(nn.Module):
 
         Args:
             images: normalised images.
-            modality: 0 visible, 1 infrared, (B,) integers; kept on the CPU, splitting a GPU batch waits for nothing.
+            modality: 0 visible, 1 infrared, (B,) integers on the CPU; in pinned memory, splitting a GPU batch waits for
+                nothing.
             classify: off, there are no identity logits.
 
         Raises:
@@ -94,9 +95,9 @@ class TwoStreamNet(nn.Module):
         """
         if modality.shape != images.shape[:1] or not bool(((modality == 0) | (modality == 1)).all()):
             raise ValueError(f"modality is {modality.tolist()}, expected 0 or 1 for each of {len(images)} images")
-        order = torch.argsort(modality, stable=True)
+        order = torch.argsort(modality.to(images.device, non_blocking=True), stable=True)
         num_visible = int((modality == 0).sum())
-        sorted_images = images[order.to(images.device, non_blocking=True)]
+        sorted_images = images[order]
         streams = [
             stem(part)
             for stem, part in zip(self.stems, (sorted_images[:num_visible], sorted_images[num_visible:]), strict=True)
@@ -104,7 +105,7 @@ class TwoStreamNet(nn.Module):
         ]
         maps = self.trunk(torch.cat(streams))
         pooled = functional.adaptive_avg_pool2d(maps, (self.num_parts, 1)).squeeze(3).transpose(1, 2)  # (B,P,D)
-        part_features = pooled[torch.argsort(order).to(images.device, non_blocking=True)]
+        part_features = pooled[torch.argsort(order)]
         embeddings = self.neck(part_features)
         logits = prototype_logits(embeddings, self.classifier) if classify else embeddings[:, :, :0]
         return Features(part_features, embeddings, logits)

@@ -205,6 +205,8 @@ def draw_batch(training: Training, index: Int[np.ndarray, " B"]) -> Batch:
     labels = torch.from_numpy(np.searchsorted(training.train_ids, training.store.person_ids[rows]))
     dtype = torch.float64 if training.config.train.precision == "64-true" else torch.float32
     images = _sent(training.store.gather(_sent(torch.from_numpy(rows), training.store.images.device)), device)
+    if device.type == "cuda":
+        modality = modality.pin_memory()  # it stays here, but is sent there from time to time
     images = transforms.augment(images, modality, training.config.train.augmentation, training.generator, dtype)
     return Batch(transforms.normalize(images), _sent(labels, device), modality)
 

@@ -83,7 +83,8 @@ def project(
     _check(method, num_dimensions, len(samples) + (0 if prototypes is None else len(prototypes)), samples.shape[1])
     seed, thin = int(generator.integers(2**31)), _reduced([samples], [prototypes], generator)
     dials = {"n_components": num_dimensions, "n_neighbors": num_neighbors, "min_dist": min_distance}
-    drawn = _cached(_fit)(thin.frames[0], method, seed, dials, version("umap-learn") if method == "umap" else "")
+    release = version("umap-learn") if method == "umap" else ""
+    drawn = _kept(_fit, thin.frames[0], method, seed, dials, release)
     return _projection(drawn, thin.frames[0], len(samples), method, num_neighbors, thin.kept, generator)
 
 
@@ -123,7 +124,7 @@ def project_along(
         drawn = PCA(2, random_state=seed).fit_transform(np.concatenate(thin.frames)).reshape(len(samples), -1, 2)
     else:
         dials = {"n_neighbors": num_neighbors, "min_dist": min_distance}
-        drawn = _cached(_fit_aligned)(np.stack(thin.frames), seed, dials, version("umap-learn"))
+        drawn = _kept(_fit_aligned, np.stack(thin.frames), seed, dials, version("umap-learn"))
     return [
         _projection(one, points, len(samples[0]), method, num_neighbors, thin.kept, generator)
         for one, points in zip(drawn, thin.frames, strict=True)
@@ -173,10 +174,13 @@ def _projection(
     return Projection(drawn[:count], drawn[count:], float(trust), method, kept)
 
 
-def _cached(fit: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """``fit``, looked up by the content of its arguments; the last of them, a version, only tells fits apart."""
-    cached: Callable[..., np.ndarray] = Memory(home() / "cache" / "projections", verbose=0).cache(fit)
-    return cached
+def _kept(fit: Callable[..., np.ndarray], *arguments: Any) -> np.ndarray:
+    """``fit(*arguments)``, looked up by their content; the last of them, a version, only tells fits apart."""
+    cached = Memory(home() / "cache" / "projections", verbose=0).cache(fit)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Persisting input arguments")  # joblib's word for a slow disk
+        drawn: np.ndarray = cached(*arguments)
+    return drawn
 
 
 def _fit(points: np.ndarray, method: str, seed: int, dials: dict[str, Any], release: str) -> np.ndarray:
