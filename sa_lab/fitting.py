@@ -56,8 +56,9 @@ def fit(
     """
     first = processes.is_first()
     validate, probe = (validate, probe) if first else (None, None)
-    training = start(config, store, own_loss)
     checkpoint = run / "checkpoint.pt"
+    with processes.told_clearly():  # they meet for the first time
+        training = start(config, store, own_loss)
     if checkpoint.is_file():
         training.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
     if first:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 import torchvision
 from jaxtyping import Float
@@ -81,18 +82,21 @@ class TwoStreamNet(nn.Module):
         self.neck = PartNeck(num_parts, channels)
         self.classifier = nn.Parameter(torch.randn(num_parts, num_identities, channels) * 0.001)
 
-    def forward(self, images: Float[Tensor, "B 3 H W"], modality: Tensor, classify: bool = True) -> Features:
+    def forward(
+        self, images: Float[Tensor, "B 3 H W"], modality: Tensor | np.ndarray, classify: bool = True
+    ) -> Features:
         """Embed a batch, each image through the stem of its own modality.
 
         Args:
             images: normalised images.
             modality: 0 visible, 1 infrared, (B,) integers on the CPU; in pinned memory, splitting a GPU batch waits for
-                nothing.
+                nothing. An array stays on the CPU with several GPUs, too, where torch sends all tensors to each.
             classify: off, there are no identity logits.
 
         Raises:
             ValueError: ``modality`` has another length, or holds anything but 0 and 1.
         """
+        modality = torch.as_tensor(modality)
         if modality.shape != images.shape[:1] or not bool(((modality == 0) | (modality == 1)).all()):
             raise ValueError(f"modality is {modality.tolist()}, expected 0 or 1 for each of {len(images)} images")
         order = torch.argsort(modality.to(images.device, non_blocking=True), stable=True)

@@ -82,7 +82,7 @@ def _forward(learner: Learner, batch: Batch, classify: bool = True) -> Features:
     """The network on a batch; Fabric would hand the output of a double-precision network back in single."""
     double = learner.criterion.prototypes.dtype == torch.float64
     network = cast(nn.Module, learner.model.module) if double else learner.model
-    features: Features = network(batch.images, batch.modality, classify)
+    features: Features = network(batch.images, batch.modality.numpy(), classify)
     return features
 
 

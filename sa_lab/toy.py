@@ -94,7 +94,7 @@ class Table(nn.Module):
         self.classifier = nn.Parameter(torch.randn(1, num_identities, points.shape[1]) * 0.001)
         self.radius = radius
 
-    def forward(self, images: Tensor, modality: Tensor, classify: bool = True) -> Features:
+    def forward(self, images: Tensor, modality: Tensor | np.ndarray, classify: bool = True) -> Features:
         """The table; which images are asked for does not matter."""
         embeddings = self.radius * functional.normalize(self.points, dim=1)[:, None]
         return Features(embeddings, embeddings, prototype_logits(embeddings, self.classifier))

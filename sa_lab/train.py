@@ -222,7 +222,8 @@ def iterate(
     """Train to the end from where ``training`` stands, one row of ``training.rows`` a step.
 
     On a GPU the training is up to one step ahead of the row that is given out, but not at the end of an epoch, and
-    batches are drawn on a stream of their own: what they ask of the GPU does not wait for the step under way.
+    batches are drawn on a stream of their own, of high priority: what they ask of the GPU does not wait for the step
+    under way.
 
     Args:
         training: changed in place; between two rows it is whole and may be saved.
@@ -232,7 +233,7 @@ def iterate(
     given, seed = len(training.rows), training.config.seed
     device = training.fabric.device
     ahead = 1 if _is_asynchronous(device) else 0
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    stream = torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
     while training.sampler.epoch < training.config.train.num_epochs:
         _set_learning_rates(training)
         for index in training.sampler:

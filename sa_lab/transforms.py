@@ -111,25 +111,32 @@ def random_linear(images: Images, generator: Generator, probability: float = 0.5
     Repeat, at most ``rounds`` times: draw a rectangle as Random Erasing does and one beta ~ Beta(0.5, 0.5); multiply
     each channel inside by beta / max(channel inside); stop when the smallest accumulated factor is below 0.01.
 
-    Which images go on is asked of the device before rounds 0, 8, 16, 32 and 64 alone: each question waits for it.
+    Which images go on is asked of the device after some of the rounds alone: each question waits for it.
     """
-    result, smallest = images.clone(), torch.ones_like(images)
-    going_on = _chosen(images, generator, probability)
-    for done in range(rounds):
-        if done in (0, 8, 16, 32, 64):
-            active = torch.nonzero(going_on).flatten()
-            if not len(active):
-                break
-        current, factors = result[active], smallest[active]
-        inside = _rectangles(current, generator, going_on[active])
+    result = images.clone()
+    active = torch.nonzero(_chosen(images, generator, probability)).flatten()
+    current = result[active]
+    factors = torch.ones_like(current)
+    for done in range(1, rounds + 1):
+        if not len(active):
+            break
+        inside = _rectangles(current, generator, _goes_on(factors))
         peak = torch.where(inside, current, 0).amax((2, 3), keepdim=True)
         uniform = torch.rand(len(active), 1, 1, 1, generator=generator, device=images.device, dtype=images.dtype)
         beta = torch.sin(uniform * (math.pi / 2)).square()  # Beta(0.5, 0.5) is the arcsine law
         factor = torch.where(inside & (peak > 0), beta / peak.clamp_min(1e-12), 1)
-        result[active] = current * factor
-        smallest[active] = factors * factor
-        going_on[active] &= smallest[active].amin((1, 2, 3)) >= 0.01
+        current, factors = current.mul_(factor), factors.mul_(factor)
+        if done in (2, 4, 6, 8, 12, 16, 24, 32, 48, 64):
+            result[active] = current
+            left = torch.nonzero(_goes_on(factors)).flatten()
+            active, current, factors = active[left], current[left], factors[left]
+    result[active] = current
     return result
+
+
+def _goes_on(factors: Images) -> Bool[Tensor, " B"]:
+    """Whether no pixel has nearly gone dark yet."""
+    return factors.amin((1, 2, 3)) >= 0.01
 
 
 def _chosen(images: Pixels, generator: Generator, probability: float) -> Bool[Tensor, " B"]:

@@ -12,7 +12,7 @@ from sa_lab.benchmarks import heads, iteration, overlap, ranking, summary
 from sa_lab.disk import write_text
 
 ROOT = Path(__file__).parents[1]
-OPTIONS = ("exact", "reuse_features", "sample_rate")
+OPTIONS = ("exact", "reuse_features", "exact_16", "sample_rate_16")
 
 
 def result(name: str) -> dict[str, Any]:
@@ -23,6 +23,19 @@ def result(name: str) -> dict[str, Any]:
 def options() -> dict[str, Any]:
     """The complete loss with each option side by side."""
     return sweeps.joined({name: result(f"option-{name}") for name in OPTIONS})
+
+
+def gpu() -> str:
+    """What `make gpu` has found, or that it has not run."""
+    names = ("bench-cuda", "study-gpu")
+    bench, study = (result(name) if (ROOT / "data" / "results" / f"{name}.json").is_file() else None for name in names)
+    if not bench:
+        return "No GPU was at hand for this version: `make gpu` checks and times it on one; what it finds is put here."
+    told = [f"On a GPU ({next(iter(bench.values()))['run']['device']}, `make gpu`):", summary.ratios(bench)]
+    told += [summary.limits(bench), summary.stages(bench), summary.utilisation(bench)]
+    if study:
+        told += [f"The paper's network on drawn people ({study['machine']}, {study['date']}):", sweeps.table(study)]
+    return "\n\n".join(part for part in told if part)
 
 
 def pieces() -> dict[str, str]:
@@ -37,7 +50,8 @@ def pieces() -> dict[str, str]:
         "ratios": summary.ratios(bench),
         "stages": summary.stages(bench),
         "iteration": iteration.sentence(bench["iteration"]),
-        "compiled": iteration.sentence_of_compiled(bench),
+        "compiled": iteration.sentence_of_compiled(bench["compiled"]),
+        "gpu": gpu(),
         "heads": heads.sentence(bench["heads"]),
         "options": sweeps.table(options()),
         "many": summary.many(bench),

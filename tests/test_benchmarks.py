@@ -220,7 +220,9 @@ def test_memory_on_paper() -> None:
     found = heads_of_many.on_paper(1_000_000, 1.0)
     assert found["prototypes"] == pytest.approx(12 * 2e6 * 2048 * 4 / 1e9)
     assert found["all"] == pytest.approx(4 * found["prototypes"] + found["logits"])
+    assert found["copies"] == 0
     sampled = heads_of_many.on_paper(1_000_000, 0.1)
+    assert sampled["copies"] == pytest.approx(0.4 * found["prototypes"])
     assert sampled["gradient"] == pytest.approx(0.1 * found["gradient"])
 
 
@@ -249,7 +251,8 @@ RESULT = {
         "measured": [{"identities": 1000, "rate": 0.1, "ms": 2.5, "gb": 0.5}],
         "on_paper": [heads_of_many.on_paper(1000, 1.0)],
     },
-    "compiled": {"ratios": {}, "warm_up_seconds": {"tiny": 71.0}},
+    "compiled": {"against_eager": {"tiny": _fake(0.9, 100.0)}, "warm_up_seconds": {"tiny": 71.0}},
+    "paper": {**RUN, "stages": {"paper, bfloat16": {**dict.fromkeys(stages.STAGES, 0.125), "ms": 80.0}}},
 }
 
 
@@ -257,17 +260,64 @@ def test_tables_say_what_was_measured_and_whether_it_is_enough() -> None:
     text = " ".join(benchmarks.tables(RESULT).split())
     assert "| iteration, tiny | 450 | 300 | 1.50 [0.50, 40.00] | 1.25 | 1.00 | 1.3 | yes |" in text
     assert "| extraction, tiny | 200 | 100 | 2.00 [0.50, 40.00] | - | - | - | - |" in text
-    assert summary.stage_shares(RESULT) == {"tiny": dict.fromkeys(stages.STAGES, 0.125)}
+    assert summary.stage_shares(RESULT) == dict.fromkeys(
+        ("tiny", "paper, bfloat16"), dict.fromkeys(stages.STAGES, 0.125)
+    )
     assert "| ranking | 38,000 | 2,000 | 19.00 [0.50, 40.00] | - | - | 20 | no |" in text
     assert "| heads and losses, paper | 27.3 | 150 | 180 | 64 | 90 |" in text
     assert "| tiny | 12.5 | 12.5 |" in text
     assert "| 1,000 | 10 | 2.5 | 0.50 |" in text
     assert "| memory of a whole evaluation at full size, GB | 1.9 | 4 | yes |" in text
-    assert "| tiny | 71 |" in text
+    assert "| tiny | 90 | 100 | 0.90 [0.50, 40.00] | 71 |" in text
+    assert "| input of an iteration, paper, bfloat16, % | 12.5 | 3 | no |" in text
+    assert "overlap measures of" not in text, "not measured"
     assert "| iteration, tiny | convolution 70, mm 10 |" in text
     assert "| tiny | backward | 50 | 2.0 | 20 | 40 | 30 |" in text
     assert "| tiny | iteration | 300 | 16.0 | 160 | 53 | 140 |" in text
     assert "27.3 GFLOP, would take 180 ms" in heads.sentence(RESULT["heads"])
+    assert "0.90 times as fast [0.50, 40.00] at tiny, after 71 s" in iteration.sentence_of_compiled(RESULT["compiled"])
+
+
+def test_targets_of_a_gpu_are_those_of_the_right_rows() -> None:
+    names = ("iteration, paper", "iteration, paper, bfloat16", "iteration, paper, bfloat16 against float32")
+    rows = {name: _fake(3.0, 50.0) for name in (*names, "iteration, paper, bfloat16, features reused")}
+    text = " ".join(summary.ratios({"paper": {"run": {"device": "NVIDIA H200"}, "ratios": rows}}).split())
+    found = {name: text.split(f"| {name} |")[1].split("|")[5:7] for name in rows}
+    assert [[cell.strip() for cell in cells] for cells in found.values()] == [
+        ["-", "-"], ["2", "yes"], ["4", "no"], ["-", "-"]
+    ]  # fmt: skip
+
+
+def test_a_benchmark_does_not_run_out_of_iterations() -> None:
+    for preset in sizes.IDENTITIES:
+        config = sizes.config_of(preset, CPU)
+        steps = config.train.num_epochs * (config.train.steps_per_epoch or 1)
+        assert steps >= 10**6, preset
+
+
+def test_the_best_rate_is_at_least_that_of_a_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "seconds", lambda call, device: 1.0)
+    monkeypatch.setattr(timing, "matmul_rate", lambda device, dtype, side: 5.0)
+    assert timing.best_rate(CPU) == 2 * 32 * 256 * 256 * 9 * 16 * 16
+    monkeypatch.setattr(timing, "matmul_rate", lambda device, dtype, side: 1e12)
+    assert timing.best_rate(CPU) == 1e12
+
+
+def test_compiling_is_compared_with_ours_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the training replaced by a record of what is started and called."""
+    called: list[bool] = []
+
+    def iterations(config: ExperimentConfig, store: ImageStore) -> Iterator[None]:
+        while True:
+            called.append(config.train.compile)
+            yield
+
+    monkeypatch.setattr(iteration, "_ours", iterations)
+    monkeypatch.setattr(sizes, "store_of", lambda *_: sizes_store)
+    sizes_store = type("Store", (), {"on": lambda self, device: self})()
+    found = iteration.compiled(CPU)
+    assert found["against_eager"].keys() == found["warm_up_seconds"].keys() == {"tiny", "small"}
+    assert called[:6] == [True, True, False, True, False, True]
 
 
 def test_a_part_replaces_its_own_result_alone(

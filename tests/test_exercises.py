@@ -104,16 +104,44 @@ def rank_k(similarity, query_ids, gallery_ids, k):
     return (gallery_ids[best] == query_ids[:, None]).any(1).float().mean()
 
 
-def masked(logits, own, cross, mask_value, sign=-1, target=None, reduction="mean"):
+def masked(logits, own, cross, mask_value, sign=-1, target=None):
+    """One loss a sample and part, (B,P)."""
     logits = logits.clone()
-    logits[range(len(own)), own] += sign * mask_value
-    return cross_entropy(logits, cross if target is None else target, reduction=reduction)
+    logits[range(len(own)), :, own] += sign * mask_value
+    return entropies(logits, cross if target is None else target)
+
+
+def entropies(logits, rows):
+    return torch.stack([cross_entropy(part, rows, reduction="none") for part in logits.unbind(1)], 1)
+
+
+def over_batch(values):
+    return values.mean(0).sum()
 
 
 def masks_columns(logits, own, cross, mask_value):
     logits = logits.clone()
-    logits[:, own] -= mask_value
-    return cross_entropy(logits, cross)
+    logits[:, :, own] -= mask_value
+    return over_batch(entropies(logits, cross))
+
+
+def surplus(f, w, own, target, mask):
+    logits = f @ w.T
+    logits[range(len(own)), own] -= mask
+    return logits.softmax(1) - one_hot(target, len(w))
+
+
+def prototype_gradient(f, w, own, cross, mask):
+    return surplus(f, w, own, cross, mask).T @ f / len(f)
+
+
+def on_embeddings(f, w, own, cross, mask):
+    return surplus(f, w, own, cross, mask) @ w / len(f)
+
+
+def of_pairs(f, w, rows):
+    """Cosine of each sample and part with that row of its part, (B,P)."""
+    return cosine_similarity(f, w[:, rows].transpose(0, 1), dim=2)
 
 
 def feature_objective(f, z, w, y, m, sas, similarity, hold=torch.Tensor.detach, mask=50.0, weights=None):
@@ -217,9 +245,13 @@ SOLUTIONS: dict[str, list[Solution]] = {
         lambda labels, modality, num_identities: labels + (1 - modality) * num_identities,
         lambda y, m, c: [int(a) + (0 if b else c) for a, b in zip(y, m, strict=True)],
     ],
-    "masked_loss": [masked, lambda *a: float(masked(*a)), lambda *a: masked(*a, reduction="none").mean()],
-    "softmax_gradient": [lambda f, w, target: ((w @ f).softmax(0) - one_hot(torch.tensor(target), len(w))) @ w],
-    "absolute_term": [lambda f, w: (1 - cosine_similarity(f, w)).square().mean()],
+    "masked_loss": [
+        lambda *a: over_batch(masked(*a)),
+        lambda *a: float(masked(*a).sum(1).mean()),
+        lambda z, own, cross, mask: sum(over_batch(masked(part[:, None], own, cross, mask)) for part in z.unbind(1)),
+    ],
+    "prototype_gradient": [prototype_gradient],
+    "absolute_term": [lambda f, w, k: over_batch((1 - of_pairs(f, w, k)).square())],
     "split": [split, lambda *a: torch.from_numpy(split(*a)), lambda *a: split(*a).tolist()],
     "batch": [halves, batch_of_sampler],
     "normalise": [lambda x, mean, std: (x / 255 - mean[:, None, None]) / std[:, None, None]],
@@ -272,36 +304,69 @@ MISTAKES: list[tuple[str, Solution, str]] = [
     ("cross_prototype", lambda y, m, c: (y + (1 - m) * c).float(), "expected integers"),
     ("cross_prototype", lambda y, m, c: (y + (1 - m) * c)[:, None], "of shape `(8, 1)`, expected `(8,)`"),
     ("cross_prototype", lambda y, m, c: y + (1 - m) * c + (y == 2), "expected"),
-    ("masked_loss", lambda z, own, cross, mask: cross_entropy(z, cross), "without mask"),
-    ("masked_loss", lambda z, own, cross, mask: masked(z, cross, cross, mask), "taken off the cross prototype"),
-    ("masked_loss", lambda *a: masked(*a, sign=1), "mask was added"),
-    ("masked_loss", lambda *a: masked(*a, reduction="sum"), "sum over the batch"),
-    ("masked_loss", lambda *a: -masked(*a), "sign is the wrong way round"),
-    ("masked_loss", lambda *a: masked(*a, target=a[1]), "target is the own prototype"),
-    ("masked_loss", lambda z, own, cross, mask: cross_entropy(z, own), "prototype loss"),
-    ("masked_loss", lambda *a: masked(*a[:3], 50.0), "50 in your answer"),
-    ("masked_loss", lambda *a: masked(*a, reduction="none"), "one loss a sample"),
+    ("masked_loss", lambda z, own, cross, mask: over_batch(entropies(z, cross)), "without mask"),
+    ("masked_loss", lambda z, own, cross, mask: over_batch(masked(z, cross, cross, mask)), "off the cross prototype"),
+    ("masked_loss", lambda *a: over_batch(masked(*a, sign=1)), "mask was added"),
+    ("masked_loss", lambda *a: masked(*a).sum(), "sum over the batch"),
+    ("masked_loss", lambda *a: masked(*a).mean(), "mean over the parts"),
+    ("masked_loss", lambda *a: -over_batch(masked(*a)), "sign is the wrong way round"),
+    ("masked_loss", lambda *a: over_batch(masked(*a, target=a[1])), "target is the own prototype"),
+    ("masked_loss", lambda z, own, cross, mask: over_batch(entropies(z, own)), "prototype loss"),
+    ("masked_loss", lambda *a: over_batch(masked(*a[:3], 50.0)), "50 in your answer"),
+    ("masked_loss", lambda *a: masked(*a).sum(1), "one loss a sample"),
+    ("masked_loss", lambda *a: masked(*a).mean(0), "one loss a part"),
     ("masked_loss", masks_columns, "for every sample"),
-    ("softmax_gradient", lambda f, w, t: (one_hot(torch.tensor(t), len(w)) - (w @ f).softmax(0)) @ w, "descent"),
-    ("softmax_gradient", lambda f, w, t: (w @ f).softmax(0) @ w, "target is missing"),
-    ("softmax_gradient", lambda f, w, t: w @ ((w @ f).softmax(0) - one_hot(torch.tensor(t), len(w))), "transposed"),
-    ("softmax_gradient", lambda f, w, t: (w @ f - one_hot(torch.tensor(t), len(w))) @ w, "softmax was forgotten"),
-    ("softmax_gradient", lambda f, w, t: (w @ f).softmax(0) - one_hot(torch.tensor(t), len(w)), "factors"),
+    ("prototype_gradient", lambda *a: -prototype_gradient(*a), "descent"),
+    ("prototype_gradient", lambda f, w, own, k, m: prototype_gradient(f, w, own, k, 0.0), "mask is missing"),
+    ("prototype_gradient", lambda f, *a: len(f) * prototype_gradient(f, *a), "sum over the batch"),
+    ("prototype_gradient", lambda f, w, own, k, m: prototype_gradient(f, w, own, own, 0.0), "prototype loss"),
+    ("prototype_gradient", lambda f, w, own, k, m: prototype_gradient(f, w, own, own, m), "target is the own row"),
+    ("prototype_gradient", surplus, "factors p - [k = cross] alone"),
+    ("prototype_gradient", on_embeddings, "gradient on the embeddings"),
     (
-        "softmax_gradient",
-        lambda f, w, t: torch.outer((w @ f).softmax(0) - one_hot(torch.tensor(t), len(w)), f),
-        "gradient on the rows",
+        "prototype_gradient",
+        lambda f, w, own, k, m: (surplus(f, w, own, k, m) + one_hot(k, len(w))).T @ f / len(f),
+        "target is missing",
     ),
-    ("softmax_gradient", lambda f, w, t: ((w @ f).softmax(0)[t] - 1) * w[t], "Only the target's row"),
-    ("absolute_term", lambda f, w: (1 - cosine_similarity(f, w)).mean(), "square is missing"),
-    ("absolute_term", lambda f, w: (cosine_similarity(f, w) ** 2).mean(), "mean of cos squared"),
-    ("absolute_term", lambda f, w: (1 - cosine_similarity(f, w) ** 2).mean(), "round all of"),
-    ("absolute_term", lambda f, w: ((1 - (f * w).sum(1)) ** 2).mean(), "not divided by their lengths"),
-    ("absolute_term", lambda f, w: ((1 + cosine_similarity(f, w)) ** 2).mean(), "1 + cos"),
-    ("absolute_term", lambda f, w: ((1 - cosine_similarity(f, w)) ** 2).sum(), "sum over the batch"),
-    ("absolute_term", lambda f, w: (1 - cosine_similarity(f, w)).mean() ** 2, "mean was taken before the square"),
-    ("absolute_term", lambda f, w: (1 - cosine_similarity(f, w)) ** 2, "one term a sample"),
-    ("absolute_term", lambda f, w: ((1 - normalize(f) @ normalize(w).T) ** 2).mean(), "with every target"),
+    (
+        "prototype_gradient",
+        lambda f, w, own, k, m: (f @ w.T - m * one_hot(own, len(w)) - one_hot(k, len(w))).T @ f / len(f),
+        "softmax was forgotten",
+    ),
+    (
+        "prototype_gradient",
+        lambda f, w, own, k, m: (surplus(f, w, own, k, m) * one_hot(k, len(w))).T @ f / len(f),
+        "Only the targets' rows",
+    ),
+    ("absolute_term", lambda f, w, k: over_batch(1 - of_pairs(f, w, k)), "square is missing"),
+    ("absolute_term", lambda f, w, k: over_batch(of_pairs(f, w, k) ** 2), "mean of cos squared"),
+    ("absolute_term", lambda f, w, k: over_batch(1 - of_pairs(f, w, k) ** 2), "round all of"),
+    (
+        "absolute_term",
+        lambda f, w, k: over_batch((1 - torch.einsum("bpd,pbd->bp", f, w[:, k])) ** 2),
+        "not divided by their lengths",
+    ),
+    ("absolute_term", lambda f, w, k: over_batch((1 + of_pairs(f, w, k)) ** 2), "1 + cos"),
+    ("absolute_term", lambda f, w, k: ((1 - of_pairs(f, w, k)) ** 2).sum(), "sum over the batch"),
+    ("absolute_term", lambda f, w, k: ((1 - of_pairs(f, w, k)) ** 2).mean(), "mean over the parts"),
+    ("absolute_term", lambda f, w, k: ((1 - of_pairs(f, w, k)).mean(0) ** 2).sum(), "mean was taken before"),
+    ("absolute_term", lambda f, w, k: ((1 - of_pairs(f, w, k)) ** 2).sum(1), "one term a sample"),
+    ("absolute_term", lambda f, w, k: ((1 - of_pairs(f, w, k)) ** 2).mean(0), "one term a part"),
+    (
+        "absolute_term",
+        lambda f, w, k: over_batch((1 - of_pairs(f, w[:1].expand_as(w), k)) ** 2),
+        "prototypes of the first",
+    ),
+    (
+        "absolute_term",
+        lambda f, w, k: over_batch((1 - of_pairs(f, w, (k + w.shape[1] // 2) % w.shape[1])) ** 2),
+        "own prototypes",
+    ),
+    (
+        "absolute_term",
+        lambda f, w, k: sum(((1 - normalize(f[:, p]) @ normalize(w[p, k]).T) ** 2).mean() for p in range(f.shape[1])),
+        "with every target",
+    ),
     ("split", split_images, "identities have images on both sides"),
     ("split", lambda *a: ~split(*a), "images that stay"),
     ("split", split_floor, "you hold out 2, expected 3"),
@@ -581,8 +646,8 @@ def test_the_line_of_the_error_is_told() -> None:
 
 def test_a_changed_argument_is_told_and_changes_nothing_later() -> None:
     def in_place_mask(logits, own, cross, mask_value):
-        logits[range(len(own)), own] -= mask_value
-        return cross_entropy(logits, cross)
+        logits[range(len(own)), :, own] -= mask_value
+        return over_batch(entropies(logits, cross))
 
     def sorts(person_ids, share, generator):
         person_ids.sort()
@@ -591,7 +656,7 @@ def test_a_changed_argument_is_told_and_changes_nothing_later() -> None:
     for _ in range(2):
         assert "changes its argument `logits` in place" in exercises.check_masked_loss(in_place_mask).message
         assert "changes its argument `person_ids` in place" in exercises.check_split(sorts).message
-    assert exercises.check_masked_loss(masked).status == "right"
+    assert exercises.check_masked_loss(lambda *a: over_batch(masked(*a))).status == "right"
 
 
 def test_an_unknown_mistake_is_told_in_numbers() -> None:

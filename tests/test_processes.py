@@ -86,8 +86,8 @@ def die_in_the_second_epoch(folder: Path) -> None:
 
 
 def fall_silent(folder: Path) -> None:
-    os.environ[processes.TIMEOUT] = "4"
-    fit_until(1, lambda: time.sleep(120), folder)
+    os.environ[processes.TIMEOUT] = "10"
+    fit_until(1, lambda: time.sleep(300), folder)
 
 
 def close(first: object, second: object) -> None:
@@ -128,7 +128,7 @@ def test_a_process_that_dies_ends_the_others_and_any_number_goes_on(tmp_path: Pa
     started = time.monotonic()
     with pytest.raises(LostProcessError, match=r"process 1 of 0\.\.1 failed"):
         processes.launch(die_in_the_second_epoch, (tmp_path / "run",), 2)
-    assert time.monotonic() - started < 100
+    assert time.monotonic() - started < 300, "far less than they wait for one another"
     saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert len(saved["rows"]) == 2
     resumed = begun(CONFIG, store())
@@ -143,7 +143,7 @@ def test_a_process_that_dies_ends_the_others_and_any_number_goes_on(tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_process_that_falls_silent_is_given_up(tmp_path: Path) -> None:
-    with pytest.raises(LostProcessError, match=r"(?s)process 0 .*4 s without an answer.*the same command goes on"):
+    with pytest.raises(LostProcessError, match=r"(?s)process 0 .*10 s without an answer.*the same command goes on"):
         processes.launch(fall_silent, (tmp_path / "run",), 2)
 
 

@@ -15,7 +15,7 @@ import readme
 import yaml
 
 from sa_lab import cli, course, exercises, sweeps
-from sa_lab.config import home
+from sa_lab.config import PRESETS, home
 from sa_lab.evaluation import evaluate
 from sa_lab.protocols import PROTOCOLS
 from sa_lab.schema import Embeddings
@@ -51,6 +51,19 @@ def test_readme_says_what_the_options_cost() -> None:
     assert all(len(readme.result(f"option-{name}")["seeds"]) >= 5 for name in readme.OPTIONS)
     gain = sweeps.paired(readme.options(), "reuse_features", "exact", "mean_ap")
     assert gain["low"] > 0, "README: no worse"
+
+
+def test_readme_commands_give_every_process_its_share() -> None:
+    """The identities of a batch are shared evenly, and batch statistics are those of the whole batch."""
+    text = re.sub(r"\\\n\s*", "", README.split("### Several GPUs", 1)[1])
+    commands = [line for line in text.splitlines() if re.match(r"(sa-lab|torchrun|srun)", line)]
+    assert len(commands) == 4
+    for command in commands:
+        dials = dict(re.findall(r"--(nnodes|nproc-per-node|processes|train\.ids-per-batch) (\d+)", command))
+        processes = int(dials.get("processes", 1)) * int(dials.get("nnodes", 1)) * int(dials.get("nproc-per-node", 1))
+        ids = int(dials.get("train.ids-per-batch", PRESETS["paper"]().train.ids_per_batch))
+        assert ids % processes == 0, command
+        assert ("--train.sync-batch-norm" in command) == (processes > 1)
 
 
 def test_a_text_without_a_place_for_a_number_is_refused() -> None:

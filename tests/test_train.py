@@ -426,14 +426,29 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(micro_store: ImageS
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: the GPU path is not exercised here")
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_steps_and_resume_on_cuda(micro_store: ImageStore, tmp_path: Path, precision: str) -> None:
-    config = config_of(device="cuda", precision=precision)
+    """The CPU's losses as long as rounding has not grown; an interrupt in mid-epoch changes nothing."""
+    config = config_of(device="cuda", precision=precision, augmentation="none")
     cpu = list(iterate(start(config_of(augmentation="none"), micro_store)))
-    gpu = list(iterate(start(config_of(device="cuda", precision=precision, augmentation="none"), micro_store)))
-    assert abs(gpu[0]["total"] - cpu[0]["total"]) < (1e-3 if precision == "32-true" else 0.1)
-    fit(config, micro_store, tmp_path / "run", progress=False)
-    again = fit(config, micro_store, tmp_path / "run", progress=False)
-    assert again.store.images.device.type == "cuda"
-    assert len(again.rows) == again.num_steps
+    gpu = list(iterate(start(config, micro_store)))
+    close = {"rel": 1e-3} if precision == "32-true" else {"rel": 0.05, "abs": 0.05}
+    for row, expected in zip(gpu[:3], cpu[:3], strict=True):
+        for name in ("identity", "sa_softmax", "absolute", "total", "prototype"):
+            assert row[name] == pytest.approx(expected[name], **close), name
+
+    def interrupt(row: Row) -> None:
+        if row["step"] == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    whole = fit(config, micro_store, tmp_path / "whole", progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, micro_store, tmp_path / "stopped", watch=interrupt, progress=False)
+    saved = torch.load(tmp_path / "stopped" / "checkpoint.pt", weights_only=True)
+    assert 0 < len(saved["rows"]) < whole.num_steps
+    resumed = fit(config, micro_store, tmp_path / "stopped", progress=False)
+    assert resumed.store.images.device.type == "cuda"
+    assert len(resumed.rows) == resumed.num_steps
+    for row, expected in zip(resumed.rows, whole.rows, strict=True):
+        assert row["total"] == pytest.approx(expected["total"], **close)
 
 
 def test_one_step_is_under_way_while_the_one_before_is_read(
@@ -546,6 +561,7 @@ def test_the_trunk_is_compiled_and_saved_as_ever(micro_store: ImageStore, monkey
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: the GPU path is not exercised here")
 def test_no_step_waits_for_the_gpu(micro_store: ImageStore) -> None:
+    """But for RandomLinear, which asks questions of the stream that batches are drawn on."""
     training = start(config_of(device="cuda", augmentation="channel_mix"), micro_store)
     rows = iterate(training)
     next(rows)

@@ -29,7 +29,7 @@ PARTS: dict[str, Part] = {
     "many": heads_of_many.measure, "compiled": iteration.compiled,
 }  # fmt: skip
 """What can be measured, by name, each a function of the device."""
-ONLY_ON = {"paper": "cuda", "ranking": "cpu", "overlap": "cpu"}
+ONLY_ON = {"paper": "cuda", "overlap": "cpu"}
 """Parts that are for one kind of device."""
 BY_DEFAULT = tuple(name for name in PARTS if name != "compiled")
 """Parts that need not be named."""

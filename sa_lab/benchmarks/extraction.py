@@ -15,7 +15,7 @@ from torch.nn import functional
 from sa_lab import evaluation, train
 from sa_lab.benchmarks import loading, sizes
 from sa_lab.benchmarks.plain import PlainNet
-from sa_lab.benchmarks.timing import both_gb, compare
+from sa_lab.benchmarks.timing import both_gb, compare, full_precision
 from sa_lab.data.store import ImageStore
 
 BATCH = 32
@@ -42,8 +42,9 @@ def measure(device: torch.device) -> dict[str, Any]:
         def ours(training: train.Training = training) -> list[np.ndarray]:
             return our_descriptors(training)
 
-        for mine, theirs in zip(ours(), plain(), strict=True):
-            np.testing.assert_allclose(mine, theirs, atol=1e-4)
+        with full_precision():
+            for mine, theirs in zip(ours(), plain(), strict=True):
+                np.testing.assert_allclose(mine, theirs, atol=1e-4)
         batches = len(training.store) // BATCH
         memory = both_gb(some_descriptors, preset, device.type, device=device)
         ratios[f"extraction, {preset}"] = {**compare(plain, ours, 5, 0, device, batches), **memory}
@@ -61,7 +62,7 @@ def some_descriptors(way: str, preset: str, device: str) -> None:
 
 def _training(preset: str, device: torch.device) -> train.Training:
     config = sizes.config_of(preset, device, {"augmentation": "none", "ids_per_batch": 8})
-    return train.start(config, sizes.store_of(config, 32, 2))
+    return train.start(config, sizes.store_of(config, 32, 8))
 
 
 def loaders_of(training: train.Training, workers: int) -> list[loading.Loader]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from lightning_fabric import Fabric
@@ -48,12 +49,14 @@ def on_paper(identities: int, rate: float, batch: int = 128, parts: int = 12, ch
 
     Returns:
         Of the prototypes (P,2C,D) and AdamW's two moments; of the gradient and of the logits (B,P,2C) and their
-        gradient, whose rows are a sample's when there is one; of all together.
+        gradient, whose rows are a sample's when there is one; of the copies that a sample needs, of its rows in both
+        steps and of their moments; of all together.
     """
     prototypes = 4 * parts * 2 * identities * channels / 1e9
     logits = 2 * 4 * batch * parts * 2 * identities / 1e9
     found = {
-        "prototypes": prototypes, "moments": 2 * prototypes, "gradient": rate * prototypes, "logits": rate * logits
+        "prototypes": prototypes, "moments": 2 * prototypes, "gradient": rate * prototypes, "logits": rate * logits,
+        "copies": 4 * rate * prototypes if rate < 1 else 0.0,
     }  # fmt: skip
     return {"identities": float(identities), "rate": rate, **found, "all": sum(found.values())}
 
@@ -65,7 +68,7 @@ class _Given(nn.Module):
         super().__init__()
         self.embeddings, self.identities = nn.Parameter(embeddings), identities
 
-    def forward(self, images: Tensor, modality: Tensor, classify: bool = True) -> Features:
+    def forward(self, images: Tensor, modality: Tensor | np.ndarray, classify: bool = True) -> Features:
         none = self.embeddings.detach().new_zeros(()).expand(*self.embeddings.shape[:2], self.identities)
         return Features(self.embeddings, self.embeddings, none)
 

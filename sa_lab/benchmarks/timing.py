@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 Comparison = dict[str, float]
 """What `compare` measures, by name."""
@@ -58,13 +60,24 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
     return perf_counter() - start
 
 
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Convolutions of a GPU in float32 without TF32, so that two ways of computing the same can be compared."""
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
+
+
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype = torch.float32, side: int = 2048, rounds: int = 7) -> float:
-    """Floating-point operations a second of a square matrix product: what the machine gives at best.
+    """Floating-point operations a second of a large square matrix product.
 
     Args:
         device: where.
@@ -75,6 +88,21 @@ def matmul_rate(device: torch.device, dtype: torch.dtype = torch.float32, side: 
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     times = [seconds(lambda: left @ right, device) for _ in range(rounds + 2)][2:]
     return 2 * side**3 / statistics.median(times)
+
+
+def best_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+    """Floating-point operations a second that the machine gives at best: of `matmul_rate`, or of a convolution.
+
+    The convolution is 3x3 with as many channels in as out, channels last; libraries may do it with fewer
+    multiplications than its definition has, which then count as if they had been done.
+    """
+    cuda = device.type == "cuda"
+    side, images, channels, size = (8192, 128, 512, 32) if cuda else (2048, 32, 256, 16)
+    pictures = torch.randn(images, channels, size, size, device=device).to(dtype, memory_format=torch.channels_last)
+    kernel = torch.randn(channels, channels, 3, 3, device=device).to(dtype, memory_format=torch.channels_last)
+    times = [seconds(lambda: functional.conv2d(pictures, kernel, padding=1), device) for _ in range(9)][2:]
+    convolution = 2.0 * images * channels**2 * 9 * size**2 / statistics.median(times)
+    return max(convolution, matmul_rate(device, dtype, side))
 
 
 def peak_gb(function: Callable[..., object], *arguments: Any, device: torch.device) -> float:

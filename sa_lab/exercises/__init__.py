@@ -11,7 +11,7 @@ from sa_lab.exercises.derivation import (
     check_absolute_term,
     check_cross_prototype,
     check_masked_loss,
-    check_softmax_gradient,
+    check_prototype_gradient,
 )
 from sa_lab.exercises.design import check_design, check_pulls_together
 from sa_lab.exercises.overlap import check_modality_gap, check_overlap, check_prototype_alignment
@@ -34,10 +34,10 @@ __all__ = [
     "check_normalise",
     "check_overlap",
     "check_prototype_alignment",
+    "check_prototype_gradient",
     "check_prototype_objective",
     "check_pulls_together",
     "check_rank_k",
-    "check_softmax_gradient",
     "check_split",
     "check_warmup",
 ]
