@@ -47,7 +47,8 @@ test: $(STAMP) ## everything that CI checks
 	export SA_LAB_TEST_HOME=$$(mktemp -d)
 	trap 'rm -rf "$$SA_LAB_TEST_HOME"' EXIT
 	pytest -q -m 'not slow' -n 2 --dist loadfile
-	pytest -q -m slow
+	pytest -q -m slow -k main_job
+	pytest -q -m slow -k 'not main_job' -n 2 --dist loadfile
 	SA_LAB_HOME=$$SA_LAB_TEST_HOME pytest -q -p no:cacheprovider -n 2 --dist loadfile \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks
 

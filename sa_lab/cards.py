@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import torch
 
 from sa_lab import analysis, evaluation, overlap, plots, tables
-from sa_lab.analysis import DEFINITIONS, Interval
+from sa_lab.analysis import DEFINITIONS
 from sa_lab.data.store import ImageStore
 from sa_lab.experiment import Run, loss_name
 from sa_lab.plots import Atlas, RunCard
@@ -116,16 +116,11 @@ def measure_table(
     return [
         {
             "measure": one.title, "range": one.range, "better": one.better,
-            **{name: interval(found.get(key)) for name, found in measured.items()},
+            **{name: tables.interval(found.get(key)) for name, found in measured.items()},
         }
         for key, one in DEFINITIONS.items()
         if key in only and any(key in found for found in measured.values())
     ]  # fmt: skip
-
-
-def interval(one: Interval | None) -> str | None:
-    """A mean with its interval, as tables show it."""
-    return None if one is None else f"{one.mean:.2f} [{one.low:.2f}, {one.high:.2f}]"
 
 
 def film_of(moments: Mapping[int, overlap.Picture], title: str) -> go.Figure:

@@ -52,7 +52,8 @@ def compare(folders: Sequence[Path], style: tables.Style = "markdown") -> str:
         return tables.render(lines, style)
     if own := [folder for folder in folders if (folder / "config.json").is_file()]:
         parts += [
-            "How far the spectra overlap on the test identities (prototypes: of those trained on):",
+            "How far the spectra overlap on the test identities (prototypes: of those trained on), with 95 % bootstrap "
+            "over identities:",
             [_overlap_row(folder) for folder in own],
         ]
     legend = (
@@ -89,7 +90,7 @@ def report_card(runs: Mapping[str, experiment.Run], style: tables.Style = "markd
     parts = [
         f"Retrieval of the {count}, in %; {tables.title([own])}.",
         tables.render(tables.retrieval({name: [report] for name, report in graded.items()}), style),
-        "How far their spectra overlap (prototypes: of the training identities).",
+        "How far their spectra overlap (prototypes: of the training identities), with 95 % bootstrap over identities.",
         tables.render(overlaps, style),
     ]
     for name, report in others:
@@ -167,6 +168,6 @@ def _overlap_row(folder: Path) -> tables.Row:
     return {"run": folder.name, "loss": experiment.loss_name(run.config), "seed": str(run.config.seed), **quick}
 
 
-def _overlap(found: overlap.Measures) -> dict[str, float | None]:
+def _overlap(found: overlap.Measures) -> dict[str, str | None]:
     """How far the spectra overlap, under the tables' titles; None where it cannot be measured."""
-    return {DEFINITIONS[name].title: found[name].mean if name in found else None for name in overlap.QUICK}
+    return {DEFINITIONS[name].title: tables.interval(found.get(name)) for name in overlap.QUICK}

@@ -109,7 +109,7 @@ def _figures_of(folder: Path, seed: int) -> Iterator[str]:
 def _parts(embeddings: Embeddings, only: Sequence[str]) -> list[tables.Row]:
     parts = overlap.by_part(embeddings, only).items()
     return [
-        {"part": part, **{DEFINITIONS[key].title: cards.interval(one.get(key)) for key in only}} for part, one in parts
+        {"part": part, **{DEFINITIONS[key].title: tables.interval(one.get(key)) for key in only}} for part, one in parts
     ]
 
 

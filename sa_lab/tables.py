@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from tabulate import tabulate
 
+from sa_lab.intervals import Interval
 from sa_lab.reports import Difference, Measure, Report
 
 Style = Literal["console", "markdown", "latex", "csv", "html"]
@@ -111,6 +112,11 @@ def together(ours: Sequence[Row], theirs: Sequence[Row]) -> list[Row]:
     if not theirs:
         return list(ours)
     return [{**row, "source": "measured here"} for row in ours] + list(theirs)
+
+
+def interval(one: Interval | None) -> str | None:
+    """A mean with its interval, as tables show it."""
+    return None if one is None else f"{one.mean:.2f} [{one.low:.2f}, {one.high:.2f}]"
 
 
 def differences(changes: Mapping[str, Difference]) -> list[Row]:

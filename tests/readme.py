@@ -25,16 +25,24 @@ def options() -> dict[str, Any]:
     return sweeps.joined({name: result(f"option-{name}") for name in OPTIONS})
 
 
+def study(name: str) -> str:
+    """The table of a study, and what it was made with."""
+    found = result(name)
+    made = [f"sa_lab {found['library']}", f"torch {found['torch']}", f"seeds {', '.join(map(str, found['seeds']))}"]
+    made += [f"{found['date']}, commit {found['commit']}"] if "commit" in found else []
+    return f"{sweeps.table(found)}\n\n*{'; '.join(made)}*"
+
+
 def gpu() -> str:
     """What `make gpu` has found, or that it has not run."""
     names = ("bench-cuda", "study-gpu")
-    bench, study = (result(name) if (ROOT / "data" / "results" / f"{name}.json").is_file() else None for name in names)
+    bench, paper = (result(name) if (ROOT / "data" / "results" / f"{name}.json").is_file() else None for name in names)
     if not bench:
         return "No GPU was at hand for this version: `make gpu` checks and times it on one; what it finds is put here."
     told = [f"On a GPU ({next(iter(bench.values()))['run']['device']}, `make gpu`):", summary.ratios(bench)]
     told += [summary.limits(bench), summary.stages(bench), summary.utilisation(bench)]
-    if study:
-        told += [f"The paper's network on drawn people ({study['machine']}, {study['date']}):", sweeps.table(study)]
+    if paper:
+        told += [f"The paper's network on drawn people ({paper['machine']}):", study("study-gpu")]
     return "\n\n".join(part for part in told if part)
 
 
@@ -42,8 +50,8 @@ def pieces() -> dict[str, str]:
     """What stands between ``<!-- name -->`` and ``<!-- end -->``, by name."""
     bench = result("bench-cpu")
     return {
-        "study-synthetic": sweeps.table(result("study-synthetic")),
-        "study-roadscene": sweeps.table(result("study-roadscene")),
+        "study-synthetic": study("study-synthetic"),
+        "study-roadscene": study("study-roadscene"),
         "playground": f"{result('bench-widgets')['median']:.0f} ms",
         "overlap": overlap.sentence(bench["overlap"]),
         "ranking": ranking.sentence(bench["ranking"]),

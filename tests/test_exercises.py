@@ -86,6 +86,12 @@ def batch_first_images(person_ids, modality, p, k, generator):
     return halves(person_ids, modality, p, k, np.random.default_rng(0))
 
 
+def batch_of_the_first_images(person_ids, modality, p, k, generator):
+    people = generator.choice(np.unique(person_ids), p, replace=False)
+    pools = [np.flatnonzero((person_ids == i) & (modality == m)) for m in (0, 1) for i in people]
+    return np.concatenate([np.resize(pool, k) for pool in pools])
+
+
 def batch_global(person_ids, modality, p, k, generator):
     return halves(person_ids, modality, p, k, np.random.default_rng(random.randrange(10**9)))
 
@@ -382,6 +388,7 @@ MISTAKES: list[tuple[str, Solution, str]] = [
     ("batch", batch_interleaved, "all visible images come first"),
     ("batch", batch_repeating, "is repeated, although"),
     ("batch", batch_first_images, "whatever the generator"),
+    ("batch", batch_of_the_first_images, "are in none of 200 batches"),
     ("batch", batch_global, "global"),
     ("batch", lambda *a: halves(*a)[:-1], "expected `(30,)`"),
     ("batch", lambda *a: halves(*a) + 1000, "indices reach from"),

@@ -95,6 +95,8 @@ def test_an_identity_has_one_colour_for_samples_and_prototypes() -> None:
     steps = dict(zip(visible.customdata[:, 1].tolist(), np.asarray(visible.marker.color).tolist(), strict=True))
     assert steps == {3: 0, 5: 1, 7: 2}
     assert list(prototypes.marker.color) == [COLOURS[steps[person]] for person in (7, 3, 5)]
+    assert [trace.mode for trace in figure.data[-2:]] == ["markers+text", "markers"], "its number stands once"
+    assert drawn().data[-2].mode == "markers", "where colours stand for something else, none does"
     assert list(plots.projection(PLACES, PERSONS, MODALITY, title="t", prototypes=MARKS).data[-1].text) == [3, 5, 7]
 
 
@@ -161,10 +163,11 @@ def test_a_film_has_a_frame_and_a_place_on_the_slider_for_each_step() -> None:
     assert [one.label for one in menu.buttons] == ["Play", "Pause"]
     for k, frame in enumerate(figure.frames):
         assert len(frame.data) == len(figure.data)
-        np.testing.assert_allclose(frame.data[0].x, (1 + k) * np.asarray(figure.data[0].x))
+        np.testing.assert_allclose(3 * np.asarray(frame.data[0].x), (1 + k) * np.asarray(figure.data[0].x), rtol=1e-6)
         inside = np.concatenate([np.array(trace.x, dtype=float) for trace in frame.data])
         low, high = figure.layout.xaxis.range
         assert low < np.nanmin(inside) <= np.nanmax(inside) < high
+    assert slider.active == 2, "the last step is shown first"
     assert 0 < menu.buttons[0].args[1]["transition"]["duration"] <= menu.buttons[0].args[1]["frame"]["duration"]
     assert menu.buttons[0].args[1]["frame"]["redraw"] is False
 
@@ -415,12 +418,14 @@ def test_the_slider_of_a_film_moves_the_points(pages: Path, page_at: Callable[..
     page, graph = watched.page, "document.querySelector('#film .js-plotly-plot')"
     first = "[2, 3, 2, 3, 2, 3]"  # of the infrared samples
     moved = f"k => {first}.every((x, i) => Math.abs({graph}._fullData[1].x[i] - x * (1 + k)) < 1e-5)"
-    page.wait_for_function(moved, arg=0)
+    page.wait_for_function(moved, arg=2)
     slider = page.locator("#film .slider-rail-touch-rect").bounding_box()
     assert slider
+    page.mouse.click(slider["x"] + slider["width"] / 2, slider["y"] + slider["height"] / 2)
+    page.wait_for_function(moved, arg=1, timeout=5000)
+    assert page.locator("#film .slider-label").first.text_content() == "step 40"
     page.mouse.click(slider["x"] + slider["width"] - 8, slider["y"] + slider["height"] / 2)
     page.wait_for_function(moved, arg=2, timeout=5000)
-    assert page.locator("#film .slider-label").first.text_content() == "step 80"
     page.get_by_text("Play", exact=True).click()
     for k in (0, 1, 2):
         page.wait_for_function(moved, arg=k, timeout=5000)

@@ -72,7 +72,7 @@ def _follows_generator(answer: Callable[[Case], np.ndarray], case: Case, what: s
 
 @exercise("02.2")
 def check_batch(function: Function) -> str:
-    """Check f(person_ids (N,), modality (N,), ids_per_batch, images_per_id, generator) -> (2 P K,) indices."""
+    """Check f(person_ids (N,), modality (N,), ids_per_batch, images_per_id, generator) -> (B,) indices."""
     cases: list[dict[str, Any]] = []
     for seed, (identities, least, ids_per_batch, images_per_id) in enumerate(
         ((12, 4, 5, 3), (8, 3, 8, 1), (6, 2, 6, 4), (9, 5, 4, 2))
@@ -83,12 +83,24 @@ def check_batch(function: Function) -> str:
     for case in cases:
         _judge_batch(_batch(function, case), **case)
     _follows_generator(lambda case: _batch(function, case), cases[0], "The batch is the same")
+    _draws_images(function, cases[3])
     return "right. Every sample finds its own identity in the other spectrum in the same batch."
+
+
+def _draws_images(function: Function, case: Case) -> None:
+    """Raise `Wrong` unless in many batches every image comes; drawn at random it comes in more than a tenth of them."""
+    many = [_batch(function, {**case, "generator": np.random.default_rng(seed)}) for seed in range(200)]
+    never = len(case["person_ids"]) - len(np.unique(many))
+    if never:
+        raise Wrong(
+            f"{never} of {len(case['person_ids'])} images are in none of 200 batches: draw the images of an identity "
+            "with the generator as well, do not take the same ones every time."
+        )
 
 
 def _batch(function: Function, case: Case) -> np.ndarray:
     size = 2 * case["ids_per_batch"] * case["images_per_id"]
-    asked = "2 P K indices of images"
+    asked = "2 x ids_per_batch x images_per_id indices of images"
     batch = array(call(function, case)[0], asked)
     fits(batch, (size,), "i", asked)
     return batch

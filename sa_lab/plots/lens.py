@@ -36,8 +36,8 @@ def loss_lens(
         num_bins: of the histogram.
     """
     figure = make_subplots(
-        2, 3, specs=[[{}, {}, {}], [{"colspan": 3}, None, None]], column_widths=[0.16, 0.44, 0.4],
-        row_heights=[0.52, 0.48], horizontal_spacing=0.09, vertical_spacing=0.2,
+        2, 4, specs=[[{}, None, {}, {}], [{"colspan": 4}, None, None, None]],  # the gap is for the prototypes' names
+        column_widths=[0.15, 0.08, 0.43, 0.34], row_heights=[0.52, 0.48], horizontal_spacing=0.05, vertical_spacing=0.2,
         subplot_titles=["the sample", "logit, mean over the parts", "probability after the mask",
                         "gradient on the embedding, all samples; lines: this sample"],
     )  # fmt: skip
@@ -48,26 +48,25 @@ def loss_lens(
                        showlegend=False, row=1, col=1)  # fmt: skip
     figure.update_xaxes(visible=False, row=1, col=1).update_yaxes(visible=False, scaleanchor="x", row=1, col=1)
     colours = [COLOURS[0], COLOURS[1], *["#BBBBBB"] * (len(names) - 2)]
-    for column, values in ((2, logits), (3, probabilities)):
+    for column, values in ((3, logits), (4, probabilities)):
         figure.add_bar(
             y=list(names), x=values, orientation="h", text=[f"{value:.3g}" for value in values], textposition="auto",
             marker={"color": colours, "line": {"color": "#333333", "width": 1}}, showlegend=False, hoverinfo="skip",
             row=1, col=column,
         )  # fmt: skip
-        figure.update_yaxes(autorange="reversed", showticklabels=column == 2, row=1, col=column)
-    figure.update_xaxes(range=[0, 1.02], title="share of 1", row=1, col=3).update_xaxes(title="f.W", row=1, col=2)
+        figure.update_yaxes(autorange="reversed", showticklabels=column == 3, row=1, col=column)
+    figure.update_xaxes(range=[0, 1.02], title="share of 1", row=1, col=4).update_xaxes(title="f.W", row=1, col=3)
     top = max(1e-6, *(float(values.max()) for values in everybody.values()), *gradients.values())
     edges = np.linspace(0, top, num_bins + 1)
-    for term, (name, colour, dash) in TERMS.items():
-        if term == "prototype":
-            continue
+    for term, symbol in (("identity", "circle"), ("sa_softmax", "diamond"), ("absolute", "square")):
+        name, colour, dash = TERMS[term]
         counts = np.histogram(everybody.get(term, np.zeros(0)), edges)[0]
         line = {"color": colour, "dash": dash, "width": 2}
         figure.add_scatter(x=edges[:-1], y=counts, mode="lines", name=name, line={**line, "shape": "hv"}, row=2, col=1)
         own = gradients.get(term, 0.0)
         figure.add_scatter(
             x=[own, own], y=[0, max(1, counts.max())], mode="lines+markers", line=line, showlegend=False,
-            marker={"size": 7, "color": colour}, name=f"{name}, this sample", row=2, col=1,
+            marker={"size": 8, "color": colour, "symbol": symbol}, name=f"{name}, this sample", row=2, col=1,
         )  # fmt: skip
     figure.update_yaxes(title="samples", row=2, col=1).update_xaxes(
         title="length of the weighted gradient, nats a unit of embedding",

@@ -29,7 +29,8 @@ def projection(
     unit: str = "",
     prototype_ids: Int[np.ndarray, " C"] | None = None,
 ) -> go.Figure:
-    """Samples, shape by modality; prototypes as large open marks, an identity's two joined by a line.
+    """Samples, shape by modality; prototypes as large open marks, an identity's two joined by a line, with its number
+    where colours stand for identities and these are few.
 
     The ``customdata`` of a sample is [row, identity], where row is its place in ``samples``.
 
@@ -89,6 +90,8 @@ def film(
 ) -> go.Figure:
     """A projection that moves along training: a slider of steps, Play and Pause; no kernel is needed.
 
+    It opens at the last step, which is what a reader on paper sees; Play then begins with the first.
+
     Args:
         steps: T steps, ascending.
         samples, prototypes: one array a step, all in the same coordinates.
@@ -107,7 +110,7 @@ def film(
         for places, marks in zip(samples, prototypes, strict=True)
     ]
     names = [f"step {step}" for step in steps]
-    figure = stills[0]
+    figure = stills[-1]
     figure.frames = [
         go.Frame(name=name, data=[go.Scatter(x=trace.x, y=trace.y) for trace in still.data])
         for name, still in zip(names, stills, strict=True)
@@ -194,10 +197,12 @@ def _add_prototypes(
     )  # fmt: skip
     for m, spectrum in enumerate(SPECTRA):
         colours = {"modality": COLOURS[m], "identity": [COLOURS[i % 10] for i in person]}
+        numbered = m == 0 and colour_by == "identity" and half <= MOST_CATEGORIES
         marker = {"symbol": f"{SYMBOLS[m]}-open", "color": colours.get(colour_by, "#333333"), "size": 13 if flat else 8}
         figure.add_trace(
-            draw(_columns(prototypes[m * half : (m + 1) * half]), mode="markers", name=f"{spectrum} prototype",
-                 marker=marker | ({"line": {"width": 3}} if flat else {}), text=ids.astype(np.int32),
+            draw(_columns(prototypes[m * half : (m + 1) * half]), mode="markers+text" if numbered else "markers",
+                 name=f"{spectrum} prototype", text=ids.astype(np.int32), textposition="top center",
+                 marker=marker | ({"line": {"width": 3}} if flat else {}),
                  hovertemplate=f"prototype of identity %{{text}}, {spectrum}<extra></extra>")
         )  # fmt: skip
 
@@ -241,7 +246,7 @@ def _slider(names: Sequence[str]) -> dict[str, Any]:
     still = {"mode": "immediate", "frame": {"duration": 0, "redraw": False}, "transition": {"duration": 200}}
     return {
         "steps": [{"method": "animate", "label": name, "args": [[name], still]} for name in names],
-        "active": 0, "x": 0.28, "len": 0.72, "y": 0, "yanchor": "top", "pad": {"t": 60, "b": 10},
+        "active": len(names) - 1, "x": 0.28, "len": 0.72, "y": 0, "yanchor": "top", "pad": {"t": 60, "b": 10},
         "currentvalue": {"visible": True, "xanchor": "left"}, "transition": {"duration": 200},
     }  # fmt: skip
 
