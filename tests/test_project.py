@@ -49,8 +49,12 @@ def test_readme_prints_the_committed_results() -> None:
 
 def test_readme_says_what_the_options_cost() -> None:
     assert all(len(readme.result(f"option-{name}")["seeds"]) >= 5 for name in readme.OPTIONS)
-    gain = sweeps.paired(readme.options(), "reuse_features", "exact", "mean_ap")
-    assert gain["low"] > 0, "README: no worse"
+    joined = readme.options()
+    pairs = (("reuse_features", "exact"), ("sample_rate_16", "exact_16"))
+    reused, sampled = (sweeps.paired(joined, *pair, "mean_ap") for pair in pairs)
+    assert reused["low"] > 0, "README: a little higher"
+    assert sampled["low"] < 0 < sampled["high"], "README: cannot be told apart"
+    assert all(sweeps.paired(joined, *pair, "prototype_alignment")["high"] < 0 for pair in pairs), "further apart"
 
 
 def test_readme_commands_give_every_process_its_share() -> None:
