@@ -208,7 +208,7 @@ def draw_batch(training: Training, index: Int[np.ndarray, " B"]) -> Batch:
     if device.type == "cuda":
         modality = modality.pin_memory()  # it stays here, but is sent there from time to time
     images = transforms.augment(images, modality, training.config.train.augmentation, training.generator, dtype)
-    return Batch(transforms.normalize(images), _sent(labels, device), modality)
+    return Batch(transforms.normalize(images, in_place=True), _sent(labels, device), modality)
 
 
 def _sent(values: Tensor, device: torch.device) -> Tensor:

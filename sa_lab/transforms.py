@@ -1,7 +1,7 @@
 """Augmentation of a whole batch on the batch's device; every sample draws its own parameters from one generator.
 
 Images are (B,3,H,W) float in [0,1] until `normalize`; what only moves pixels also takes bytes. All functions return a
-new tensor. Sources: Random Erasing,
+new tensor, unless asked otherwise. Sources: Random Erasing,
 Zhong et al. 2020 (arXiv:1708.04896); RandomLinear, the reference program of arXiv:2302.01512.
 """
 
@@ -29,10 +29,10 @@ def to_float(images: Pixels, dtype: torch.dtype = torch.float32) -> Images:
     return images if images.is_floating_point() else images.to(dtype).div_(255)
 
 
-def normalize(images: Images) -> Images:
-    """[0,1] to zero mean and unit deviation per channel, ImageNet's constants."""
+def normalize(images: Images, in_place: bool = False) -> Images:
+    """[0,1] to zero mean and unit deviation per channel, ImageNet's constants; ``in_place`` without a new tensor."""
     mean, std = (_colour(c, images.device, images.dtype) for c in (IMAGENET_MEAN, IMAGENET_STD))
-    return (images - mean).div_(std)
+    return (images.sub_(mean) if in_place else images - mean).div_(std)
 
 
 @lru_cache

@@ -12,7 +12,7 @@ from sa_lab.benchmarks import heads, iteration, overlap, ranking, summary
 from sa_lab.disk import write_text
 
 ROOT = Path(__file__).parents[1]
-OPTIONS = ("exact", "reuse_features", "exact_16", "sample_rate_16")
+OPTIONS = ("exact", "reuse_features", "exact_8", "sample_rate_8")
 
 
 def result(name: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_readme_prints_the_committed_results() -> None:
 def test_readme_says_what_the_options_cost() -> None:
     assert all(len(readme.result(f"option-{name}")["seeds"]) >= 5 for name in readme.OPTIONS)
     joined = readme.options()
-    pairs = (("reuse_features", "exact"), ("sample_rate_16", "exact_16"))
+    pairs = (("reuse_features", "exact"), ("sample_rate_8", "exact_8"))
     reused, sampled = (sweeps.paired(joined, *pair, "mean_ap") for pair in pairs)
     assert reused["low"] > 0, "README: a little higher"
     assert sampled["low"] < 0 < sampled["high"], "README: cannot be told apart"

@@ -66,7 +66,7 @@ def limits(result: Result) -> str:
     for (part, *path), (what, most, scale) in LIMITS.items():
         value: Any = result.get(part)
         for name in path:
-            value = value and value.get(name)
+            value = (value or {}).get(name)
         if value is not None:
             value *= scale
             met = "yes" if value <= most else "no"

@@ -67,9 +67,6 @@ def check_masked_loss(function: Function) -> str:
         """(B,P)"""
         return cross_entropy(logits.transpose(1, 2), rows[:, None].expand(logits.shape[:2]), reduction="none")
 
-    def entropy(logits: Tensor, rows: Tensor) -> Tensor:
-        return each(logits, rows).sum(1).mean()
-
     compare(
         function,
         cases,
@@ -77,13 +74,13 @@ def check_masked_loss(function: Function) -> str:
         "the mean over the batch, summed over the parts",
         {
             "This is the loss without mask: `mask_value` must be taken off the logit of the own prototype.": (
-                lambda z, own, cross, mask: entropy(z, cross)
+                lambda z, own, cross, mask: losses.identity_loss(z, cross)
             ),
             "The mask was taken off the cross prototype, which is the target: the own one is to be masked.": (
-                lambda z, own, cross, mask: entropy(taken_off(z, cross, mask), cross)
+                lambda z, own, cross, mask: losses.identity_loss(taken_off(z, cross, mask), cross)
             ),
             "The mask was added: it must be taken off, so that the own prototype drops out of the competition.": (
-                lambda z, own, cross, mask: entropy(taken_off(z, own, -mask), cross)
+                lambda z, own, cross, mask: losses.identity_loss(taken_off(z, own, -mask), cross)
             ),
             "This is the sum over the batch: the mean is asked.": (
                 lambda z, own, cross, mask: len(z) * loss(z, own, cross, mask)
@@ -92,14 +89,16 @@ def check_masked_loss(function: Function) -> str:
                 lambda z, own, cross, mask: loss(z, own, cross, mask) / z.shape[1]
             ),
             "The target is the own prototype in your answer: the sample is drawn to the cross one.": (
-                lambda z, own, cross, mask: entropy(taken_off(z, own, mask), own)
+                lambda z, own, cross, mask: losses.identity_loss(taken_off(z, own, mask), own)
             ),
             "This is the prototype loss: own prototype as target and no mask.": (
-                lambda z, own, cross, mask: entropy(z, own)
+                lambda z, own, cross, mask: losses.identity_loss(z, own)
             ),
             "`logits[:, :, own]` masks the own prototypes of the whole batch for every sample: pair sample i with "
             "`own[i]` by `logits[range(len(own)), :, own]`.": (
-                lambda z, own, cross, mask: entropy(z - mask * torch.zeros_like(z).index_fill(2, own, 1), cross)
+                lambda z, own, cross, mask: losses.identity_loss(
+                    z - mask * torch.zeros_like(z).index_fill(2, own, 1), cross
+                )
             ),
             "The mask is 50 in your answer whatever `mask_value` is.": (
                 lambda z, own, cross, mask: loss(z, own, cross, 50.0)
