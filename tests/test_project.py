@@ -53,7 +53,7 @@ def test_readme_says_what_the_options_cost() -> None:
     pairs = (("reuse_features", "exact"), ("sample_rate_8", "exact_8"))
     reused, sampled = (sweeps.paired(joined, *pair, "mean_ap") for pair in pairs)
     assert reused["low"] > 0, "README: a little higher"
-    assert sampled["low"] < 0 < sampled["high"], "README: cannot be told apart"
+    assert sampled["low"] > 0.01, "README: clearly higher"
     assert all(sweeps.paired(joined, *pair, "prototype_alignment")["high"] < 0 for pair in pairs), "further apart"
 
 
