@@ -85,6 +85,7 @@ def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
     sweeps.run_all([variant(ExperimentConfig(), name) for name in VARIANTS], jobs=2)
     os.environ["PLOTLY_RENDERER"] = "plotly_mimetype+png"
     chosen = [path for path in chapters(folder) if not only or path.name.startswith(tuple(only))]
+    chosen.reverse()  # the last ones take longest
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         for path, size in zip(chosen, pool.map(_render_one, chosen), strict=True):
             print(f"{path.name}: {size} bytes")
