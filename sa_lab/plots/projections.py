@@ -117,7 +117,7 @@ def film(
     ]
     everything = np.concatenate([*samples, *prototypes])
     low, high = everything.min(axis=0), everything.max(axis=0)
-    ranges = np.stack([low, high], axis=1) + 0.05 * np.maximum(high - low, 1e-6)[:, None] * [-1, 1]
+    ranges = np.stack([low, high], axis=1) + 0.08 * np.maximum(high - low, 1e-6)[:, None] * [-1, 1]
     figure.update_xaxes(range=ranges[0].tolist()).update_yaxes(range=ranges[1].tolist())
     figure.update_layout(modebar_remove=["select2d", "lasso2d"])  # plotly.js cannot move points that are selected
     return figure.update_layout(height=600, margin={"b": 140}, updatemenus=[_buttons()], sliders=[_slider(names)])
