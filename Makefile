@@ -49,7 +49,7 @@ test: $(STAMP) ## everything that CI checks
 	pytest -q -m 'not slow' -n 2 --dist loadfile
 	pytest -q -m slow -k main_job
 	pytest -q -m slow -k 'not main_job' -n 2 --dist loadfile
-	SA_LAB_HOME=$$SA_LAB_TEST_HOME pytest -q -p no:cacheprovider -n 2 --dist loadfile \
+	SA_LAB_HOME=$$SA_LAB_TEST_HOME OMP_NUM_THREADS=1 pytest -q -p no:cacheprovider -n 2 --dist loadfile \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks
 
 lab: $(STAMP) ## JupyterLab on this machine's loopback, with its token

@@ -7,6 +7,7 @@ import io
 import json
 import multiprocessing
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 import nbformat
 import nbstripout
 import papermill
+import plotly.graph_objects as go
+import plotly.io
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -25,6 +28,8 @@ from sa_lab.disk import atomic_path
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 SIZE_LIMIT = 500_000
 """Bytes that a committed notebook may have."""
+FIGURE = "application/vnd.plotly.v1+json"
+"""Kind of the output that holds a figure as data."""
 _COLOURS_OF_A_DRAWING = 6000  # lines, text and their soft edges have fewer; photographs have more
 
 
@@ -75,15 +80,15 @@ def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
     """Execute the chapters in place with their own parameters, figures as data and as picture, and clean them.
 
     The networks of the four losses are trained first, where they are not there yet; then no chapter needs another one.
-    Networks and chapters are made two at a time.
+    Networks and chapters are made two at a time, each on one thread: more would get in each other's way.
 
     The two projections of chapter 04 are also saved as the README's pictures.
 
     Raises:
         ValueError: a cleaned chapter is larger than `SIZE_LIMIT`.
     """
+    os.environ |= {"OMP_NUM_THREADS": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
     sweeps.run_all([variant(ExperimentConfig(), name) for name in VARIANTS], jobs=2)
-    os.environ["PLOTLY_RENDERER"] = "plotly_mimetype+png"
     chosen = [path for path in chapters(folder) if not only or path.name.startswith(tuple(only))]
     chosen.reverse()  # the last ones take longest
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -95,13 +100,32 @@ def _render_one(path: Path) -> int:
     """Bytes of a chapter that is now executed and clean; see `render`."""
     with atomic_path(path) as temporary:
         papermill.execute_notebook(path, temporary, cwd=path.parent, progress_bar=False)
-        notebook = clean(nbformat.reads(temporary.read_text(), as_version=4))
+        notebook = draw(clean(nbformat.reads(temporary.read_text(), as_version=4)))
         if path.name.startswith("04"):
             _save_pictures(notebook, ("overlap-softmax.png", "overlap-sa_softmax.png"))
         temporary.write_text(written(shrink(notebook)))
         if (size := temporary.stat().st_size) > SIZE_LIMIT:
             raise ValueError(f"{path.name} has {size} bytes after cleaning, expected at most {SIZE_LIMIT}")
     return size
+
+
+def draw(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Put a PNG beside each figure that has none, all with one start of the browser.
+
+    Raises:
+        RuntimeError: no browser is found.
+    """
+    outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    outputs = [data for data in outputs if FIGURE in data and "image/png" not in data]
+    figures = [go.Figure(data[FIGURE]["data"], data[FIGURE]["layout"]) for data in outputs]
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{i}.png" for i in range(len(figures))]
+        if figures:  # without sizes, all would have the same
+            sizes = {key: [figure.layout[key] for figure in figures] for key in ("width", "height")}
+            plotly.io.write_images(figures, files, **sizes)
+        for data, file in zip(outputs, files, strict=True):
+            data["image/png"] = base64.b64encode(file.read_bytes()).decode()
+    return notebook
 
 
 def shrink(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -15,7 +15,7 @@ import nbformat
 from plotly.offline import get_plotlyjs
 
 from sa_lab import markup
-from sa_lab.course import NOTEBOOKS, chapters
+from sa_lab.course import FIGURE, NOTEBOOKS, chapters
 from sa_lab.disk import atomic_path, write_text
 from sa_lab.plots import CONFIG
 
@@ -24,7 +24,6 @@ SENTENCE = (
     "A course on Spectral Aware Softmax, a loss that brings the visible and the infrared images of a person together: "
     "derived by hand, trained, looked at and measured."
 )
-PLOTLY = "application/vnd.plotly.v1+json"
 _PICTURES = {"image/png": "png", "image/jpeg": "jpg"}
 
 
@@ -161,7 +160,7 @@ def _output(output: nbformat.NotebookNode, name: str, pictures: dict[str, bytes]
     if output.output_type == "error":
         return markup.preformatted("\n".join(output.traceback))
     data = output.data
-    if PLOTLY in data:
+    if FIGURE in data:
         return _figure(data, name, pictures)
     if "text/html" in data:
         return f'<div class="html">{data["text/html"]}</div>'
@@ -175,7 +174,7 @@ def _output(output: nbformat.NotebookNode, name: str, pictures: dict[str, bytes]
 
 
 def _figure(data: nbformat.NotebookNode, name: str, pictures: dict[str, bytes]) -> str:
-    figure = data[PLOTLY]
+    figure = data[FIGURE]
     layout = figure["layout"]
     title = re.sub(r"<[^>]+>", " ", (layout.get("title") or {}).get("text", "figure"))
     width, height = layout.get("width", 760), layout.get("height", 450)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import stats
+from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from sa_lab import __version__, experiment, overlap
@@ -145,7 +146,7 @@ def run_all(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool =
     folders: dict[int, Path] = {}
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with ProcessPoolExecutor(
-        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
+        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_limit, initargs=(threads,)
     ) as pool:
         waiting = {pool.submit(_run_quietly, one): i for i, one in enumerate(configs)}
         try:
@@ -161,6 +162,12 @@ def student_interval(values: np.ndarray) -> dict[str, float]:
     """Mean and 95 % interval of Student's t over seeds; for differences, pairs of the same seed."""
     mean, half = float(values.mean()), float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
     return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def _limit(threads: int) -> None:
+    """The threads of torch and of NumPy in this process: those of several processes would wait for each other."""
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
 
 
 def _run_quietly(config: ExperimentConfig) -> Path:

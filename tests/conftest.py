@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of two threads each wait for each other
+
 import jaxtyping
 import pytest
 from browsing import browser, lab_server, page_at  # noqa: F401

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import re
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from browsing import find_browser
 from PIL import Image
 
 from sa_lab import course, experiment, protocols
@@ -69,6 +72,19 @@ def test_figures_stand_on_one_line_and_nothing_else_changes() -> None:
     text = course.written(notebook)
     assert nbformat.reads(text, as_version=4) == before
     assert '"application/vnd.plotly.v1+json": {"data":[{"x":[0,1],"name":"ä"}],"layout":{}}' in text
+
+
+@pytest.mark.skipif(find_browser() is None, reason="no chromium or chrome: apt-get install chromium, or set CHROME")
+def test_each_figure_gets_a_picture_of_its_own_size() -> None:
+    layouts: list[dict[str, int]] = [{"width": 300, "height": 200}, {}]
+    figures = [{course.FIGURE: {"data": [{"y": [1, 2]}], "layout": layout}} for layout in layouts]
+    known = {course.FIGURE: {"data": [], "layout": {}}, "image/png": "drawn before"}
+    outputs = [nbformat.v4.new_output("display_data", data) for data in (*figures, known, {"text/plain": "no figure"})]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=outputs)])
+    drawn = [output.data.get("image/png") for output in course.draw(notebook).cells[0].outputs]
+    sizes = [Image.open(io.BytesIO(base64.b64decode(picture))).size for picture in drawn[:2]]
+    assert sizes == [(300, 200), (700, 500)]
+    assert drawn[2:] == ["drawn before", None]
 
 
 @pytest.mark.slow

@@ -140,6 +140,8 @@ def test_chapter_is_clean_and_in_shape(path: Path) -> None:
     )
     assert all(cell.execution_count for cell in code), "not executed: make render"
     assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
+    figures = [output.data for cell in code for output in cell.outputs if course.FIGURE in output.get("data", {})]
+    assert all({"image/png", "image/jpeg"} & data.keys() for data in figures), "a figure without its picture"
 
 
 def test_unknown_parameter_is_refused_before_anything_runs(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def pages(exported: Path) -> dict[str, Page]:
 def plotly_outputs(path: Path) -> list[dict]:
     cells = nbformat.read(path, as_version=4).cells
     data = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
-    return [one[site.PLOTLY] for one in data if site.PLOTLY in one]
+    return [one[course.FIGURE] for one in data if course.FIGURE in one]
 
 
 def test_everything_that_a_page_loads_lies_beside_it(exported: Path, pages: dict[str, Page]) -> None:
