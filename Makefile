@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 run: $(STAMP) ## the main job: train softmax and SA-Softmax, evaluate, analyse, execute the course (DATASET=roadscene ROOT=folder)
 	sa-lab course --dataset $(DATASET) --root '$(ROOT)'
 
-check: $(STAMP) ## lint, types, imports, unit tests; under three minutes
+check: $(STAMP) ## lint, types, imports, unit tests
 	ruff check . && ruff format --check .
 	mypy sa_lab
 	lint-imports
@@ -46,9 +46,7 @@ test: $(STAMP) ## everything that CI checks
 	# the chapters under papermill train anew in a folder of their own; nbval then reads the runs they leave
 	export SA_LAB_TEST_HOME=$$(mktemp -d)
 	trap 'rm -rf "$$SA_LAB_TEST_HOME"' EXIT
-	pytest -q -m 'not slow' -n 2 --dist loadfile
-	pytest -q -m slow -k main_job
-	pytest -q -m slow -k 'not main_job' -n 2 --dist loadfile
+	pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 	SA_LAB_HOME=$$SA_LAB_TEST_HOME OMP_NUM_THREADS=1 pytest -q -p no:cacheprovider -n 2 --dist loadfile \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks
 
@@ -80,7 +78,7 @@ readme: $(STAMP) ## put the numbers of data/results into README.md
 
 bench: $(STAMP) ## time the library against the field's usual way
 	sa-lab bench --device cpu
-	SA_LAB_BENCH=data/results/bench-widgets.json pytest -q tests/test_course_browser.py -k playground
+	OMP_NUM_THREADS=$$(nproc) SA_LAB_BENCH=data/results/bench-widgets.json pytest -q tests/test_course_browser.py -k playground
 
 gpu: $(STAMP) ## checks, benchmark and a study on a GPU; called again, it goes on
 	python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "no CUDA device here: nothing is checked or timed")'

@@ -7,17 +7,15 @@ import io
 import json
 import multiprocessing
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import kaleido
 import nbformat
 import nbstripout
 import papermill
-import plotly.graph_objects as go
-import plotly.io
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -52,24 +50,26 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
 
     Args:
         out: folder of the executed notebooks; the chapters themselves stay as they are.
-        parameters: values for the chapters' ``parameters`` cells.
+        parameters: values for the chapters' ``parameters`` cells; each takes those that it has.
         only: beginnings of file names, to execute some chapters alone.
         folder: where the chapters are.
 
     Raises:
-        ValueError: a parameter that a chapter does not have.
+        ValueError: a parameter that none of these chapters has.
         papermill.PapermillExecutionError: a cell failed; the partial notebook is in ``out``.
     """
     chosen = [path for path in chapters(folder) if not only or path.name.startswith(tuple(only))]
-    for path in chosen:
-        known = papermill.inspect_notebook(path)
-        unknown = sorted(set(parameters) - set(known))
-        if unknown:
-            raise ValueError(f"{path.name} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
+    known = {path: papermill.inspect_notebook(path).keys() for path in chosen}
+    unknown = sorted(set(parameters).difference(*known.values()))
+    if unknown:
+        found = ", ".join(dict.fromkeys(name for names in known.values() for name in names))
+        names = ", ".join(path.name for path in chosen)
+        raise ValueError(f"{names}: no parameter {', '.join(unknown)}, expected some of {found}")
     out.mkdir(parents=True, exist_ok=True)
     os.environ["SA_LAB_HOME"] = str(home())  # a relative one would mean another folder in the chapters
     for path in tqdm(chosen, unit="chapter", desc="course"):
-        done = papermill.execute_notebook(path, out / path.name, dict(parameters), cwd=path.parent, progress_bar=False)
+        taken = {name: value for name, value in parameters.items() if name in known[path]}
+        done = papermill.execute_notebook(path, out / path.name, taken, cwd=path.parent, progress_bar=False)
         done.metadata.pop("widgets", None)  # the state of a live figure: megabytes that nobody can open
         with atomic_path(out / path.name) as temporary:
             nbformat.write(done, temporary)
@@ -80,13 +80,15 @@ def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
     """Execute the chapters in place with their own parameters, figures as data and as picture, and clean them.
 
     The networks of the four losses are trained first, where they are not there yet; then no chapter needs another one.
-    Networks and chapters are made two at a time, each on one thread: more would get in each other's way.
+    Networks and chapters are made two at a time; more threads than cores would wait for each other.
 
     The two projections of chapter 04 are also saved as the README's pictures.
 
     Raises:
+        RuntimeError: no browser is found to draw the pictures.
         ValueError: a cleaned chapter is larger than `SIZE_LIMIT`.
     """
+    kaleido.calc_fig_sync({"data": [], "layout": {}})  # before anything is trained
     os.environ |= {"OMP_NUM_THREADS": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
     sweeps.run_all([variant(ExperimentConfig(), name) for name in VARIANTS], jobs=2)
     chosen = [path for path in chapters(folder) if not only or path.name.startswith(tuple(only))]
@@ -113,18 +115,16 @@ def draw(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Put a PNG beside each figure that has none, all with one start of the browser.
 
     Raises:
-        RuntimeError: no browser is found.
+        RuntimeError: no browser is found, or it cannot draw one of them.
     """
-    outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
-    outputs = [data for data in outputs if FIGURE in data and "image/png" not in data]
-    figures = [go.Figure(data[FIGURE]["data"], data[FIGURE]["layout"]) for data in outputs]
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{i}.png" for i in range(len(figures))]
-        if figures:  # without sizes, all would have the same
-            sizes = {key: [figure.layout[key] for figure in figures] for key in ("width", "height")}
-            plotly.io.write_images(figures, files, **sizes)
-        for data, file in zip(outputs, files, strict=True):
-            data["image/png"] = base64.b64encode(file.read_bytes()).decode()
+    kaleido.start_sync_server(silence_warnings=True)
+    try:
+        for data in [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]:
+            if FIGURE in data and "image/png" not in data:
+                figure = {key: data[FIGURE][key] for key in ("data", "layout")}
+                data["image/png"] = base64.b64encode(kaleido.calc_fig_sync(figure, opts={"format": "png"})).decode()
+    finally:
+        kaleido.stop_sync_server(silence_warnings=True)
     return notebook
 
 

@@ -165,7 +165,7 @@ def student_interval(values: np.ndarray) -> dict[str, float]:
 
 
 def _limit(threads: int) -> None:
-    """The threads of torch and of NumPy in this process: those of several processes would wait for each other."""
+    """Threads of torch and of NumPy in this process: where all have more than there are cores, they wait in turn."""
     torch.set_num_threads(threads)
     threadpool_limits(threads)
 

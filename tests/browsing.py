@@ -58,16 +58,22 @@ class Watched:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """One browser for all tests; they skip where there is none."""
-    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[test]'")
+def browser_path() -> str:
+    """Where the browser is; tests that need it skip where there is none."""
     path = find_browser()
     if path is None and os.environ.get("SA_LAB_BROWSER") == "required":
         pytest.fail("no chromium or chrome, and SA_LAB_BROWSER says that one is required")
     if path is None:
         pytest.skip("no chromium or chrome: apt-get install chromium, or let CHROME name one")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def browser(browser_path: str) -> Iterator[Any]:
+    """One browser for all tests."""
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[test]'")
     with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        started = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
         yield started
         started.close()
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import tempfile
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of two threads each wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads than cores wait for each other
 
 import jaxtyping
 import pytest
-from browsing import browser, lab_server, page_at  # noqa: F401
+from browsing import browser, browser_path, lab_server, page_at  # noqa: F401
 from lab_notebook import lab  # noqa: F401
 
 jaxtyping.install_import_hook("sa_lab", "beartype.beartype")
 
 os.environ["SA_LAB_HOME"] = tempfile.mkdtemp(prefix="sa-lab-test-")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first: with --no-loadscope-reorder two processes end at about the same time."""
+    items.sort(key=lambda item: item.path.name != "test_course_browser.py")
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat
 
+from sa_lab.data import copies
 from sa_lab.data.copies import write_llcm, write_regdb, write_sysu
 from sa_lab.data.synthetic import SyntheticSpec, listing
 
@@ -136,3 +137,12 @@ def test_llcm_layout(tmp_path: Path) -> None:
         cameras = {int(path.name[3:]) for path in (root / f"test_{name}").iterdir()}
         assert cameras == set(range(1, 10)) - ({3} if name == "nir" else set())
     assert (root / "idx" / "test_id.txt").read_text() == "5,6\n"
+
+
+def test_a_copy_is_drawn_once_and_only_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    drawn: list[str] = []
+    monkeypatch.setattr(copies, "write", lambda dataset, root, **_: (drawn.append(dataset), root.mkdir(parents=True)))
+    assert [copies.at_hand("llcm", "") for _ in range(2)] == [str(tmp_path / "generated" / "llcm")] * 2
+    assert (copies.at_hand("llcm", "elsewhere"), copies.at_hand("synthetic", "")) == ("elsewhere", "")
+    assert drawn == ["llcm"]

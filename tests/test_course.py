@@ -1,67 +1,32 @@
-"""The main job itself: the whole series under papermill, on embedded and on real (or generated) pairs."""
+"""The series under papermill on real (or generated) pairs and on other runs; what makes it fit for the repository."""
 
 from __future__ import annotations
 
 import base64
 import io
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import numpy as np
+import plotly.graph_objects as go
 import pytest
-from browsing import find_browser
+from main_job import run_main_job
 from PIL import Image
 
 from sa_lab import course, experiment, protocols
-from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, home, variant
+from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
 from sa_lab.data import copies
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "data" / "roadscene"
 
 
-def start(out: Path, *options: str) -> subprocess.Popen[bytes]:
-    """``sa-lab course`` in a process of its own; its runs go where SA_LAB_TEST_HOME says, or are thrown away."""
-    runs = os.environ.get("SA_LAB_TEST_HOME", str(home()))
-    command = [sys.executable, "-m", "sa_lab", "course", "--out", str(out), *options]
-    with out.with_suffix(".log").open("w") as log:
-        return subprocess.Popen(command, env={**os.environ, "SA_LAB_HOME": runs}, stdout=log, stderr=log, cwd=ROOT)
-
-
-def assert_whole(out: Path) -> None:
-    notebooks = sorted(out.glob("*.ipynb"))
-    assert [path.name[:2] for path in notebooks] == ["00", "01", "02", "03", "04", "05", "06"]
-    for path in notebooks:
-        code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-        assert all(cell.execution_count for cell in code), path.name
-    report = (out / "report.md").read_text()
-    for loss in ("softmax", "complete"):
-        assert re.search(rf"\| {loss} +\| 0 +\|", report)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_main_job_on_embedded_data_and_on_visible_thermal_pairs(tmp_path: Path) -> None:
-    """Both at once: each is one process of one thread for most of its time."""
+def test_first_look_at_visible_thermal_pairs(tmp_path: Path) -> None:
+    """With a quarter of the usual training; the main job itself runs on embedded data, see test_course_browser.py."""
     root = REAL if REAL.is_dir() else generated_pairs(tmp_path / "pairs")
-    outs = {"synthetic": tmp_path / "synthetic", "roadscene": tmp_path / "roadscene"}
-    jobs = {
-        "synthetic": start(outs["synthetic"]),
-        "roadscene": start(outs["roadscene"], "--dataset", "roadscene", "--root", str(root)),
-    }
-    try:
-        for name, job in jobs.items():
-            code = job.wait()
-            assert code == 0, outs[name].with_suffix(".log").read_text()[-4000:]
-            assert_whole(outs[name])
-    finally:
-        for job in jobs.values():
-            job.kill()
-            job.wait()
+    run_main_job(tmp_path / "roadscene", "--dataset", "roadscene", "--root", str(root), "--epochs", "2")
 
 
 def test_figures_stand_on_one_line_and_nothing_else_changes() -> None:
@@ -74,10 +39,10 @@ def test_figures_stand_on_one_line_and_nothing_else_changes() -> None:
     assert '"application/vnd.plotly.v1+json": {"data":[{"x":[0,1],"name":"ä"}],"layout":{}}' in text
 
 
-@pytest.mark.skipif(find_browser() is None, reason="no chromium or chrome: apt-get install chromium, or set CHROME")
-def test_each_figure_gets_a_picture_of_its_own_size() -> None:
-    layouts: list[dict[str, int]] = [{"width": 300, "height": 200}, {}]
-    figures = [{course.FIGURE: {"data": [{"y": [1, 2]}], "layout": layout}} for layout in layouts]
+def test_each_figure_gets_a_picture_of_its_own_size(browser_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROWSER_PATH", browser_path)
+    sized = go.Figure(go.Scatter(y=np.arange(3.0)), {"width": 300, "height": 200}, [go.Frame(data=go.Scatter(y=[1]))])
+    figures = [{course.FIGURE: figure} for figure in (sized.to_dict(), {"data": [{"y": [1, 2]}], "layout": {}})]
     known = {course.FIGURE: {"data": [], "layout": {}}, "image/png": "drawn before"}
     outputs = [nbformat.v4.new_output("display_data", data) for data in (*figures, known, {"text/plain": "no figure"})]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=outputs)])
@@ -93,15 +58,17 @@ def test_the_benchmark_chapter_reads_finished_runs_of_any_data_set(
 ) -> None:
     """Two losses, six steps each, on a generated copy of LLCM; the chapter says so and shows both directions."""
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path / "home"))
+    root = tmp_path / "llcm"
+    copies.write("llcm", root, train_ids=8, test_ids=12, images_per_camera=2)
     config = ExperimentConfig(
-        data=DataConfig(dataset="llcm", root=copies.at_hand("llcm", ""), height=32, width=16),
+        data=DataConfig(dataset="llcm", root=str(root), height=32, width=16),
         model=ModelConfig(num_parts=1, weights="random"),
         loss=LossConfig(warmup_steps=2),
         train=TrainConfig(ids_per_batch=4, num_epochs=1, steps_per_epoch=6, device="cpu"),
     )
     runs = [experiment.run(variant(config, name), progress=False) for name in ("softmax", "complete")]
     names = ", ".join(str(run.folder) for run in runs)
-    (chapter,) = course.execute(tmp_path / "out", {"run": names, "dataset": "llcm"}, only=["05"])
+    (chapter,) = course.execute(tmp_path / "out", {"run": names, "dataset": "llcm", "root": str(root)}, only=["05"])
     text = chapter.read_text()
     assert "These people are drawn" in text
     for protocol in protocols.protocols_of("llcm"):

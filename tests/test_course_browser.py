@@ -1,4 +1,7 @@
-"""The chapters' widgets in JupyterLab in a browser; it comes after test_course.py, whose trained networks it uses."""
+"""The main job on embedded data, then the chapters' widgets in JupyterLab in a browser.
+
+They find the networks that the main job has trained; without it, chapters 03 to 05 train their own.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ from pathlib import Path
 import pytest
 from browsing import SCREENSHOTS
 from lab_notebook import Figure, Lab, Notebook
+from main_job import run_main_job
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def opened(lab: Lab, chapter: str) -> Notebook:
@@ -57,6 +61,10 @@ def choose(notebook: Notebook, label: str, option: str) -> None:
 
 def last(figure: Figure, name: str) -> float:
     return float(figure.curve(name)[-1])
+
+
+def test_main_job(tmp_path: Path) -> None:
+    run_main_job(tmp_path / "synthetic")
 
 
 def test_playground(lab: Lab) -> None:

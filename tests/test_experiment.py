@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from sa_lab import cli, comparison, evaluation, experiment, losses, sweeps
+from sa_lab.cli import making
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
 from sa_lab.data import copies
 from sa_lab.protocols import protocols_of
@@ -151,6 +153,12 @@ def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
         sweeps.study(config, ("softmax",), (0,), progress=False)
 
 
+def test_workers_of_a_study_keep_to_their_threads() -> None:
+    with threadpool_limits(2):
+        sweeps._limit(1)
+        assert {library["num_threads"] for library in threadpool_info()} == {1}
+
+
 def test_student_interval_by_hand() -> None:
     interval = sweeps.student_interval(np.array([1.0, 2.0, 3.0]))
     assert interval["mean"] == 2
@@ -249,6 +257,11 @@ def test_dials_that_cannot_work_are_refused(config: ExperimentConfig, tmp_path: 
     crowded = replace(config, train=replace(config.train, ids_per_batch=32))
     with pytest.raises(ValueError, match=r"--train\.ids-per-batch 6"):
         experiment.run(crowded, tmp_path / "b", progress=False)
+
+
+def test_a_first_look_must_outlast_the_warm_up() -> None:
+    with pytest.raises(ValueError, match="--epochs is 1, expected at least 2: the warm-up takes 60 steps"):
+        making.course(epochs=1)
 
 
 @pytest.mark.parametrize(

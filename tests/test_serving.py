@@ -60,10 +60,12 @@ def test_a_server_that_ends_is_told_in_one_line(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.fixture(scope="module")
-def run() -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six steps on drawn people, evaluated."""
+    root = tmp_path_factory.mktemp("copies") / "llcm"
+    copies.write("llcm", root, train_ids=8, test_ids=6, images_per_camera=2)
     config = ExperimentConfig(
-        data=DataConfig(dataset="llcm", root=copies.at_hand("llcm", ""), height=32, width=16),
+        data=DataConfig(dataset="llcm", root=str(root), height=32, width=16),
         model=ModelConfig(num_parts=1, weights="random"),
         loss=LossConfig(warmup_steps=2),
         train=TrainConfig(ids_per_batch=4, num_epochs=1, steps_per_epoch=6, device="cpu"),

@@ -15,6 +15,7 @@ from sa_lab.config import (
     DataConfig,
     Dataset,
     ExperimentConfig,
+    TrainConfig,
     VariantName,
     home,
     variant,
@@ -30,7 +31,7 @@ else:
     Preset = Annotated[
         tyro.extras.subcommand_type_from_defaults(
             {name: make() for name, make in PRESETS.items()},
-            {"tiny": "two CPU cores, minutes", "small": "one GPU, minutes", "paper": "the reference's recipe"},
+            {"tiny": "one CPU core, a minute or two", "small": "one GPU, minutes", "paper": "the reference's recipe"},
         ),
         tyro.conf.arg(name=""),
     ]
@@ -139,14 +140,20 @@ def study(
         config: preset and its dials.
         variants: losses to run.
         seeds: seeds of training, at least two.
-        jobs: runs at a time, one CPU thread each.
+        jobs: runs at a time, each with its share of the CPU cores.
         out: JSON file; by default results/study-<dataset>.json in the data folder.
     """
     out = out or home() / "results" / f"study-{config.data.dataset}.json"
     print(sweeps.table(sweeps.study(config, variants, seeds, jobs, out)))
 
 
-def course(dataset: Dataset = "synthetic", root: str = "", out: Path | None = None, seed: int = 0) -> None:
+def course(
+    dataset: Dataset = "synthetic",
+    root: str = "",
+    out: Path | None = None,
+    seed: int = 0,
+    epochs: int = TrainConfig.num_epochs,
+) -> None:
     """The main job: execute the whole notebook series on a data set and write the comparison of its runs.
 
     Trains softmax and SA-Softmax where no run of the same config and library version exists.
@@ -154,8 +161,10 @@ def course(dataset: Dataset = "synthetic", root: str = "", out: Path | None = No
     Args:
         dataset: which images.
         root: folder of the data set; without it, people are drawn in the layout of sysu, regdb and llcm.
-        out: folder of the executed notebooks; by default executed/<dataset> in the data folder.
+        out: folder of the executed notebooks; by default executed/<dataset> in the data folder, with other epochs than
+            usual executed/<dataset>-<epochs>-epochs.
         seed: seed of the runs.
+        epochs: of each training; 2, the fewest that outlast the warm-up, for a first look.
     """
     from papermill import PapermillExecutionError
 
@@ -164,11 +173,13 @@ def course(dataset: Dataset = "synthetic", root: str = "", out: Path | None = No
     if root and dataset in ("synthetic", "thermal"):
         raise ValueError(f"--root is {root!r}, expected none: {dataset} images are drawn, not read")
     root = str(Path(root).expanduser().absolute()) if root else copies.at_hand(dataset, root)  # chapters run elsewhere
-    base = ExperimentConfig(data=DataConfig(dataset=dataset, root=root or None), seed=seed)
+    base = ExperimentConfig(DataConfig(dataset, root or None), train=TrainConfig(num_epochs=epochs), seed=seed)
+    if base.loss.warmup_steps >= epochs * (base.train.steps_per_epoch or 0):
+        raise ValueError(f"--epochs is {epochs}, expected at least 2: the warm-up takes {base.loss.warmup_steps} steps")
     open_store(base.data)
-    out = out or home() / "executed" / dataset
+    out = out or home() / "executed" / (dataset if epochs == TrainConfig.num_epochs else f"{dataset}-{epochs}-epochs")
     try:
-        chapters.execute(out, {"dataset": dataset, "root": root, "seed": seed})
+        chapters.execute(out, {"dataset": dataset, "root": root, "seed": seed, "epochs": epochs})
     except PapermillExecutionError as error:
         raise ValueError(
             f"cell {error.exec_count} of a chapter failed, see {out}: {error.ename}: {error.evalue}"
