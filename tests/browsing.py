@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,13 @@ def page_at(browser: Any, request: pytest.FixtureRequest) -> Iterator[Callable[.
         return opened[-1][1]
 
     yield open_page
+    from playwright import sync_api as playwright  # there, or the test had skipped
+
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")
     for i, (width, one) in enumerate(opened):
-        one.page.screenshot(path=SCREENSHOTS / f"{name}-{i}-{width}.png")
+        with suppress(playwright.Error):  # to look at, no check: a busy browser cannot always draw a page once more
+            one.page.screenshot(path=SCREENSHOTS / f"{name}-{i}-{width}.png")
         one.page.close()
 
 
