@@ -47,7 +47,7 @@ class _Renderer(mistune.HTMLRenderer):
     """Headings with JupyterLab's anchors, coloured code, links to pages in place of notebooks."""
 
     def heading(self, text: str, level: int, **attributes: Any) -> str:
-        anchor = re.sub(r"\s+", "-", re.sub(r"<annotation.*?</annotation>|<[^>]+>", "", text, flags=re.S).strip())
+        anchor = re.sub(r"\s+", "-", re.sub(r"<[^>]+>|\ue000\d+\ue001", "", text).strip())  # without its formulas
         return f'<h{level} id="{anchor}">{text}</h{level}>\n'
 
     def block_code(self, code: str, info: str | None = None) -> str:

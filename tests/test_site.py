@@ -77,6 +77,7 @@ def test_everything_that_a_page_loads_lies_beside_it(exported: Path, pages: dict
 def test_every_internal_link_resolves(exported: Path, pages: dict[str, Page]) -> None:
     for name, page in pages.items():
         assert len(set(page.anchors)) == len(page.anchors), f"an anchor twice in {name}"
+        assert not [one for one in page.anchors if re.search(r"[\s<>]", one)], f"an anchor with markup in {name}"
         for link in page.links:
             if not link.startswith(("http:", "https:", "mailto:")):
                 target, _, anchor = link.partition("#")
