@@ -78,7 +78,7 @@ readme: $(STAMP) ## put the numbers of data/results into README.md
 
 bench: $(STAMP) ## time the library against the field's usual way
 	sa-lab bench --device cpu
-	OMP_NUM_THREADS=$$(nproc) SA_LAB_BENCH=data/results/bench-widgets.json pytest -q tests/test_course_browser.py -k playground
+	OMP_NUM_THREADS=$$(getconf _NPROCESSORS_ONLN) SA_LAB_BENCH=data/results/bench-widgets.json pytest -q tests/test_course_browser.py -k playground
 
 gpu: $(STAMP) ## checks, benchmark and a study on a GPU; called again, it goes on
 	python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "no CUDA device here: nothing is checked or timed")'

@@ -284,7 +284,7 @@ def _paper() -> ExperimentConfig:
 
 
 PRESETS: dict[str, Callable[[], ExperimentConfig]] = {"tiny": ExperimentConfig, "small": _small, "paper": _paper}
-"""tiny: one CPU core, a minute or two; small: one GPU, minutes; paper: the reference's recipe exactly."""
+"""tiny: one CPU core, minutes; small: one GPU, minutes; paper: the reference's recipe exactly."""
 
 VariantName = Literal["softmax", "no_mask", "no_absolute", "complete"]
 

@@ -111,6 +111,11 @@ def _render_one(path: Path) -> int:
     return size
 
 
+def _contents(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """What each output of a notebook holds, by kind; nothing where it was printed."""
+    return [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
 def draw(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Put a PNG beside each figure that has none, all with one start of the browser.
 
@@ -119,7 +124,7 @@ def draw(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """
     kaleido.start_sync_server(silence_warnings=True)
     try:
-        for data in [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]:
+        for data in _contents(notebook):
             if FIGURE in data and "image/png" not in data:
                 figure = {key: data[FIGURE][key] for key in ("data", "layout")}
                 data["image/png"] = base64.b64encode(kaleido.calc_fig_sync(figure, opts={"format": "png"})).decode()
@@ -130,19 +135,17 @@ def draw(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def shrink(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Recode the figures' pictures: drawings as PNG with 64 colours, those with photographs in them as JPEG."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            if "image/png" in data:
-                picture = Image.open(io.BytesIO(base64.b64decode(data.pop("image/png")))).convert("RGB")
-                buffer = io.BytesIO()
-                if picture.getcolors(_COLOURS_OF_A_DRAWING):
-                    few = picture.quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-                    few.save(buffer, "PNG", optimize=True)
-                    data["image/png"] = base64.b64encode(buffer.getvalue()).decode()
-                else:
-                    picture.save(buffer, "JPEG", quality=75)
-                    data["image/jpeg"] = base64.b64encode(buffer.getvalue()).decode()
+    for data in _contents(notebook):
+        if "image/png" in data:
+            picture = Image.open(io.BytesIO(base64.b64decode(data.pop("image/png")))).convert("RGB")
+            buffer = io.BytesIO()
+            if picture.getcolors(_COLOURS_OF_A_DRAWING):
+                few = picture.quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+                few.save(buffer, "PNG", optimize=True)
+                data["image/png"] = base64.b64encode(buffer.getvalue()).decode()
+            else:
+                picture.save(buffer, "JPEG", quality=75)
+                data["image/jpeg"] = base64.b64encode(buffer.getvalue()).decode()
     return notebook
 
 
@@ -162,8 +165,8 @@ def written(notebook: nbformat.NotebookNode) -> str:
 
 def _save_pictures(notebook: nbformat.NotebookNode, names: Sequence[str]) -> None:
     """The first figures of an executed chapter as PNG files in the results folder."""
-    outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
-    for name, data in zip(names, [data for data in outputs if "image/png" in data], strict=False):
+    pictures = [data for data in _contents(notebook) if "image/png" in data]
+    for name, data in zip(names, pictures, strict=False):
         with atomic_path(home() / "results" / name) as temporary:
             temporary.write_bytes(base64.b64decode(data["image/png"]))
 

@@ -11,7 +11,6 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +52,20 @@ class Watched:
         self.page.on("console", self._note)
         self.page.on("request", lambda request: self.requests.append(request.url))
 
+    def keep_picture(self, name: str) -> None:
+        """A screenshot to look at; where a busy browser cannot draw the page at once, it is asked again, twice."""
+        from playwright.sync_api import Error
+
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        for attempt in range(3):
+            try:
+                self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+                return
+            except Error as error:
+                if attempt == 2 or "Unable to capture screenshot" not in str(error):
+                    raise
+            self.page.wait_for_timeout(2000)
+
     def _note(self, message: Any) -> None:
         if message.type == "error" and not any(re.search(known, message.text) for known in HARMLESS):
             self.errors.append(f"console: {message.text} ({message.location.get('url', '')})")
@@ -89,13 +102,9 @@ def page_at(browser: Any, request: pytest.FixtureRequest) -> Iterator[Callable[.
         return opened[-1][1]
 
     yield open_page
-    from playwright import sync_api as playwright  # there, or the test had skipped
-
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")
     for i, (width, one) in enumerate(opened):
-        with suppress(playwright.Error):  # to look at, no check: a busy browser cannot always draw a page once more
-            one.page.screenshot(path=SCREENSHOTS / f"{name}-{i}-{width}.png")
+        one.keep_picture(f"{name}-{i}-{width}")
         one.page.close()
 
 

@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 
 import nbformat
+from browsing import ROOT
 
 from sa_lab.config import home
-
-ROOT = Path(__file__).parents[1]
 
 
 def run_main_job(out: Path, *options: str) -> None:

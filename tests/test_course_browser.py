@@ -12,7 +12,6 @@ import statistics
 from pathlib import Path
 
 import pytest
-from browsing import SCREENSHOTS
 from lab_notebook import Figure, Lab, Notebook
 from main_job import run_main_job
 
@@ -31,7 +30,7 @@ def fits(notebook: Notebook, figure: Figure, name: str) -> None:
         notebook.page.set_viewport_size({"width": width, "height": 1000})
         figure.show()
         notebook.page.wait_for_timeout(500)
-        notebook.page.screenshot(path=SCREENSHOTS / f"{name}-{width}.png")
+        notebook.watched.keep_picture(f"{name}-{width}")
         drawn, panel = figure.graph.bounding_box(), notebook.panel.bounding_box()
         assert drawn["x"] + drawn["width"] <= panel["x"] + panel["width"], width
 

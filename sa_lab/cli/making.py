@@ -31,7 +31,7 @@ else:
     Preset = Annotated[
         tyro.extras.subcommand_type_from_defaults(
             {name: make() for name, make in PRESETS.items()},
-            {"tiny": "one CPU core, a minute or two", "small": "one GPU, minutes", "paper": "the reference's recipe"},
+            {"tiny": "one CPU core, minutes", "small": "one GPU, minutes", "paper": "the reference's recipe"},
         ),
         tyro.conf.arg(name=""),
     ]
