@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,6 +14,8 @@ import cattrs
 from sa_lab.disk import write_text
 
 Dataset = Literal["synthetic", "thermal", "roadscene", "folder", "sysu", "regdb", "llcm"]
+Style = Literal["console", "markdown", "latex", "csv", "html"]
+"""What a table is written for."""
 LAYOUTS = ("sysu", "regdb", "llcm")
 """Published data sets: they have a layout, protocols and person ids of their own, which a drawn copy shares."""
 REGDB_SPLITS = 10
@@ -98,7 +99,7 @@ class ModelConfig:
     """The two-stream network."""
 
     backbone: Backbone = "mobilenet_v2"
-    """Torchvision network whose first block is doubled, one stem a modality."""
+    """Torchvision network whose first block is doubled, one stem per modality."""
     num_parts: int = 4
     """Horizontal parts P of the pooled feature map."""
     weights: str = "offline"
@@ -174,13 +175,8 @@ class TrainConfig:
     are saved, to see how they move; 0 for none."""
     reuse_features: bool = False
     """The prototype step takes the features of the first forward instead of a second one: faster, not the paper's."""
-    sample_rate: float = 1.0
-    """Share of the identities whose prototypes take part in an iteration, above 0 and at most 1; those of the batch
-    always do. Below 1 for very many identities, as in Partial FC; it biases the losses."""
     sync_batch_norm: bool = False
     """On several GPUs, batch statistics of the whole batch instead of each GPU's share."""
-    compile: bool = False
-    """Compile the trunk with torch.compile: a minute or more at the start."""
     precision: Precision = "32-true"
     """Numeric precision."""
     device: Device = "auto"
@@ -199,7 +195,6 @@ class TrainConfig:
             weight_decay=_non_negative(self.weight_decay), eval_every=_non_negative(self.eval_every),
             num_probes=(self.num_probes, self.num_probes == 0 or self.num_probes > 1, "0 or a number above 1"),
             checkpoint_every=_positive(self.checkpoint_every), threads=_non_negative(self.threads),
-            sample_rate=(self.sample_rate, 0 < self.sample_rate <= 1, "a share above 0 and at most 1"),
             milestones=(self.milestones, sorted(self.milestones) == list(self.milestones), "epochs in rising order"),
             optimizer=(self.optimizer, self.optimizer in ("adamw", "sgd"), "adamw or sgd"),
             augmentation=_choice(self.augmentation, Augmentation), precision=_choice(self.precision, Precision),
@@ -222,6 +217,34 @@ class ExperimentConfig:
     seed: int = 0
     """Seed of initial weights, batches and augmentation."""
 
+    def replace(self, dials: str | Mapping[str, Any], value: Any = None) -> ExperimentConfig:
+        """This config with some dials changed, named with dots, as in ``replace("loss.mask_value", 0)``.
+
+        Args:
+            dials: the name of one, or several with their values; a value may be a mapping of dials itself.
+            value: of a single one.
+
+        Raises:
+            ValueError: there is no such dial, or the value does not fit.
+        """
+        changed = asdict(self)
+
+        def put(names: Mapping[str, Any], prefix: str = "") -> None:
+            for name, given in names.items():
+                if isinstance(given, Mapping):
+                    put(given, f"{prefix}{name}.")
+                    continue
+                *groups, last = f"{prefix}{name}".split(".")
+                place: Any = changed
+                for group in groups:
+                    place = place.get(group) if isinstance(place, dict) else None
+                if not isinstance(place, dict) or last not in place or isinstance(place[last], dict):
+                    raise ValueError(f"there is no dial {prefix}{name}, expected one of {', '.join(dial_names())}")
+                place[last] = given
+
+        put({dials: value} if isinstance(dials, str) else dials)
+        return _structured(changed, "config")
+
     def dials(self) -> dict[str, Any]:
         """Everything that can change a result, as plain values: all but the place where the images lie."""
         dials = asdict(self)
@@ -243,14 +266,42 @@ class ExperimentConfig:
         Raises:
             ValueError: the file has unknown keys or values out of range.
         """
-        converter = cattrs.Converter(forbid_extra_keys=True)
         try:
-            return converter.structure(json.loads(Path(path).read_text()), cls)
+            return _structured(json.loads(Path(path).read_text()), str(path))
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is no JSON: {error}") from error
-        except cattrs.BaseValidationError as error:
-            reasons = cattrs.transform_error(error, format_exception=_reason)
-            raise ValueError(f"{path}: " + "; ".join(reasons)) from error
+
+
+def _structured(values: Any, source: str) -> ExperimentConfig:
+    """A config from plain values; ``source``: what an error calls them."""
+    try:
+        return cattrs.Converter(forbid_extra_keys=True).structure(values, ExperimentConfig)
+    except cattrs.BaseValidationError as error:
+        reasons = cattrs.transform_error(error, format_exception=_reason)
+        raise ValueError(f"{source}: " + "; ".join(reasons)) from error
+
+
+def dial_names() -> list[str]:
+    """Every dial with its dots, as `ExperimentConfig.replace` takes it."""
+    groups = {name: value for name, value in asdict(ExperimentConfig()).items() if isinstance(value, dict)}
+    return [f"{group}.{name}" for group, dials in groups.items() for name in dials] + ["seed"]
+
+
+def read_dials(path: Path) -> dict[str, Any]:
+    """The dials that a JSON or YAML file names, nested or with dots; all others are left as they are.
+
+    Raises:
+        ValueError: the file is neither, or holds no mapping.
+    """
+    import yaml
+
+    try:
+        dials = yaml.safe_load(Path(path).read_text(encoding="utf-8"))  # JSON is YAML, too
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no JSON or YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(dials, dict) or not all(isinstance(name, str) for name in dials):
+        raise ValueError(f"{path} holds {type(dials).__name__}, expected dials by name, as in a run's config.json")
+    return dials
 
 
 def _small() -> ExperimentConfig:
@@ -306,11 +357,3 @@ def variant(config: ExperimentConfig, name: VariantName) -> ExperimentConfig:
     if name not in VARIANTS:
         raise ValueError(f"variant is {name!r}, expected one of {', '.join(VARIANTS)}")
     return replace(config, loss=replace(config.loss, **VARIANTS[name]))  # type: ignore[arg-type]
-
-
-def home() -> Path:
-    """Folder of prepared data and runs: ``$SA_LAB_HOME``, else ``data/`` of the checkout, else the user's cache."""
-    if chosen := os.environ.get("SA_LAB_HOME"):
-        return Path(chosen).expanduser().absolute()
-    checkout = Path(__file__).parents[1]
-    return checkout / "data" if (checkout / "pyproject.toml").is_file() else Path.home() / ".cache" / "sa_lab"

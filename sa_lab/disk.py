@@ -1,4 +1,4 @@
-"""Files: written to a temporary name and renamed; large arrays read where they lie."""
+"""Files: where they live; written to a temporary name and renamed; large arrays read where they lie."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+
+def home() -> Path:
+    """Folder of prepared data and runs: ``$SA_LAB_HOME``, else ``data/`` of the checkout, else the user's cache."""
+    if chosen := os.environ.get("SA_LAB_HOME"):
+        return Path(chosen).expanduser().absolute()
+    checkout = Path(__file__).parents[1]
+    return checkout / "data" if (checkout / "pyproject.toml").is_file() else Path.home() / ".cache" / "sa_lab"
 
 
 class atomic_path:

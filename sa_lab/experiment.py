@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,67 +14,27 @@ from filelock import FileLock
 from torch import nn
 from tqdm.auto import tqdm
 
-from sa_lab import __version__, evaluation, processes
-from sa_lab.config import REGDB_SPLITS, VARIANTS, DataConfig, ExperimentConfig, LossConfig, home, variant
+from sa_lab import __version__
+from sa_lab.config import REGDB_SPLITS, DataConfig, ExperimentConfig
 from sa_lab.data import list_images, prepare
 from sa_lab.data.store import ImageStore, digest_of
-from sa_lab.disk import write_text
-from sa_lab.fitting import fit
-from sa_lab.learner import OwnLoss, Row
+from sa_lab.disk import home, write_text
+from sa_lab.evaluation.embedding import embed
+from sa_lab.evaluation.protocols import protocols_of
+from sa_lab.evaluation.search import evaluate_all
+from sa_lab.evaluation.validation import ValidationSet, few_images, first_people
 from sa_lab.model import TwoStreamNet
-from sa_lab.protocols import protocols_of
-from sa_lab.reports import Report
+from sa_lab.runs import Run, loss_name
 from sa_lab.schema import Embeddings, Listing
-from sa_lab.steps import name_of
-from sa_lab.train import Training
-from sa_lab.validation import ValidationSet, few_images, first_people
+from sa_lab.training import processes
+from sa_lab.training.fit import fit
+from sa_lab.training.learner import LogRow, OwnLoss
+from sa_lab.training.loop import Training
+from sa_lab.training.own_loss import own_loss_name
 
 _PROBED_PEOPLE, _PROBED_IMAGES = 16, 4
 """Training identities, and as many validation identities, whose descriptors are saved along the training, and images of
 each in each spectrum."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A folder: config.json, made_of.json (library version and hash of the images), metrics.csv, checkpoint.pt (to go
-    on from), model.pt (the selected network), probes/ (descriptors along the training, a file a step),
-    embeddings.npz, training_embeddings.npz, for each protocol of the data set a report and its queries and, when it is
-    finished, report.json and queries.csv of the first protocol.
-    """
-
-    folder: Path
-
-    @property
-    def config(self) -> ExperimentConfig:
-        """The dials."""
-        return ExperimentConfig.load(self.folder / "config.json")
-
-    @property
-    def embeddings(self) -> Embeddings:
-        """Descriptors of the test identities, with the prototypes and the identities that training has seen."""
-        return Embeddings.load(self.folder / "embeddings.npz")
-
-    @property
-    def training_embeddings(self) -> Embeddings:
-        """Descriptors of the first training identities (up to 600 images), with all prototypes."""
-        return Embeddings.load(self.folder / "training_embeddings.npz")
-
-    def probes(self) -> dict[int, Embeddings]:
-        """Descriptors of the same training and validation identities, with the prototypes of the former, after so many
-        steps; none where ``num_probes`` is 0."""
-        files = sorted((self.folder / "probes").glob("step-*.npz"))
-        return {int(file.stem.removeprefix("step-")): Embeddings.load(file) for file in files}
-
-    @property
-    def report(self) -> Report:
-        """What came of the first protocol of the data set; `Report.load_all` has the others."""
-        return Report.load(self.folder)
-
-    def metrics(self) -> dict[str, np.ndarray]:
-        """Columns of metrics.csv; NaN where a row has no value."""
-        with (self.folder / "metrics.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        return {key: np.array([float(row[key]) if row[key] else np.nan for row in rows]) for key in rows[0]}
 
 
 def run_folder(config: ExperimentConfig) -> Path:
@@ -94,21 +53,10 @@ def _made_of(listing: Listing, data: DataConfig) -> dict[str, str]:
     return {"library": __version__, "data": digest_of(listing, data.height, data.width)}
 
 
-def loss_name(config: ExperimentConfig) -> str:
-    """The study's name of the config's loss, that of a loss of one's own, or "custom"."""
-    if config.loss.own:
-        return config.loss.own
-    for name in VARIANTS:
-        default = ExperimentConfig(loss=LossConfig(warmup_steps=config.loss.warmup_steps))
-        if variant(default, name).loss == config.loss:
-            return name
-    return "custom"
-
-
 def run(
     config: ExperimentConfig,
     folder: Path | None = None,
-    watch: Callable[[Row], None] | None = None,
+    watch: Callable[[LogRow], None] | None = None,
     progress: bool = True,
     own_loss: OwnLoss | None = None,
     num_processes: int = 1,
@@ -132,7 +80,7 @@ def run(
             or ``own_loss`` with new processes, which they cannot reach.
     """
     if own_loss:
-        config = replace(config, loss=replace(config.loss, own=name_of(own_loss)))
+        config = replace(config, loss=replace(config.loss, own=own_loss_name(own_loss)))
     if num_processes < 1:
         raise ValueError(f"num_processes is {num_processes}, expected at least 1")
     if num_processes > 1 and (watch or own_loss):
@@ -153,12 +101,12 @@ def run(
     with FileLock(folder.with_name(f".{folder.name}.lock")) if first else nullcontext():
         if first:
             _check_reuse(result, config, made_of)
-        if processes.of_first((folder / "report.json").is_file()):
+        if processes.agree_with_first((folder / "report.json").is_file()):
             return result
         if first:
             write_text(folder / "made_of.json", json.dumps(made_of))
         _make(result, config, prepare(config.data, progress and first, listing), watch, progress, own_loss)
-    processes.of_first()  # has evaluated
+    processes.agree_with_first()  # has evaluated
     return result
 
 
@@ -179,8 +127,8 @@ def run_splits(
         raise ValueError(f"dataset is {config.data.dataset!r}, expected regdb: only it has {REGDB_SPLITS} splits")
     shown = progress and processes.is_first()
     return [
-        run(one, folder / f"split{one.data.split}" if folder else None, None, progress, None, num_processes)
-        for one in tqdm(of_every_split(config), "splits", unit="split", disable=not shown)
+        run(split, folder / f"split{split.data.split}" if folder else None, None, progress, None, num_processes)
+        for split in tqdm(of_every_split(config), "splits", unit="split", disable=not shown)
     ]
 
 
@@ -208,7 +156,7 @@ def _make(
     run: Run,
     config: ExperimentConfig,
     store: ImageStore,
-    watch: Callable[[Row], None] | None,
+    watch: Callable[[LogRow], None] | None,
     progress: bool,
     own_loss: OwnLoss | None,
 ) -> None:
@@ -223,7 +171,7 @@ def _make(
         unseen = np.unique(store.person_ids[held.index])
         index = [few_images(store, people, _PROBED_PEOPLE, _PROBED_IMAGES) for people in (known, unseen)]
         rows = np.flatnonzero(np.isin(known, store.person_ids[index[0]]))
-        evaluation.embed(
+        embed(
             training.network, training.store, np.concatenate(index), training.fabric.device,
             training.criterion.prototypes[:, [*rows, *(rows + len(known))]], known[rows], known, progress=False,
             out=run.folder / "probes" / f"step-{len(training.rows):06}.npz",
@@ -242,10 +190,8 @@ def _make(
     }
     for name, index in parts.items():
         file = run.folder / f"{name}.npz"
-        found = evaluation.embed(model, store, index, device, prototypes, train_ids, seen, progress=progress, out=file)
-    first, *others = evaluation.evaluate_all(
-        found, protocols_of(found.dataset, found.split, found.gallery_order is not None)
-    )
+        found = embed(model, store, index, device, prototypes, train_ids, seen, progress=progress, out=file)
+    first, *others = evaluate_all(found, protocols_of(found.dataset, found.split, found.gallery_order is not None))
     for report in others:
         report.save(run.folder, f"-{report.protocol['name']}")
     first.save(run.folder)

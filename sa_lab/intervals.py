@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Shaped
+from scipy import stats
 
 
 @dataclass(frozen=True)
@@ -121,3 +122,9 @@ def randomisation_test(
     signs = generator.integers(0, 2, (num_samples, len(names)), dtype=np.int8) * 2 - 1
     as_far = np.abs(signs @ sums) >= np.abs(sums.sum()) * (1 - 1e-12)
     return float((1 + as_far.sum()) / (1 + num_samples))
+
+
+def student_interval(values: np.ndarray) -> dict[str, float]:
+    """Mean and 95 % interval of Student's t over seeds; for differences, pairs of the same seed."""
+    mean, half = float(values.mean()), float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
+    return {"mean": mean, "low": mean - half, "high": mean + half}

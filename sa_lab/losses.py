@@ -5,8 +5,6 @@ Every loss is the batch mean, summed over the P parts; logits are raw dot produc
 stored as 2C rows, visible half first, so an identity y seen in modality m has
 
     own prototype   y + m C          cross prototype   y + (1 - m) C
-
-With very many identities both steps may work on a sample of them (`sample_identities`): the same losses on fewer rows.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 
@@ -171,44 +169,6 @@ def prototype_loss(prototype_logits: Float[Tensor, "B P C2"], labels: Tensor, mo
     return _cross_entropy(prototype_logits, own_prototype(labels, modality, num_identities))
 
 
-def sample_identities(
-    labels: Tensor,
-    num_identities: int,
-    rate: float,
-    generator: Generator | None = None,
-    num_positives: int | None = None,
-) -> Int[Tensor, " S"]:
-    """The identities whose prototypes a step works on: all of the batch, filled up at random to ``rate`` of C.
-
-    Source: An et al., Partial FC, arXiv:2010.05222 (2021); here an identity brings both its prototypes. The losses are
-    then those of S identities. Their bias: absent negatives are missing from the denominator, so that a loss is lower
-    than the whole one (by log(C/S) a part where all logits are alike, by more where strong negatives are absent), and
-    the negatives that are there are pushed harder; it vanishes as ``rate`` goes to 1. Nothing of this waits for the
-    device when ``num_positives`` is given.
-
-    Args:
-        labels: identity in 0..C-1, (B,) integers; of several processes, those of all.
-        num_identities: C.
-        rate: share of the identities, above 0 and at most 1.
-        generator: of the random ones, on the device of ``labels``; by default torch's own.
-        num_positives: how many different labels there are, at most; counted by default.
-
-    Returns:
-        S ascending identities, S = max(round(rate C), num_positives).
-
-    Raises:
-        ValueError: ``rate`` outside (0, 1], or labels that do not fit.
-    """
-    if not 0 < rate <= 1:
-        raise ValueError(f"rate is {rate}, expected a share above 0 and at most 1")
-    _check_index("labels", labels, num_identities)
-    positives = len(torch.unique(labels)) if num_positives is None else min(num_positives, num_identities)
-    lots = torch.rand(num_identities, generator=generator, device=labels.device)
-    lots.index_fill_(0, labels.long(), 2.0)  # more than any other draws
-    chosen: Tensor = lots.topk(max(round(rate * num_identities), positives)).indices.sort().values
-    return chosen
-
-
 class SASoftmaxLoss(nn.Module):
     """SA-Softmax with its modality prototypes, for any training loop.
 
@@ -254,55 +214,34 @@ class SASoftmaxLoss(nn.Module):
         labels: Tensor,
         modality: Tensor,
         hold_prototypes: bool = True,
-        identities: Int[Tensor, " S"] | None = None,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Unweighted (L_sa, L_as), prototypes detached unless ``hold_prototypes`` is off: they then swap sides."""
         parts = self._checked(embeddings, labels)
         prototypes = self.prototypes.detach() if hold_prototypes else self.prototypes
-        prototypes, labels = self.among(identities, prototypes, labels)
         logits = prototype_logits(parts, prototypes)
         return (
             sa_softmax_loss(logits, labels, modality, self.mask_value),
             absolute_similarity_loss(parts, prototypes, labels, modality, logits),
         )
 
-    def feature_loss(
-        self, embeddings: Tensor, labels: Tensor, modality: Tensor, identities: Int[Tensor, " S"] | None = None
-    ) -> Float[Tensor, ""]:
+    def feature_loss(self, embeddings: Tensor, labels: Tensor, modality: Tensor) -> Float[Tensor, ""]:
         """sas_weight L_sa + similarity_weight L_as, prototypes detached: what the network follows.
 
         Args:
             embeddings: (B,P,D), or (B,D) with one part; after the BN neck.
             labels: identity in 0..C-1, (B,).
             modality: 0 visible, 1 infrared, (B,).
-            identities: take the prototypes of these alone, ascending, all labels among them (`sample_identities`).
 
         Raises:
             ValueError: shapes that do not fit, labels outside 0..C-1, modalities other than 0 and 1.
         """
-        sa_softmax, absolute = self.feature_terms(embeddings, labels, modality, identities=identities)
+        sa_softmax, absolute = self.feature_terms(embeddings, labels, modality)
         return self.sas_weight * sa_softmax + self.similarity_weight * absolute
 
-    def prototype_loss(
-        self, embeddings: Tensor, labels: Tensor, modality: Tensor, identities: Int[Tensor, " S"] | None = None
-    ) -> Float[Tensor, ""]:
+    def prototype_loss(self, embeddings: Tensor, labels: Tensor, modality: Tensor) -> Float[Tensor, ""]:
         """L_p with the embeddings detached: what the prototypes follow. Arguments and errors as `feature_loss`."""
         parts = self._checked(embeddings, labels).detach()
-        prototypes, labels = self.among(identities, self.prototypes, labels)
-        return prototype_loss(prototype_logits(parts, prototypes), labels, modality)
-
-    def rows_of(self, identities: Int[Tensor, " S"]) -> Int[Tensor, " R"]:
-        """Rows of both prototypes of the identities, visible half first."""
-        return torch.cat([identities, identities + self.num_identities])
-
-    def among(
-        self, identities: Int[Tensor, " S"] | None, prototypes: Tensor, labels: Tensor
-    ) -> tuple[Float[Tensor, "P R D"], Tensor]:
-        """The prototypes of ``identities`` alone, and the labels counted among them."""
-        if identities is None:
-            return prototypes, labels
-        _check_index("labels", labels, self.num_identities)
-        return prototypes[:, self.rows_of(identities)], torch.searchsorted(identities, labels.long())
+        return prototype_loss(prototype_logits(parts, self.prototypes), labels, modality)
 
     def extra_repr(self) -> str:
         return f"sas_weight={self.sas_weight}, similarity_weight={self.similarity_weight}, mask_value={self.mask_value}"

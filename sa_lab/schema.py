@@ -27,6 +27,10 @@ class Modality(IntEnum):
         return Modality(1 - self)
 
 
+class Refusal(RuntimeError):
+    """What a user can mend: the command line tells it in one line, without a traceback."""
+
+
 class DataError(ValueError):
     """A data set on disk is not what its layout promises; the message names the files."""
 
@@ -48,7 +52,7 @@ def _modality_codes(owner: str, modality: np.ndarray) -> None:
         raise ValueError(f"{owner}: modality holds {wrong}, expected only 0 (visible) and 1 (infrared)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Listing:
     """What a data set hands to the store: which images there are and whose they are.
 

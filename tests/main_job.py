@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 from browsing import ROOT
 
-from sa_lab.config import home
+from sa_lab.disk import home
 
 
 def run_main_job(out: Path, *options: str) -> None:

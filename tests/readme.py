@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sa_lab import sweeps
-from sa_lab.benchmarks import heads, iteration, overlap, ranking, summary
+from benchmarks import heads, iteration, overlap, ranking
+
 from sa_lab.disk import write_text
+from sa_lab.reporting import studies, tables
 
 ROOT = Path(__file__).parents[1]
-OPTIONS = ("exact", "reuse_features", "exact_8", "sample_rate_8")
+OPTIONS = ("exact", "reuse_features")
 
 
 def result(name: str) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def result(name: str) -> dict[str, Any]:
 
 def options() -> dict[str, Any]:
     """The complete loss with each option side by side."""
-    return sweeps.joined({name: result(f"option-{name}") for name in OPTIONS})
+    return studies.joined({name: result(f"option-{name}") for name in OPTIONS})
 
 
 def study(name: str) -> str:
@@ -30,7 +31,12 @@ def study(name: str) -> str:
     found = result(name)
     made = [f"sa_lab {found['library']}", f"torch {found['torch']}", f"seeds {', '.join(map(str, found['seeds']))}"]
     made += [f"{found['date']}, commit {found['commit']}"] if "commit" in found else []
-    return f"{sweeps.table(found)}\n\n*{'; '.join(made)}*"
+    return f"{studies.table(found)}\n\n*{'; '.join(made)}*"
+
+
+def rendered(bench: dict[str, Any], *names: str) -> list[str]:
+    """Tables of a benchmark as Markdown; those that it lacks are left out."""
+    return [tables.render(bench["tables"][name], "markdown") for name in names if name in bench["tables"]]
 
 
 def gpu() -> str:
@@ -39,8 +45,10 @@ def gpu() -> str:
     bench, paper = (result(name) if (ROOT / "data" / "results" / f"{name}.json").is_file() else None for name in names)
     if not bench:
         return "No GPU was at hand for this version: `make gpu` checks and times it on one; what it finds is put here."
-    told = [f"On a GPU ({next(iter(bench.values()))['run']['device']}, `make gpu`):", summary.ratios(bench)]
-    told += [summary.limits(bench), summary.stages(bench), summary.utilisation(bench)]
+    told = [
+        f"On a GPU ({next(iter(bench.values()))['run']['device']}, `make gpu`):",
+        *rendered(bench, "ratios", "limits", "stages", "utilisation"),
+    ]
     if paper:
         told += [f"The paper's network on drawn people ({paper['machine']}):", study("study-gpu")]
     return "\n\n".join(part for part in told if part)
@@ -55,14 +63,12 @@ def pieces() -> dict[str, str]:
         "playground": f"{result('bench-widgets')['median']:.0f} ms",
         "overlap": overlap.sentence(bench["overlap"]),
         "ranking": ranking.sentence(bench["ranking"]),
-        "ratios": summary.ratios(bench),
-        "stages": summary.stages(bench),
+        "ratios": rendered(bench, "ratios")[0],
+        "stages": rendered(bench, "stages")[0],
         "iteration": iteration.sentence(bench["iteration"]),
-        "compiled": iteration.sentence_of_compiled(bench["compiled"]),
         "gpu": gpu(),
         "heads": heads.sentence(bench["heads"]),
-        "options": sweeps.table(options()),
-        "many": summary.many(bench),
+        "options": studies.table(options()),
     }
 
 

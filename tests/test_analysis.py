@@ -14,7 +14,8 @@ from scipy.stats import ortho_group
 
 from sa_lab import analysis
 from sa_lab.analysis import pairs as pairs_module
-from sa_lab.protocols import PROTOCOLS
+from sa_lab.evaluation.cameras import camera_pairs
+from sa_lab.evaluation.protocols import PROTOCOLS
 from sa_lab.schema import Embeddings
 
 SQRT2 = 2**0.5
@@ -334,11 +335,11 @@ def test_camera_pairs_by_hand() -> None:
         None, np.ones((8, 1, 1)), np.repeat([7, 9], 4), cameras, np.isin(cameras, (3, 6)).astype(int),
         tuple(f"cam{c}/{i}" for i, c in enumerate(cameras)),
     )  # fmt: skip
-    pairs = analysis.camera_pairs(PROTOCOLS["sysu-all"], data)
+    pairs = camera_pairs(PROTOCOLS["sysu-all"], data)
     assert (pairs.query_cameras.tolist(), pairs.gallery_cameras.tolist()) == ([3, 6], [1, 2])
     assert pairs.queries.tolist() == pairs.gallery.tolist() == [2, 2]
     assert pairs.hidden.tolist() == [[0, 1], [0, 0]]
     same = replace(data, camera_ids=np.array([1, 2, 1, 2] * 2))
-    pairs = analysis.camera_pairs(PROTOCOLS["llcm-infrared-to-visible"], same)
+    pairs = camera_pairs(PROTOCOLS["llcm-infrared-to-visible"], same)
     assert pairs.hidden.tolist() == [[0.5, 0], [0, 0.5]]  # one's own identity is half of the gallery
     assert pairs.matches_hidden.tolist() == [[1, 0], [0, 1]]

@@ -7,28 +7,30 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import benchmarks
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-
-from sa_lab import benchmarks, plots, steps, sweeps, train
-from sa_lab.benchmarks import (
+from benchmarks import (
     extraction,
     heads,
-    heads_of_many,
     inputs,
     iteration,
     loading,
-    plain,
     sizes,
     stages,
     summary,
     timing,
 )  # fmt: skip
+from torch.utils.flop_counter import FlopCounterMode
+
+from sa_lab import plots, study
 from sa_lab.config import ExperimentConfig
+from sa_lab.course import plain
 from sa_lab.data.store import ImageStore
-from sa_lab.learner import Batch
+from sa_lab.reporting import tables
+from sa_lab.training import loop, steps
+from sa_lab.training.learner import Batch
 
 CPU = torch.device("cpu")
 
@@ -53,13 +55,13 @@ def test_both_iterations_have_the_same_losses(micro: tuple[ExperimentConfig, Ima
 
 
 def test_other_losses_are_noticed(micro: tuple[ExperimentConfig, ImageStore], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sa_lab.benchmarks.plain.one_hot_mask", lambda own, rows, _: torch.zeros(len(own), rows))
+    monkeypatch.setattr("sa_lab.course.plain.one_hot_mask", lambda own, rows, _: torch.zeros(len(own), rows))
     with pytest.raises(AssertionError, match="sa_softmax of iteration 0"):
         iteration.check_equal(*micro)
 
 
 def test_both_networks_say_the_same(micro: tuple[ExperimentConfig, ImageStore]) -> None:
-    net = train.start(*micro).network.double()  # float32 differs by processor: batch norm of few images
+    net = loop.start(*micro).network.double()  # float32 differs by processor: batch norm of few images
     copy = plain.PlainNet(net).double()
     images = torch.randn(6, 3, 32, 16, dtype=torch.float64)
     ours, theirs = net(images, torch.tensor([0, 0, 0, 1, 1, 1])), copy(images[:3], images[3:])
@@ -70,7 +72,7 @@ def test_both_networks_say_the_same(micro: tuple[ExperimentConfig, ImageStore]) 
 
 
 def test_plain_training_moves_no_weight_of_ours(micro: tuple[ExperimentConfig, ImageStore]) -> None:
-    training = train.start(*micro)
+    training = loop.start(*micro)
     before = training.criterion.prototypes.detach().clone()
     theirs = plain.training_of(training)
     (batch,) = loading.loader_of(training, [next(iter(training.sampler))], 0)
@@ -91,7 +93,7 @@ def test_products_at_the_papers_size() -> None:
 
 def test_inputs_agree_without_augmentation(micro: tuple[ExperimentConfig, ImageStore]) -> None:
     config, store = micro
-    inputs.check_equal(train.start(replace(config, train=replace(config.train, augmentation="none")), store))
+    inputs.check_equal(loop.start(replace(config, train=replace(config.train, augmentation="none")), store))
 
 
 @pytest.mark.parametrize("recipe", ["light", "channel_mix", "random_linear"])
@@ -111,19 +113,19 @@ def test_both_ways_of_input_make_the_same_batches(
 ) -> None:
     config, store = micro
     config = replace(config, train=replace(config.train, augmentation="none"))
-    draw, load, ours, theirs = train.draw_batch, loading.loader_of, [], []
+    draw, load, ours, theirs = loop.draw_batch, loading.loader_of, [], []
 
-    def drawn(training: train.Training, index: np.ndarray) -> Batch:
+    def drawn(training: loop.Training, index: np.ndarray) -> Batch:
         ours.append(draw(training, index))
         return ours[-1]
 
-    def loaded(training: train.Training, batches: list[np.ndarray], workers: int) -> Iterator[list[torch.Tensor]]:
+    def loaded(training: loop.Training, batches: list[np.ndarray], workers: int) -> Iterator[list[torch.Tensor]]:
         for batch in load(training, batches, 0):
             theirs.append(batch)
             yield batch
 
     monkeypatch.setattr(inputs, "BATCHES", 2)
-    monkeypatch.setattr(train, "draw_batch", drawn)
+    monkeypatch.setattr(loop, "draw_batch", drawn)
     monkeypatch.setattr(loading, "loader_of", loaded)
     for way in ("plain", "ours"):
         inputs._way(way, config, store)()
@@ -133,7 +135,7 @@ def test_both_ways_of_input_make_the_same_batches(
 
 
 def test_both_extractions_give_the_same_descriptors(micro: tuple[ExperimentConfig, ImageStore]) -> None:
-    training = train.start(*micro)
+    training = loop.start(*micro)
     training.config = replace(training.config, train=replace(training.config.train, augmentation="none"))
     pairs = extraction.plain_descriptors(plain.PlainNet(training.network), extraction.loaders_of(training, 0), CPU)
     for mine, theirs in zip(extraction.our_descriptors(training), pairs, strict=True):
@@ -154,7 +156,7 @@ def test_compare_alternates_and_takes_medians_of_pairs(monkeypatch: pytest.Monke
 
         return call
 
-    found = timing.compare(
+    found = timing.compare_in_turn(
         taking("plain", [9.0, 2.0, 4.0, 9.0]), taking("ours", [9.0, 1.0, 1.0, 3.0]), 3, 1, CPU, per_call=2
     )
     assert called == ["plain", "ours"] * 4
@@ -168,14 +170,14 @@ def _hold(megabytes: int) -> int:
 
 def test_memory_is_that_of_a_fresh_process() -> None:
     much = np.ones(100_000_000)  # 0.8 GB that the other process does not have
-    result, peak = timing.apart(_hold, 400, device=CPU)
+    result, peak = timing.in_own_process(_hold, 400, device=CPU)
     assert result == 400_000_000
     assert 0.4 < peak < timing.peak()
     assert timing.peak() > much.nbytes / 1e9
 
 
 def test_stages_add_up_to_the_iteration(micro: tuple[ExperimentConfig, ImageStore]) -> None:
-    iterations = train.iterate(train.start(*micro))
+    iterations = loop.iterate(loop.start(*micro))
     next(iterations)
     shares = stages.stage_times(iterations, 2, CPU)
     assert sum(shares[stage] for stage in stages.STAGES) == pytest.approx(1)
@@ -194,7 +196,7 @@ def test_operations_are_told_from_the_slowest_on() -> None:
 def test_operations_of_the_stages_are_those_of_the_network_and_the_heads(
     micro: tuple[ExperimentConfig, ImageStore],
 ) -> None:
-    training = train.start(*micro)
+    training = loop.start(*micro)
     flops = stages.stage_flops(training)
     batch, (parts, rows, channels) = 16, training.criterion.prototypes.shape
     product = 2 * batch * parts * rows * channels
@@ -202,28 +204,11 @@ def test_operations_of_the_stages_are_those_of_the_network_and_the_heads(
     assert flops["prototype step"] == 2 * product
     assert flops["forward"] - flops["second forward"] == product / 2, "the classifier has half as many rows"
     with FlopCounterMode(display=False) as counter:  # right for a network without grouped convolutions
-        steps.iteration(training, train.draw_batch(training, next(iter(training.sampler))), training.config.loss, 0)
+        steps.iteration(
+            training, loop.draw_batch(training, next(iter(training.sampler))), training.config.loss, 0
+        ).row()
     assert sum(flops.values()) == counter.get_total_flops()
     assert flops["input"] == flops["rest"] == flops["network step"] == 0
-
-
-@pytest.mark.parametrize("rate", [1.0, 0.1])
-def test_head_of_many_identities_steps_some_rows(rate: float) -> None:
-    learner, batch = heads_of_many.learner_of(1000, rate, CPU)
-    before = learner.criterion.prototypes.detach().clone()
-    steps.iteration(learner, batch, heads_of_many.LOSS, 0)
-    moved = int((learner.criterion.prototypes != before).any(2).sum())
-    assert moved == 2 * 1000 * rate
-
-
-def test_memory_on_paper() -> None:
-    found = heads_of_many.on_paper(1_000_000, 1.0)
-    assert found["prototypes"] == pytest.approx(12 * 2e6 * 2048 * 4 / 1e9)
-    assert found["all"] == pytest.approx(4 * found["prototypes"] + found["logits"])
-    assert found["copies"] == 0
-    sampled = heads_of_many.on_paper(1_000_000, 0.1)
-    assert sampled["copies"] == pytest.approx(0.4 * found["prototypes"])
-    assert sampled["gradient"] == pytest.approx(0.1 * found["gradient"])
 
 
 def _fake(ratio: float, ms: float) -> dict[str, float]:
@@ -247,17 +232,12 @@ RESULT = {
     },
     "ranking": {**RUN, "ratios": {"ranking": _fake(19.0, 2000.0)}, "full_size": {"seconds": 20.0, "peak_gb": 1.9}},
     "extraction": {**RUN, "ratios": {"extraction, tiny": _fake(2.0, 100.0)}},
-    "many": {
-        "measured": [{"identities": 1000, "rate": 0.1, "ms": 2.5, "gb": 0.5}],
-        "on_paper": [heads_of_many.on_paper(1000, 1.0)],
-    },
-    "compiled": {"against_eager": {"tiny": _fake(0.9, 100.0)}, "warm_up_seconds": {"tiny": 71.0}},
     "paper": {**RUN, "stages": {"paper, bfloat16": {**dict.fromkeys(stages.STAGES, 0.125), "ms": 80.0}}},
 }
 
 
 def test_tables_say_what_was_measured_and_whether_it_is_enough() -> None:
-    text = " ".join(benchmarks.tables(RESULT).split())
+    text = " ".join(summary.show(RESULT | summary.ready(RESULT)).split())
     assert "| iteration, tiny | 450 | 300 | 1.50 [0.50, 40.00] | 1.25 | 1.00 | 1.3 | yes |" in text
     assert "| extraction, tiny | 200 | 100 | 2.00 [0.50, 40.00] | - | - | - | - |" in text
     assert summary.stage_shares(RESULT) == dict.fromkeys(
@@ -266,22 +246,21 @@ def test_tables_say_what_was_measured_and_whether_it_is_enough() -> None:
     assert "| ranking | 38,000 | 2,000 | 19.00 [0.50, 40.00] | - | - | 20 | no |" in text
     assert "| heads and losses, paper | 27.3 | 150 | 180 | 64 | 90 |" in text
     assert "| tiny | 12.5 | 12.5 |" in text
-    assert "| 1,000 | 10 | 2.5 | 0.50 |" in text
     assert "| memory of a whole evaluation at full size, GB | 1.9 | 4 | yes |" in text
-    assert "| tiny | 90 | 100 | 0.90 [0.50, 40.00] | 71 |" in text
     assert "| input of an iteration, paper, bfloat16, % | 12.5 | 3 | no |" in text
     assert "overlap measures of" not in text, "not measured"
     assert "| iteration, tiny | convolution 70, mm 10 |" in text
     assert "| tiny | backward | 50 | 2.0 | 20 | 40 | 30 |" in text
     assert "| tiny | iteration | 300 | 16.0 | 160 | 53 | 140 |" in text
     assert "27.3 GFLOP, would take 180 ms" in heads.sentence(RESULT["heads"])
-    assert "0.90 times as fast [0.50, 40.00] at tiny, after 71 s" in iteration.sentence_of_compiled(RESULT["compiled"])
 
 
 def test_targets_of_a_gpu_are_those_of_the_right_rows() -> None:
     names = ("iteration, paper", "iteration, paper, bfloat16", "iteration, paper, bfloat16 against float32")
     rows = {name: _fake(3.0, 50.0) for name in (*names, "iteration, paper, bfloat16, features reused")}
-    text = " ".join(summary.ratios({"paper": {"run": {"device": "NVIDIA H200"}, "ratios": rows}}).split())
+    text = " ".join(
+        tables.render(summary.ratios({"paper": {"run": {"device": "NVIDIA H200"}, "ratios": rows}}), "markdown").split()
+    )
     found = {name: text.split(f"| {name} |")[1].split("|")[5:7] for name in rows}
     assert [[cell.strip() for cell in cells] for cells in found.values()] == [
         ["-", "-"], ["2", "yes"], ["4", "no"], ["-", "-"]
@@ -291,7 +270,7 @@ def test_targets_of_a_gpu_are_those_of_the_right_rows() -> None:
 def test_a_benchmark_does_not_run_out_of_iterations(micro: tuple[ExperimentConfig, ImageStore]) -> None:
     config, store = micro
     most = max(3 * rounds + 2 for rounds in iteration.ROUNDS.values()) * 10
-    assert train.start(config, store).num_steps > 10 * most, "on a GPU ours is timed against several others"
+    assert loop.start(config, store).num_steps > 10 * most, "on a GPU ours is timed against several others"
 
 
 def test_the_best_rate_is_at_least_that_of_a_product(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,32 +281,17 @@ def test_the_best_rate_is_at_least_that_of_a_product(monkeypatch: pytest.MonkeyP
     assert timing.best_rate(CPU) == 1e12
 
 
-def test_compiling_is_compared_with_ours_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the training replaced by a record of what is started and called."""
-    called: list[bool] = []
-
-    def iterations(config: ExperimentConfig, store: ImageStore) -> Iterator[None]:
-        while True:
-            called.append(config.train.compile)
-            yield
-
-    monkeypatch.setattr(iteration, "_ours", iterations)
-    monkeypatch.setattr(sizes, "store_of", lambda *_: sizes_store)
-    sizes_store = type("Store", (), {"on": lambda self, device: self})()
-    found = iteration.compiled(CPU)
-    assert found["against_eager"].keys() == found["warm_up_seconds"].keys() == {"tiny", "small"}
-    assert called[:6] == [True, True, False, True, False, True]
-
-
 def test_a_part_replaces_its_own_result_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(benchmarks, "PARTS", {"heads": lambda device: {"new": device.type}, "many": None, "paper": 1})
+    monkeypatch.setattr(
+        benchmarks, "PARTS", {"heads": lambda device: {"new": device.type}, "ranking": None, "paper": 1}
+    )
     out = tmp_path / "bench.json"
-    out.write_text(json.dumps({"many": {"old": 1}, "heads": {"old": 1}}))
+    out.write_text(json.dumps({"ranking": {"old": 1}, "heads": {"old": 1}}))
     result = benchmarks.run_all(CPU, ["heads", "paper"], out)
     assert json.loads(out.read_text()) == result
-    assert result["many"] == {"old": 1}
+    assert result["ranking"] == {"old": 1}
     assert result["heads"].pop("run").keys() > {"date", "commit", "library", "device", "threads", "torch", "python"}
     assert result["heads"] == {"new": "cpu"}
     assert "paper" not in result
@@ -338,12 +302,12 @@ def test_a_part_replaces_its_own_result_alone(
 
 def test_a_library_that_has_changed_since_its_commit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     status = ""
-    monkeypatch.setattr(sweeps, "_git", lambda *arguments: "abc1234" if arguments[0] == "rev-parse" else status)
-    assert sweeps.conditions()["commit"] == "abc1234"
+    monkeypatch.setattr(study, "_git", lambda *arguments: "abc1234" if arguments[0] == "rev-parse" else status)
+    assert study.conditions()["commit"] == "abc1234"
     status = " M sa_lab/losses.py"
-    assert sweeps.conditions()["commit"] == "abc1234, changed"
-    monkeypatch.setattr(sweeps, "_git", lambda *arguments: "")
-    assert sweeps.conditions()["commit"] is None
+    assert study.conditions()["commit"] == "abc1234, changed"
+    monkeypatch.setattr(study, "_git", lambda *arguments: "")
+    assert study.conditions()["commit"] is None
 
 
 def test_stages_are_stacked_bars_with_hatching() -> None:

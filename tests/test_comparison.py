@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sa_lab import comparison
-from sa_lab.evaluation import evaluate_all
-from sa_lab.protocols import SYSU_ALL, VISIBLE_TO_INFRARED, Protocol, regdb
+from sa_lab.evaluation.protocols import SYSU_ALL, VISIBLE_TO_INFRARED, Protocol, regdb
+from sa_lab.evaluation.search import evaluate_all
+from sa_lab.reporting import comparison
 from sa_lab.schema import Embeddings, LeakageError
 
 
@@ -33,20 +33,20 @@ def evaluated(
 
 def test_methods_keep_their_own_rows_whatever_their_folders_are_called(tmp_path: Path) -> None:
     folders = [evaluated(tmp_path / name / "run", SYSU_ALL) for name in "ab"]
-    text = comparison.compare(folders)
+    text = comparison.tables_of(folders)
     assert "splits" not in text.split("|", 1)[1]
     for folder in folders:
         assert f"| {folder} " in text
     with pytest.raises(ValueError, match="given twice"):
-        comparison.compare([folders[0], tmp_path / "a" / ".." / "a" / "run"])
+        comparison.tables_of([folders[0], tmp_path / "a" / ".." / "a" / "run"])
 
 
 def test_only_shared_protocols_stand_in_one_table(tmp_path: Path) -> None:
     both = evaluated(tmp_path / "both", SYSU_ALL, VISIBLE_TO_INFRARED)
     one = evaluated(tmp_path / "one", VISIBLE_TO_INFRARED)
-    assert "sysu-all" not in comparison.compare([both, one])
+    assert "sysu-all" not in comparison.tables_of([both, one])
     with pytest.raises(ValueError, match=r"share no protocol .* but answer sysu-all; visible-to-infrared"):
-        comparison.compare([one, evaluated(tmp_path / "other", SYSU_ALL)])
+        comparison.tables_of([one, evaluated(tmp_path / "other", SYSU_ALL)])
 
 
 def test_splits_of_one_method_are_averaged_and_of_others_never_mixed(tmp_path: Path) -> None:
@@ -54,16 +54,16 @@ def test_splits_of_one_method_are_averaged_and_of_others_never_mixed(tmp_path: P
         evaluated(tmp_path / f"x{k}", *regdb(k), split=k, dataset="regdb", method="x", sha256=str(k))
         for k in range(1, 11)
     ]
-    text = comparison.compare(ours)
+    text = comparison.tables_of(ours)
     assert "x (10 splits)" in text
     assert "arXiv 2303.14481" in text  # published averages stand beside all ten
-    assert "arXiv" not in comparison.compare(ours[:3])
+    assert "arXiv" not in comparison.tables_of(ours[:3])
     theirs = evaluated(tmp_path / "y", *regdb(4), split=4, dataset="regdb", method="y", sha256="y")
     with pytest.raises(ValueError, match="share no protocol on the same data set and splits"):
-        comparison.compare([ours[0], theirs])
+        comparison.tables_of([ours[0], theirs])
     again = evaluated(tmp_path / "z", *regdb(1), split=1, dataset="regdb", method="x", sha256="z")
     with pytest.raises(ValueError, match="are both x, split 1; expected each split once"):
-        comparison.compare([ours[0], again])
+        comparison.tables_of([ours[0], again])
 
 
 def test_one_checkpoint_cannot_stand_for_two_splits(tmp_path: Path) -> None:
@@ -71,4 +71,4 @@ def test_one_checkpoint_cannot_stand_for_two_splits(tmp_path: Path) -> None:
         evaluated(tmp_path / f"x{k}", *regdb(k), split=k, dataset="regdb", method="x", sha256="same") for k in (1, 2)
     ]
     with pytest.raises(LeakageError, match="one checkpoint stands for several splits"):
-        comparison.compare(folders)
+        comparison.tables_of(folders)

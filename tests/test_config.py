@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sa_lab import config as configs
+from sa_lab import disk
 from sa_lab.config import PRESETS, VARIANTS, DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
 
 OTHER_VALUES = {
@@ -167,11 +167,11 @@ def test_paper_preset_is_the_recipe() -> None:
 
 def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
-    assert configs.home() == tmp_path
+    assert disk.home() == tmp_path
     monkeypatch.delenv("SA_LAB_HOME")
-    assert configs.home() == Path(configs.__file__).parents[1] / "data"
-    monkeypatch.setattr(configs, "__file__", str(tmp_path / "site-packages" / "sa_lab" / "config.py"))
-    assert configs.home() == Path.home() / ".cache" / "sa_lab"
+    assert disk.home() == Path(disk.__file__).parents[1] / "data"
+    monkeypatch.setattr(disk, "__file__", str(tmp_path / "site-packages" / "sa_lab" / "disk.py"))
+    assert disk.home() == Path.home() / ".cache" / "sa_lab"
 
 
 def test_only_regdb_has_splits() -> None:

@@ -13,7 +13,7 @@ from scipy.io import loadmat
 
 from sa_lab.data import copies
 from sa_lab.data.copies import write_llcm, write_regdb, write_sysu
-from sa_lab.data.synthetic import SyntheticSpec, listing
+from sa_lab.data.drawn.synthetic import SyntheticSpec, listing
 
 SMALL = SyntheticSpec(num_train_ids=4, num_test_ids=2, images_per_camera=2, height=48, width=24)
 WRITERS = {"nir": write_sysu, "thermal": write_regdb, "low_light": write_llcm}
@@ -71,7 +71,7 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sa_lab.data.synthetic.draw_image", fail)
+    monkeypatch.setattr("sa_lab.data.drawn.synthetic.draw_image", fail)
     with pytest.raises(KeyboardInterrupt):
         write_sysu(tmp_path / "sysu", SMALL, progress=False)
     assert list(tmp_path.iterdir()) == []
@@ -143,6 +143,6 @@ def test_a_copy_is_drawn_once_and_only_without_a_folder(tmp_path: Path, monkeypa
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
     drawn: list[str] = []
     monkeypatch.setattr(copies, "write", lambda dataset, root, **_: (drawn.append(dataset), root.mkdir(parents=True)))
-    assert [copies.at_hand("llcm", "") for _ in range(2)] == [str(tmp_path / "generated" / "llcm")] * 2
-    assert (copies.at_hand("llcm", "elsewhere"), copies.at_hand("synthetic", "")) == ("elsewhere", "")
+    assert [copies.default_root("llcm", "") for _ in range(2)] == [str(tmp_path / "generated" / "llcm")] * 2
+    assert (copies.default_root("llcm", "elsewhere"), copies.default_root("synthetic", "")) == ("elsewhere", "")
     assert drawn == ["llcm"]

@@ -13,9 +13,11 @@ import pytest
 from main_job import run_main_job
 from PIL import Image
 
-from sa_lab import course, experiment, protocols
+from sa_lab import experiment
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
+from sa_lab.course import chapters
 from sa_lab.data import copies
+from sa_lab.evaluation import protocols
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "data" / "roadscene"
@@ -34,7 +36,7 @@ def test_figures_stand_on_one_line_and_nothing_else_changes() -> None:
     output = nbformat.v4.new_output("display_data", {"application/vnd.plotly.v1+json": figure, "text/plain": "Figure"})
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[output])])
     before = nbformat.reads(nbformat.writes(notebook), as_version=4)
-    text = course.written(notebook)
+    text = chapters.written(notebook)
     assert nbformat.reads(text, as_version=4) == before
     assert '"application/vnd.plotly.v1+json": {"data":[{"x":[0,1],"name":"ä"}],"layout":{}}' in text
 
@@ -42,11 +44,11 @@ def test_figures_stand_on_one_line_and_nothing_else_changes() -> None:
 def test_each_figure_gets_a_picture_of_its_own_size(browser_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BROWSER_PATH", browser_path)
     sized = go.Figure(go.Scatter(y=np.arange(3.0)), {"width": 300, "height": 200}, [go.Frame(data=go.Scatter(y=[1]))])
-    figures = [{course.FIGURE: figure} for figure in (sized.to_dict(), {"data": [{"y": [1, 2]}], "layout": {}})]
-    known = {course.FIGURE: {"data": [], "layout": {}}, "image/png": "drawn before"}
+    figures = [{chapters.FIGURE: figure} for figure in (sized.to_dict(), {"data": [{"y": [1, 2]}], "layout": {}})]
+    known = {chapters.FIGURE: {"data": [], "layout": {}}, "image/png": "drawn before"}
     outputs = [nbformat.v4.new_output("display_data", data) for data in (*figures, known, {"text/plain": "no figure"})]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=outputs)])
-    drawn = [output.data.get("image/png") for output in course.draw(notebook).cells[0].outputs]
+    drawn = [output.data.get("image/png") for output in chapters.draw(notebook).cells[0].outputs]
     sizes = [Image.open(io.BytesIO(base64.b64decode(picture))).size for picture in drawn[:2]]
     assert sizes == [(300, 200), (700, 500)]
     assert drawn[2:] == ["drawn before", None]
@@ -68,7 +70,7 @@ def test_the_benchmark_chapter_reads_finished_runs_of_any_data_set(
     )
     runs = [experiment.run(variant(config, name), progress=False) for name in ("softmax", "complete")]
     names = ", ".join(str(run.folder) for run in runs)
-    (chapter,) = course.execute(tmp_path / "out", {"run": names, "dataset": "llcm", "root": str(root)}, only=["05"])
+    (chapter,) = chapters.execute(tmp_path / "out", {"run": names, "dataset": "llcm", "root": str(root)}, only=["05"])
     text = chapter.read_text()
     assert "These people are drawn" in text
     for protocol in protocols.protocols_of("llcm"):

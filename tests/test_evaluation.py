@@ -17,13 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import loadmat
 
-from sa_lab import evaluation, transforms
+from sa_lab import transforms
 from sa_lab.data.store import ImageStore
-from sa_lab.evaluation import embed, evaluate, evaluate_all, search, similarity
+from sa_lab.evaluation import search as searching
+from sa_lab.evaluation.embedding import embed
+from sa_lab.evaluation.protocols import INFRARED_TO_VISIBLE, PROTOCOLS, SYSU_ALL, VISIBLE_TO_INFRARED, Protocol, regdb
+from sa_lab.evaluation.reports import RANKS, Report
+from sa_lab.evaluation.rerank import KReciprocal
+from sa_lab.evaluation.search import evaluate, evaluate_all, search, similarity
 from sa_lab.model import TwoStreamNet, build_model
-from sa_lab.protocols import INFRARED_TO_VISIBLE, PROTOCOLS, SYSU_ALL, VISIBLE_TO_INFRARED, Protocol, regdb
-from sa_lab.reports import RANKS, Report
-from sa_lab.rerank import KReciprocal
 from sa_lab.schema import DataError, Embeddings, LeakageError
 
 CPU = torch.device("cpu")
@@ -139,7 +141,7 @@ def test_similarity_in_blocks_equals_a_plain_product(monkeypatch: pytest.MonkeyP
     flat = {name: values.reshape(len(big), -1) for name, values in big.descriptors.items()}
     plain = sum(values[query] @ values[gallery].T for values in flat.values())
     for rows in (1, 7, 1024):
-        monkeypatch.setattr(evaluation, "_ROWS", rows)
+        monkeypatch.setattr(searching, "_ROWS", rows)
         np.testing.assert_allclose(similarity(big, query, gallery), plain, atol=1e-12)
 
 

@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize, one_hot
 
-from sa_lab import analysis, exercises, losses, metrics, protocols, transforms
-from sa_lab.exercises import Verdict
+from sa_lab import analysis, losses, transforms
+from sa_lab.course import exercises
+from sa_lab.course.exercises import Verdict
+from sa_lab.evaluation import metrics, protocols
 from sa_lab.samplers import CrossModalityIdentitySampler
 
 Solution = Callable[..., Any]

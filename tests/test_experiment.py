@@ -16,12 +16,16 @@ import torch
 from PIL import Image
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from sa_lab import cli, comparison, evaluation, experiment, losses, sweeps
+from sa_lab import cli, experiment, losses, study
 from sa_lab.cli import making
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
 from sa_lab.data import copies
-from sa_lab.protocols import protocols_of
-from sa_lab.reports import Report
+from sa_lab.evaluation.protocols import protocols_of
+from sa_lab.evaluation.reports import Report
+from sa_lab.evaluation.search import evaluate
+from sa_lab.reporting import comparison, studies
+from sa_lab.reporting.cards import report_card
+from sa_lab.runs import Run, loss_name
 from sa_lab.schema import DataError, Embeddings, LeakageError
 
 
@@ -65,7 +69,9 @@ def test_an_own_loss_is_trained_kept_under_its_name_and_graded_on_validation_ide
     held = experiment.embed_validation(own, progress=False)
     seen = set(own.training_embeddings.prototype_ids.tolist()) | set(own.embeddings.person_ids.tolist())
     assert not seen & set(held.person_ids.tolist()), "neither trained on nor tested on"
-    card = comparison.report_card({"mine": own, "SA-Softmax": library}, progress=False)
+    card = report_card(
+        {name: experiment.embed_validation(run, False) for name, run in (("mine", own), ("SA-Softmax", library))}
+    )
     assert f"{len(np.unique(held.person_ids))} validation identities" in card
     assert re.search(r"mine minus SA-Softmax: mAP [+-]\d+\.\d points \[.*\], (higher|lower|not told apart)", card)
     assert f"{100 * own.metrics()['mean_ap'][-1]:.1f}" in card, "what the run itself logged"
@@ -118,11 +124,10 @@ def test_probes_follow_the_same_people_and_change_nothing(config: ExperimentConf
 
 
 def test_training_identities_cannot_be_tested_on(config: ExperimentConfig, tmp_path: Path) -> None:
-    from sa_lab import evaluation
 
     run = experiment.run(config, tmp_path / "run", progress=False)
     with pytest.raises(LeakageError, match="were trained on"):
-        evaluation.evaluate(run.training_embeddings, protocols_of(run.embeddings.dataset)[0])
+        evaluate(run.training_embeddings, protocols_of(run.embeddings.dataset)[0])
 
 
 def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
@@ -130,37 +135,37 @@ def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
 ) -> None:
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
     out = tmp_path / "results" / "study.json"
-    result = sweeps.study(config, ("softmax", "complete"), (0, 1), jobs=2, out=out, progress=False)
+    result = study.study(config, ("softmax", "complete"), (0, 1), jobs=2, out=out, progress=False)
     assert json.loads(out.read_text()) == json.loads(json.dumps(result))
-    one = experiment.Run(experiment.run_folder(replace(variant(config, "complete"), seed=1)))
+    one = Run(experiment.run_folder(replace(variant(config, "complete"), seed=1)))
     report = json.loads((one.folder / "report.json").read_text())
     assert result["variants"]["complete"]["mean_ap"]["values"][1] == report["measures"]["mean_ap"]["mean"]
     difference = result["variants"]["complete"]["rank_1"]["minus_softmax"]["mean"]
     means = [result["variants"][name]["rank_1"]["mean"] for name in ("complete", "softmax")]
     assert difference == pytest.approx(means[0] - means[1])
-    assert sweeps.table(result).count("\n") == 3
-    assert len(sweeps.verdicts(result)) == 3
-    text = comparison.compare([one.folder, experiment.run_folder(replace(variant(config, "softmax"), seed=1))])
+    assert studies.table(result).count("\n") == 3
+    assert len(studies.verdicts(result)) == 3
+    text = comparison.tables_of([one.folder, experiment.run_folder(replace(variant(config, "softmax"), seed=1))])
     assert "| softmax  | 1      |" in text
     assert one.folder.name in text
     assert {"date", "commit", "library", "torch", "machine"} < set(result)
-    both = sweeps.joined({"one": result, "other": result})
-    assert sweeps.table(both).count("\n") == 3
-    assert sweeps.paired(both, "one", "other", "mean_ap")["mean"] == 0
+    both = studies.joined({"one": result, "other": result})
+    assert studies.table(both).count("\n") == 3
+    assert studies.paired(both, "one", "other", "mean_ap")["mean"] == 0
     with pytest.raises(ValueError, match=r"the seeds of studies are .*\[0, 1\].*\[0, 2\].*, expected the same"):
-        sweeps.joined({"one": result, "other": result | {"seeds": [0, 2]}})
+        studies.joined({"one": result, "other": result | {"seeds": [0, 2]}})
     with pytest.raises(ValueError, match="at least two"):
-        sweeps.study(config, ("softmax",), (0,), progress=False)
+        study.study(config, ("softmax",), (0,), progress=False)
 
 
 def test_workers_of_a_study_keep_to_their_threads() -> None:
     with threadpool_limits(2):
-        sweeps._limit(1)
+        study._limit(1)
         assert {library["num_threads"] for library in threadpool_info()} == {1}
 
 
 def test_student_interval_by_hand() -> None:
-    interval = sweeps.student_interval(np.array([1.0, 2.0, 3.0]))
+    interval = study.student_interval(np.array([1.0, 2.0, 3.0]))
     assert interval["mean"] == 2
     assert interval["high"] - 2 == pytest.approx(4.302653 / np.sqrt(3), rel=1e-5)  # t(0.975, 2) * sd / sqrt(3)
 
@@ -270,7 +275,7 @@ def test_a_first_look_must_outlast_the_warm_up() -> None:
      ({"sas_weight": 0.0, "similarity_weight": 0.0}, "softmax"), ({"sas_weight": 0.5}, "custom")],
 )  # fmt: skip
 def test_a_loss_has_one_name(values: dict, name: str) -> None:
-    assert experiment.loss_name(ExperimentConfig(loss=LossConfig(warmup_steps=7, **values))) == name
+    assert loss_name(ExperimentConfig(loss=LossConfig(warmup_steps=7, **values))) == name
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +300,7 @@ def test_regdb_is_an_experiment_of_ten_trainings(
         tested = run.embeddings
         assert not set(tested.seen_ids.tolist()) & set(tested.person_ids.tolist())
         assert len(tested.seen_ids) == 8  # also those that only the choice of the model has seen
-    text = comparison.compare([run.folder for run in runs])
+    text = comparison.tables_of([run.folder for run in runs])
     assert "splits 1, 2, 3, 4, 5, 6, 7, 8, 9, 10" in text
     assert "(10 splits)" in text
     assert "arXiv" not in text  # nothing published stands beside a generated copy
@@ -329,7 +334,7 @@ def test_every_layout_runs_from_files_to_all_its_protocols(
     assert set(reports) == {one.name for one in protocols_of(dataset, official=True)}
     assert len(reports) == (8 if dataset == "sysu" else 2)
     assert next(iter(reports)) == protocols_of(dataset)[0].name
-    again = evaluation.evaluate(run.embeddings, protocols_of(dataset)[1])
+    again = evaluate(run.embeddings, protocols_of(dataset)[1])
     assert again.measures == reports[again.protocol["name"]].measures
 
 

@@ -11,10 +11,10 @@ import pytest
 from layouts import ODDITIES, assert_same, rewrite
 
 from sa_lab.config import DataConfig
-from sa_lab.data import list_images, llcm, published, statistics
+from sa_lab.data import list_images, llcm, published_counts, statistics
 from sa_lab.data.copies import write_llcm
-from sa_lab.data.synthetic import SyntheticSpec
-from sa_lab.data.synthetic import listing as drawn
+from sa_lab.data.drawn.synthetic import SyntheticSpec
+from sa_lab.data.drawn.synthetic import listing as drawn
 from sa_lab.schema import DataError, LeakageError, Modality
 
 SPEC = SyntheticSpec(num_train_ids=3, num_test_ids=2, images_per_camera=1, height=16, width=8, variant="low_light")
@@ -72,7 +72,7 @@ def test_without_marker(root: Path) -> None:
 
 def test_statistics_have_the_keys_of_what_is_published(clean: Path) -> None:
     data = DataConfig(dataset="llcm", root=f"{clean}/")
-    found, expected = statistics(list_images(data)), published(data.dataset)
+    found, expected = statistics(list_images(data)), published_counts(data.dataset)
     assert expected is not None
     assert list(found) == list(expected)
     assert (found["train identities"], found["test identities"]) == (3, 2)

@@ -406,53 +406,6 @@ def test_in_anybodys_training_loop() -> None:
     assert history[-1] < 0.25 * history[0]
 
 
-@given(st.integers(1, 12), st.floats(0.01, 1.0), st.integers(0, 2**31))
-def test_sampled_identities_hold_all_of_the_batch(batch: int, rate: float, seed: int) -> None:
-    labels = torch.randint(40, (batch,), generator=torch.Generator().manual_seed(seed))
-    different = len(labels.unique())
-    for positives in (None, batch):
-        chosen = losses.sample_identities(labels, 40, rate, torch.Generator().manual_seed(seed), positives)
-        assert len(chosen) == max(round(rate * 40), positives or different)
-        assert set(labels.tolist()) <= set(chosen.tolist())
-        assert chosen.tolist() == sorted(set(chosen.tolist()))
-
-
-def test_others_are_sampled_alike() -> None:
-    labels, generator = torch.tensor([3, 3, 7]), torch.Generator().manual_seed(0)
-    count = torch.zeros(20)
-    for _ in range(3000):
-        count[losses.sample_identities(labels, 20, 0.3, generator)] += 1
-    assert count[[3, 7]].tolist() == [3000, 3000]
-    others = torch.cat([count[:3], count[4:7], count[8:]]) / 3000
-    assert others.mean().item() == pytest.approx(4 / 18)
-    assert (others - 4 / 18).abs().max() < 5 * (4 / 18 * 14 / 18 / 3000) ** 0.5
-
-
-def test_losses_on_a_sample_are_those_of_fewer_identities() -> None:
-    embeddings, prototypes, labels, modality = problem(2)
-    criterion = criterion_of(prototypes)
-    count = criterion.num_identities
-    identities = torch.cat([labels.unique(), torch.tensor([i for i in range(count) if i not in labels])[:1]]).sort()[0]
-    place = {int(one): i for i, one in enumerate(identities)}
-    small = criterion_of(prototypes[:, torch.cat([identities, identities + count])])
-    among = torch.tensor([place[int(label)] for label in labels])
-    for name in ("feature_loss", "prototype_loss"):
-        mine = getattr(criterion, name)(embeddings, labels, modality, identities)
-        assert mine.item() == pytest.approx(getattr(small, name)(embeddings, among, modality).item(), rel=1e-6)
-    whole = criterion.prototype_loss(embeddings, labels, modality)
-    assert criterion.prototype_loss(embeddings, labels, modality, torch.arange(count)).item() == pytest.approx(
-        whole.item(), rel=1e-6
-    )
-    bias = whole - criterion.prototype_loss(embeddings, labels, modality, identities)
-    assert bias >= 0, "absent negatives lower a loss"
-
-
-@pytest.mark.parametrize("rate", [0.0, -0.1, 1.5, float("nan")])
-def test_a_rate_that_is_none_is_told(rate: float) -> None:
-    with pytest.raises(ValueError, match=r"rate is .*, expected a share above 0 and at most 1"):
-        losses.sample_identities(torch.tensor([0]), 5, rate)
-
-
 def test_products_have_their_derivatives() -> None:
     """First and second ones, against finite differences."""
     generator = torch.Generator().manual_seed(0)

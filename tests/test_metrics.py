@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sa_lab import metrics
-from sa_lab.metrics import RetrievalResult, evaluate_ranking
+from sa_lab.evaluation import metrics
+from sa_lab.evaluation.metrics import evaluate_ranking
+from sa_lab.evaluation.reports import RetrievalResult
 
 HERE = Path(__file__).parent / "golden"
 

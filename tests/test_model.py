@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from sa_lab import model as models
-from sa_lab import processes, steps, train, transforms
+from sa_lab import transforms
 from sa_lab.config import LossConfig, TrainConfig
-from sa_lab.evaluation import _unit
-from sa_lab.learner import Batch, Learner
+from sa_lab.evaluation.embedding import _unit
+from sa_lab.evaluation.reference import import_reference
 from sa_lab.losses import SASoftmaxLoss
 from sa_lab.model import TwoStreamNet, WeightsError, build_model
-from sa_lab.reference import import_reference
+from sa_lab.training import loop, processes, steps
+from sa_lab.training.learner import Batch, Learner
 
 HERE = Path(__file__).parent / "golden"
 
@@ -74,8 +75,8 @@ def as_learner(net: TwoStreamNet, criterion: SASoftmaxLoss) -> Learner:
         optimizer="sgd", backbone_lr=0.001, head_lr=0.01, prototype_lr=0.01, precision="64-true", device="cpu"
     )
     fabric = processes.fabric_of(recipe)
-    model, feature_optimizer = fabric.setup(net, train._feature_optimizer(net, recipe))
-    prototypes = train._optimizer([{"params": [criterion.prototypes], "lr": recipe.prototype_lr}], recipe)
+    model, feature_optimizer = fabric.setup(net, loop._feature_optimizer(net, recipe))
+    prototypes = loop._optimizer([{"params": [criterion.prototypes], "lr": recipe.prototype_lr}], recipe)
     return Learner(
         fabric=fabric, model=model, criterion=criterion, feature_optimizer=feature_optimizer,
         prototype_optimizer=fabric.setup_optimizers(prototypes),
@@ -118,7 +119,10 @@ def test_reference_network_losses_and_three_asynchronous_iterations() -> None:
 
     learner = as_learner(net, criterion)
     batch = Batch(images, both, modality)
-    rows = [steps.feature_step(learner, batch, LossConfig()) | steps.prototype_step(learner, batch) for _ in range(3)]
+    rows = [
+        steps.feature_step(learner, batch, LossConfig()).row() | steps.prototype_step(learner, batch).row()
+        for _ in range(3)
+    ]
     history = [[row[k] for k in ("identity", "sa_softmax", "absolute", "total", "prototype")] for row in rows]
     np.testing.assert_allclose(history, golden["history"], rtol=1e-9)
     state = net.state_dict()

@@ -14,10 +14,16 @@ import numpy as np
 import pytest
 from browsing import Watched
 
-from sa_lab import analysis, cards, cli, experiment, overlap, page, sweeps
+from sa_lab import analysis, cli, experiment, runs
+from sa_lab.analysis import descriptors
+from sa_lab.analysis.descriptors import OF_ALL_PAIRS, QUICK, measure_embeddings, of_people, picture, rows_of
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
+from sa_lab.course.lens import Lens
 from sa_lab.data import prepare
-from sa_lab.lens import Lens
+from sa_lab.evaluation.protocols import protocols_of
+from sa_lab.evaluation.search import evaluate
+from sa_lab.reporting import cards, overlap, page, studies
+from sa_lab.runs import Run, measure_folder
 from sa_lab.schema import Embeddings
 
 
@@ -39,32 +45,32 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def tested(folders: dict[str, Path]) -> Embeddings:
-    return experiment.Run(folders["complete"]).embeddings
+    return Run(folders["complete"]).embeddings
 
 
 def test_measures_are_those_of_the_analysis(tested: Embeddings) -> None:
-    found = overlap.of_embeddings(tested)
-    points, prototypes = overlap.rows_of(tested)
+    found = measure_embeddings(tested)
+    points, prototypes = rows_of(tested)
     gap = analysis.modality_gap(points, tested.person_ids, tested.modality)
     assert found["stranger_ratio"].mean == pytest.approx(np.nanmean(gap.stranger_ratio), rel=1e-5)
     aligned = analysis.prototype_alignment(tested.prototypes).mean()
     assert found["prototype_alignment"].mean == pytest.approx(aligned, abs=1e-6)
     assert "cross_similarity" not in found, "these people have no prototypes"
     assert prototypes.shape == (2 * len(tested.prototype_ids), points.shape[1])
-    few = overlap.of_embeddings(tested, only=overlap.QUICK)
-    assert few == {name: found[name] for name in overlap.QUICK}
+    few = measure_embeddings(tested, only=QUICK)
+    assert few == {name: found[name] for name in QUICK}
 
 
 def test_of_many_images_all_but_the_slow_measures_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     rng, ids, modality = np.random.default_rng(0), np.repeat(np.arange(8), 6), np.tile([0, 1], 24)
     points = (2 * rng.normal(size=(8, 1, 12))[ids] + rng.normal(size=(48, 1, 12))).astype(np.float32)
     many = Embeddings(None, points, ids, modality + 1, modality, tuple(map(str, range(48))))
-    exact = overlap.of_embeddings(many)
-    monkeypatch.setattr(analysis, "reduce", partial(analysis.reduce, num_components=3, exact_up_to=3))
-    found = overlap.of_embeddings(many)
+    exact = measure_embeddings(many)
+    monkeypatch.setattr(descriptors, "reduce", partial(analysis.reduce, num_components=3, exact_up_to=3))
+    found = measure_embeddings(many)
     assert list(found) == list(exact) == list(analysis.OF_IMAGES)
-    assert {name for name in found if found[name] != exact[name]} == set(overlap.OF_ALL_PAIRS)
-    thin = analysis.reduce(points[:, 0], np.random.default_rng(0)).points
+    assert {name for name in found if found[name] != exact[name]} == set(OF_ALL_PAIRS)
+    thin = descriptors.reduce(points[:, 0], np.random.default_rng(0)).points
     slow = analysis.silhouettes(thin, ids, modality)
     assert found["silhouette_identity"].mean == pytest.approx(slow.identity.mean())
 
@@ -73,35 +79,35 @@ def test_a_part_is_measured_alone(tested: Embeddings) -> None:
     found = overlap.by_part(tested)
     assert list(found) == ["part 1", "part 2"]
     alone = replace(tested, embeddings=tested.embeddings[:, 1:], prototypes=tested.prototypes[1:], part_features=None)
-    assert found["part 2"] == overlap.of_embeddings(alone, only=overlap.QUICK)
+    assert found["part 2"] == measure_embeddings(alone, only=QUICK)
 
 
 def test_measures_are_kept_until_the_descriptors_change(folders: dict[str, Path], monkeypatch, tmp_path) -> None:
     folder = folders["softmax"]
-    first = overlap.of_folder(folder, progress=False)
+    first = measure_folder(folder, progress=False)
     assert set(first) == {"unseen", "training"}
     assert "cross_similarity" in first["training"]
     assert not {"cross_similarity", "prototype_alignment"} & set(first["unseen"]), "unseen people have no prototypes"
     with monkeypatch.context() as patched:
-        patched.setattr(overlap, "of_embeddings", lambda *_, **__: pytest.fail("measured again"))
-        assert overlap.of_folder(folder, progress=False) == first
+        patched.setattr(runs, "measure_embeddings", lambda *_, **__: pytest.fail("measured again"))
+        assert measure_folder(folder, progress=False) == first
     known = json.loads((folder / "overlap.json").read_text())
     wrong = {"state": known["state"] | {"library": "0.0"}, "measures": {"unseen": {}, "training": {}}}
     (folder / "overlap.json").write_text(json.dumps(wrong))
-    assert overlap.of_folder(folder, progress=False) == first, "another library measured it"
+    assert measure_folder(folder, progress=False) == first, "another library measured it"
     moved = tmp_path / "moved"
     shutil.copytree(folder, moved)
     tested = Embeddings.load(folder / "embeddings.npz")
     tested.subset(tested.person_ids > tested.person_ids.min()).save(moved / "embeddings.npz")
     os.utime(moved / "embeddings.npz", ns=(0, 0))
-    again = overlap.of_folder(moved, progress=False)
+    again = measure_folder(moved, progress=False)
     assert again["unseen"] != first["unseen"], "older, but other descriptors"
     assert again["training"] == first["training"]
 
 
 def test_the_picture_of_some_people_has_their_prototypes_alone(folders: dict[str, Path], tested: Embeddings) -> None:
-    trained = experiment.Run(folders["complete"]).training_embeddings
-    drawn = overlap.picture(trained, 5, method="pca")
+    trained = Run(folders["complete"]).training_embeddings
+    drawn = picture(trained, 5, method="pca")
     people = np.unique(trained.person_ids)[:5]
     assert np.unique(drawn.embeddings.person_ids).tolist() == people.tolist()
     assert drawn.embeddings.prototype_ids.tolist() == people.tolist()
@@ -109,17 +115,17 @@ def test_the_picture_of_some_people_has_their_prototypes_alone(folders: dict[str
     half = len(trained.prototype_ids)
     np.testing.assert_array_equal(drawn.embeddings.prototypes[:, 5:], trained.prototypes[:, rows + half])
     assert drawn.projection.prototypes.shape == (10, 2)
-    assert overlap.picture(tested, 3, method="pca").projection.prototypes.shape == (0, 2)
+    assert picture(tested, 3, method="pca").projection.prototypes.shape == (0, 2)
 
 
 def test_people_along_the_training(folders: dict[str, Path]) -> None:
-    run = experiment.Run(folders["complete"])
+    run = Run(folders["complete"])
     steps, trained = overlap.along(run)
     assert steps.tolist() == [0, 3, 6]
     assert np.isfinite(trained["stranger_ratio"]).all()
     assert np.isnan(overlap.along(run, "unseen")[1]["prototype_alignment"]).all()
-    last = overlap.of_people(run.probes()[6], "training")
-    assert trained["stranger_ratio"][2] == overlap.of_embeddings(last, only=overlap.QUICK)["stranger_ratio"].mean
+    last = of_people(run.probes()[6], "training")
+    assert trained["stranger_ratio"][2] == measure_embeddings(last, only=QUICK)["stranger_ratio"].mean
     moments = overlap.pictures_along(run, method="pca")
     assert list(moments) == [0, 3, 6]
     assert len({one.embeddings.paths for one in moments.values()}) == 1
@@ -131,13 +137,13 @@ def test_people_along_the_training(folders: dict[str, Path]) -> None:
 
 def test_a_run_without_probes_is_told(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no probes of training people"):
-        overlap.pictures_along(experiment.Run(tmp_path))
-    assert not overlap.along(experiment.Run(tmp_path))[0].size
+        overlap.pictures_along(Run(tmp_path))
+    assert not overlap.along(Run(tmp_path))[0].size
 
 
 def test_first_match_is_the_search_of_the_first_protocol(tested: Embeddings) -> None:
     words = cards.first_match(tested)
-    report = experiment.evaluation.evaluate(tested, experiment.protocols_of(tested.dataset)[0], draws=2)
+    report = evaluate(tested, protocols_of(tested.dataset)[0], draws=2)
     asked = words != "not a query"
     assert asked.sum() == report.num_queries
     assert set(words) <= {"right", "wrong", "not a query"}
@@ -163,7 +169,7 @@ def test_names_tell_folders_apart(folders: dict[str, Path], tmp_path: Path) -> N
 
 
 def test_images_are_found_by_their_paths(folders: dict[str, Path], tested: Embeddings) -> None:
-    store = prepare(experiment.Run(folders["complete"]).config.data, progress=False)
+    store = prepare(Run(folders["complete"]).config.data, progress=False)
     found = store.find(tested.paths)
     assert [store.paths[i] for i in found] == list(tested.paths)
     with pytest.raises(ValueError, match="lacks 1 of 1 images, nobody among them"):
@@ -178,7 +184,7 @@ def test_the_report_is_one_page_that_opens_offline(
     pytest.importorskip("umap")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path / "home"))
-    ours = experiment.Run(folders["softmax"]).embeddings  # theirs: descriptors alone, no images, prototypes, training
+    ours = Run(folders["softmax"]).embeddings  # theirs: descriptors alone, no images, prototypes, training
     replace(ours, prototypes=None, prototype_ids=None, seen_ids=None).save(tmp_path / "theirs.npz")
     hostile = "<img src=x onerror=alert(1)> | *a* $x$"
     cli.main(["evaluate", str(tmp_path / "theirs.npz"), "--method", hostile, "--out", str(tmp_path / "theirs")])
@@ -210,8 +216,8 @@ def test_a_folder_without_descriptors_is_told(folders: dict[str, Path], tmp_path
 # The study
 
 
-def study(gaps: dict[str, list[float]], found: dict[str, list[float]]) -> dict:
-    """What `sweeps.study` gives, of two measures."""
+def study_of(gaps: dict[str, list[float]], found: dict[str, list[float]]) -> dict:
+    """What `sa_lab.study.study` gives, of two measures."""
     return {
         "variants": {
             name: {"stranger_ratio": {"values": gaps[name]}, "mean_ap": {"values": found[name]}} for name in gaps
@@ -222,26 +228,26 @@ def study(gaps: dict[str, list[float]], found: dict[str, list[float]]) -> dict:
 def test_rank_correlation_over_all_runs_and_within_the_losses() -> None:
     """Between the losses a smaller gap goes with more mAP; within each it is the other way round."""
     gaps = {"softmax": [1.0, 1.125, 1.25], "complete": [0.5, 0.625, 0.75]}
-    result = study(gaps, {"softmax": [0.125, 0.25, 0.375], "complete": [0.5, 0.625, 0.75]})
-    over = sweeps.relation(result, "stranger_ratio")
+    result = study_of(gaps, {"softmax": [0.125, 0.25, 0.375], "complete": [0.5, 0.625, 0.75]})
+    over = studies.relation(result, "stranger_ratio")
     assert over.mean == pytest.approx(-0.543, abs=1e-3)  # 1 - 6 * 54 / (6 * 35), by hand
     assert np.isnan([over.low, over.high]).all(), "two losses are too few to draw from"
-    within = sweeps.relation(result, "stranger_ratio", within=True)
+    within = studies.relation(result, "stranger_ratio", within=True)
     assert within.mean == pytest.approx(1)
     assert within.low <= within.mean <= within.high <= 1
-    flat = study(gaps, {"softmax": [0.125] * 3, "complete": [0.125] * 3})
-    assert sweeps.relation(flat, "stranger_ratio") is None
-    assert sweeps.relation(result, "mmd") is None, "not in this study"
+    flat = study_of(gaps, {"softmax": [0.125] * 3, "complete": [0.125] * 3})
+    assert studies.relation(flat, "stranger_ratio") is None
+    assert studies.relation(result, "mmd") is None, "not in this study"
 
 
 def test_runs_in_which_overlap_and_retrieval_part_ways_are_counted() -> None:
     gaps = {"softmax": [0.9, 0.9, 0.9], "no_mask": [0.8, 0.8, 0.95], "complete": [0.7, 0.7, 1.0]}
     found = {"softmax": [0.2, 0.2, 0.2], "no_mask": [0.1, 0.3, 0.1], "complete": [0.3, 0.3, 0.3]}
-    counts = sweeps.disagreements(study(gaps, found), "stranger_ratio")
-    assert counts == {"no_mask": sweeps.Disagreement(3, 2, 1, 0), "complete": sweeps.Disagreement(3, 2, 0, 1)}
-    assert sweeps.disagreements(study(gaps, found), "mmd") == {}
+    counts = studies.disagreements(study_of(gaps, found), "stranger_ratio")
+    assert counts == {"no_mask": studies.Disagreement(3, 2, 1, 0), "complete": studies.Disagreement(3, 2, 0, 1)}
+    assert studies.disagreements(study_of(gaps, found), "mmd") == {}
 
 
 def test_losses_are_compared_by_seed() -> None:
-    result = study({"a": [0.0] * 3, "b": [0.0] * 3}, {"a": [0.5, 0.75, 1.0], "b": [0.25, 0.5, 0.75]})
-    assert sweeps.paired(result, "a", "b", "mean_ap") == pytest.approx({"mean": 0.25, "low": 0.25, "high": 0.25})
+    result = study_of({"a": [0.0] * 3, "b": [0.0] * 3}, {"a": [0.5, 0.75, 1.0], "b": [0.25, 0.5, 0.75]})
+    assert studies.paired(result, "a", "b", "mean_ap") == pytest.approx({"mean": 0.25, "low": 0.25, "high": 0.25})

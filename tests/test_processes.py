@@ -15,10 +15,11 @@ import pytest
 import torch
 from torch import nn
 
-from sa_lab import experiment, fitting, processes, train, transforms
+from sa_lab import experiment, transforms
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
 from sa_lab.data.store import ImageStore
-from sa_lab.processes import LostProcessError
+from sa_lab.training import fit, loop, processes
+from sa_lab.training.processes import LostProcessError
 
 CONFIG = ExperimentConfig(
     DataConfig(height=32, width=16, validation_fraction=0.0),
@@ -34,7 +35,6 @@ KINDS = {
     "one term": replace(CONFIG, loss=LossConfig(1.0, 0.0, warmup_steps=0)),
     "synchronous": replace(CONFIG, loss=LossConfig(warmup_steps=0, asynchronous=False)),
     "one forward": replace(CONFIG, train=replace(CONFIG.train, reuse_features=True)),
-    "sampled": replace(CONFIG, train=replace(CONFIG.train, sample_rate=0.7)),
 }
 
 
@@ -46,9 +46,9 @@ def store() -> ImageStore:
     return ImageStore("noise", images, person, modality + 1, modality, np.ones(48, bool), person, paths, "noise")
 
 
-def begun(config: ExperimentConfig, images: ImageStore, own_loss: None = None) -> train.Training:
+def begun(config: ExperimentConfig, images: ImageStore, own_loss: None = None) -> loop.Training:
     """A training whose batch norms keep to statistics of all images, which do not depend on how a batch is shared."""
-    training = train.start(config, images)
+    training = loop.start(config, images)
     norms = [m for m in training.network.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d))]
     for module in norms:
         module.momentum = 1.0
@@ -63,25 +63,25 @@ def begun(config: ExperimentConfig, images: ImageStore, own_loss: None = None) -
 def train_all(folder: Path) -> None:
     for name, config in KINDS.items():
         training = begun(config, store())
-        rows = list(train.iterate(training))
+        rows = list(loop.iterate(training))
         torch.save((rows, training.state_dict()), folder / f"{name} {processes.rank()}.pt")
 
 
 def fit_until(step: int, act: Callable[[], object], folder: Path) -> None:
     """A fit in which the second process does something else before that step."""
-    draw = train.draw_batch
+    draw = loop.draw_batch
 
     def disturbed(training, index):
         if len(training.rows) == step and processes.rank() == 1:
             act()
         return draw(training, index)
 
-    train.draw_batch = disturbed
-    fitting.fit(CONFIG, store(), folder, progress=False)
+    loop.draw_batch = disturbed
+    fit.fit(CONFIG, store(), folder, progress=False)
 
 
 def die_in_the_second_epoch(folder: Path) -> None:
-    fitting.start = begun
+    fit.start = begun
     fit_until(3, lambda: os._exit(3), folder)
 
 
@@ -113,7 +113,7 @@ def test_two_processes_are_as_one_on_the_same_batch(tmp_path: Path) -> None:
     processes.launch(train_all, (tmp_path,), 2)
     for name, config in KINDS.items():
         training = begun(config, store())
-        rows = list(train.iterate(training))
+        rows = list(loop.iterate(training))
         moved = training.state_dict()["prototypes"] - begun(config, store()).criterion.prototypes
         assert moved.abs().max() > 1e-3, name
         for rank in range(2):
@@ -135,7 +135,7 @@ def test_a_process_that_dies_ends_the_others_and_any_number_goes_on(tmp_path: Pa
     resumed.load_state_dict(saved)
     whole = begun(CONFIG, store())
     for training in (resumed, whole):
-        for _ in train.iterate(training):
+        for _ in loop.iterate(training):
             pass
     assert len(resumed.rows) == 4
     close(resumed.state_dict(), whole.state_dict())
@@ -164,8 +164,8 @@ def test_a_whole_run_on_two_processes(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_command_under_torchrun(tmp_path: Path) -> None:
     """The first process alone talks and writes; a finished run is found again; another config is told."""
     dials = "--data.height 32 --data.width 16 --data.train-ids 10 --data.test-ids 6 --data.images-per-camera 1 "
-    dials += "--model.backbone resnet18 --model.weights random --loss.warmup-steps 0 --train.device cpu "
-    dials += "--train.ids-per-batch 4 --train.num-epochs 1 --train.steps-per-epoch 2 --train.num-probes 0"
+    dials += "--model.backbone resnet18 --model.weights random --loss.warmup-steps 0 --loop.device cpu "
+    dials += "--loop.ids-per-batch 4 --loop.num-epochs 1 --loop.steps-per-epoch 2 --loop.num-probes 0"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     command = [*torchrun, "--", "sa_lab", "train", "tiny", "--run", str(tmp_path / "run"), *dials.split()]
     environment = os.environ | {"SA_LAB_HOME": str(tmp_path)}
@@ -203,17 +203,16 @@ def test_alone_there_is_nobody_to_wait_for() -> None:
     assert (processes.size(), processes.rank(), processes.is_first()) == (1, 0, True)
     values = torch.arange(3.0)
     assert processes.mean(values) is values
-    assert processes.gather(values) is values
-    assert processes.of_first()
-    assert not processes.of_first(False)
-    with pytest.raises(RuntimeError, match="timed out"), processes.told_clearly():
+    assert processes.agree_with_first()
+    assert not processes.agree_with_first(False)
+    with pytest.raises(RuntimeError, match="timed out"), processes.lost_process_errors():
         raise RuntimeError("timed out")
 
 
 def test_errors_of_the_library_are_told_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "size", lambda: 2)
-    with pytest.raises(LostProcessError, match="has lost another one"), processes.told_clearly():
+    with pytest.raises(LostProcessError, match="has lost another one"), processes.lost_process_errors():
         raise RuntimeError("Connection closed by peer [127.0.0.1]:9999")
     for error in (RuntimeError("mat1 and mat2"), ValueError("timed out")):
-        with pytest.raises(type(error), match=str(error)), processes.told_clearly():
+        with pytest.raises(type(error), match=str(error)), processes.lost_process_errors():
             raise error

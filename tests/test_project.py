@@ -14,15 +14,18 @@ import pytest
 import readme
 import yaml
 
-from sa_lab import cli, course, exercises, sweeps
-from sa_lab.config import PRESETS, TrainConfig, home
-from sa_lab.evaluation import evaluate
-from sa_lab.protocols import PROTOCOLS
+from sa_lab import cli
+from sa_lab.config import PRESETS, TrainConfig
+from sa_lab.course import chapters, exercises
+from sa_lab.disk import home
+from sa_lab.evaluation.protocols import PROTOCOLS
+from sa_lab.evaluation.search import evaluate
+from sa_lab.reporting import studies
 from sa_lab.schema import Embeddings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-CHAPTERS = course.chapters()
+CHAPTERS = chapters.chapters()
 
 
 def test_readme_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,11 +53,11 @@ def test_readme_prints_the_committed_results() -> None:
 def test_readme_says_what_the_options_cost() -> None:
     assert all(len(readme.result(f"option-{name}")["seeds"]) >= 5 for name in readme.OPTIONS)
     joined = readme.options()
-    pairs = (("reuse_features", "exact"), ("sample_rate_8", "exact_8"))
-    reused, sampled = (sweeps.paired(joined, *pair, "mean_ap") for pair in pairs)
-    assert reused["low"] > 0, "README: a little higher"
-    assert sampled["low"] > 0.01, "README: clearly higher"
-    assert all(sweeps.paired(joined, *pair, "prototype_alignment")["high"] < 0 for pair in pairs), "further apart"
+    mean_ap, alignment = (
+        studies.paired(joined, "reuse_features", "exact", name) for name in ("mean_ap", "prototype_alignment")
+    )
+    assert mean_ap["low"] > 0, "README: a little higher"
+    assert alignment["high"] < 0, "README: further apart"
 
 
 def test_readme_commands_give_every_process_its_share() -> None:
@@ -124,11 +127,11 @@ def test_only_the_agreed_top_level() -> None:
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_chapter_is_clean_and_in_shape(path: Path) -> None:
-    assert path.stat().st_size <= course.SIZE_LIMIT
+    assert path.stat().st_size <= chapters.SIZE_LIMIT
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     text = path.read_text()
-    assert course.clean(nbformat.reads(text, as_version=4)) == notebook
+    assert chapters.clean(nbformat.reads(text, as_version=4)) == notebook
     assert not re.search(r"/home/|/root/|/tmp/|/Users/|it/s\]|step/s", text), "a path or a progress bar"
     assert str(ROOT) not in text
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -142,13 +145,13 @@ def test_chapter_is_clean_and_in_shape(path: Path) -> None:
     assert re.findall(r"^epochs = (\d+) ", parameters.source, re.M) == [str(epochs)] * len(last)
     assert all(cell.execution_count for cell in code), "not executed: make render"
     assert not any(output.output_type == "error" for cell in code for output in cell.outputs)
-    figures = [output.data for cell in code for output in cell.outputs if course.FIGURE in output.get("data", {})]
+    figures = [output.data for cell in code for output in cell.outputs if chapters.FIGURE in output.get("data", {})]
     assert all({"image/png", "image/jpeg"} & data.keys() for data in figures), "a figure without its picture"
 
 
 def test_unknown_parameter_is_refused_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^01_\w+\.ipynb: no parameter datset, expected some of dataset, root, seed$"):
-        course.execute(tmp_path / "out", {"datset": "synthetic"}, only=["01"])
+        chapters.execute(tmp_path / "out", {"datset": "synthetic"}, only=["01"])
     assert not (tmp_path / "out").exists()
 
 

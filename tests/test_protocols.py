@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sa_lab import protocols
-from sa_lab.protocols import PROTOCOLS, gallery_indices, hidden_mask, query_indices
+from sa_lab.evaluation import protocols
+from sa_lab.evaluation.galleries import gallery_indices, hidden_mask, query_indices
+from sa_lab.evaluation.protocols import PROTOCOLS
 from sa_lab.schema import Modality
 
 HERE = Path(__file__).parent / "golden"

@@ -11,11 +11,11 @@ import pytest
 from layouts import ODDITIES, assert_same, rewrite
 
 from sa_lab.config import DataConfig
-from sa_lab.data import list_images, published, regdb, statistics
+from sa_lab.data import list_images, published_counts, regdb, statistics
 from sa_lab.data.copies import write_regdb
+from sa_lab.data.drawn.synthetic import SyntheticSpec
+from sa_lab.data.drawn.synthetic import listing as drawn
 from sa_lab.data.store import build_store
-from sa_lab.data.synthetic import SyntheticSpec
-from sa_lab.data.synthetic import listing as drawn
 from sa_lab.schema import DataError, LeakageError
 
 SPEC = SyntheticSpec(num_train_ids=3, num_test_ids=2, images_per_camera=10, height=16, width=8, variant="thermal")
@@ -83,7 +83,7 @@ def test_splits_divide_the_same_images_and_share_one_cache(clean: Path, tmp_path
 
 def test_statistics_have_the_keys_of_what_is_published(clean: Path) -> None:
     data = DataConfig(dataset="regdb", root=f"{clean}/", split=10)
-    found, expected = statistics(list_images(data)), published(data.dataset)
+    found, expected = statistics(list_images(data)), published_counts(data.dataset)
     assert expected is not None
     assert list(found) == list(expected)
     assert list(found.values()) == [3, 30, 30, 2, 20, 20]

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sa_lab.evaluation.paired import differences
+from sa_lab.evaluation.protocols import INFRARED_TO_VISIBLE, SYSU_ALL
+from sa_lab.evaluation.reports import QUERY_VALUES, Report, RetrievalResult, breakdown, summarise
 from sa_lab.intervals import randomisation_test
-from sa_lab.metrics import RetrievalResult
-from sa_lab.protocols import INFRARED_TO_VISIBLE, SYSU_ALL
-from sa_lab.reports import MEASURES, Report, breakdown, compare, summarise
 
 PERSONS = np.array([1, 1, 2, 2, 3, 3])
 
@@ -57,27 +57,27 @@ def test_breakdown_by_hand() -> None:
 
 
 def test_comparison_by_hand() -> None:
-    changes = compare(report(FIRST), report(SECOND), draws=2000)
-    assert set(changes) == set(MEASURES)
+    changes = differences(report(FIRST), report(SECOND), draws=2000)
+    assert set(changes) == set(QUERY_VALUES)
     assert changes["mean_ap"].mean == pytest.approx(0.9 / 5)
     assert changes["mean_ap"].low <= 0.9 / 5 <= changes["mean_ap"].high
     # sums of the identities: 0.5, 0.4, 0; of the 8 sign patterns the 4 with equal signs are as far from 0
     assert changes["mean_ap"].p_value == pytest.approx(0.5, abs=0.05)
-    assert compare(report(FIRST), report(FIRST))["rank_1"].p_value == 1
+    assert differences(report(FIRST), report(FIRST))["rank_1"].p_value == 1
 
 
 def test_only_like_is_compared_with_like() -> None:
     ours = report(FIRST)
     for other in (report(FIRST, reranking="some"), report(FIRST, dataset="other")):
         with pytest.raises(ValueError, match="different rules"):
-            compare(ours, other)
+            differences(ours, other)
     protocol = {**ours.protocol, "description": SYSU_ALL.description}
     with pytest.raises(ValueError, match="different rules"):
-        compare(ours, replace(ours, protocol=protocol))
+        differences(ours, replace(ours, protocol=protocol))
     with pytest.raises(ValueError, match="other images in their galleries"):
-        compare(ours, report(FIRST, gallery="another"))
+        differences(ours, report(FIRST, gallery="another"))
     with pytest.raises(ValueError, match="differ in the path"):
-        compare(ours, replace(ours, queries=ours.queries | {"path": np.array(list("abcdeg"))}))
+        differences(ours, replace(ours, queries=ours.queries | {"path": np.array(list("abcdeg"))}))
 
 
 def test_the_randomisation_test_keeps_its_level() -> None:
@@ -107,4 +107,4 @@ def test_randomisation_needs_groups_and_numbers() -> None:
 def test_the_order_of_the_queries_is_irrelevant() -> None:
     ours, order = report(SECOND), np.random.default_rng(0).permutation(6)
     shuffled = replace(ours, queries={name: column[order] for name, column in ours.queries.items()})
-    assert compare(report(FIRST), shuffled) == compare(report(FIRST), ours)
+    assert differences(report(FIRST), shuffled) == differences(report(FIRST), ours)

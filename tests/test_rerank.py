@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sa_lab.rerank import KReciprocal, k_reciprocal
+from sa_lab.evaluation.rerank import KReciprocal, k_reciprocal
 
 
 def slow(inner, num_queries: int, k1: int, k2: int, weight: float):

@@ -15,25 +15,25 @@ import pytest
 from browsing import Watched, stop
 
 from sa_lab import experiment
-from sa_lab.cli import serving
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
+from sa_lab.course import app
 from sa_lab.data import copies
 
 
 @pytest.fixture
 def unstarted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "_serve", lambda *_: pytest.fail("a server was started"))
+    monkeypatch.setattr(app, "_serve", lambda *_: pytest.fail("a server was started"))
 
 
 @pytest.mark.usefixtures("unstarted")
 def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"run is .*/nowhere, expected the folder of a finished run"):
-        serving.app((tmp_path / "nowhere",))
+        app.serve((tmp_path / "nowhere",))
     with pytest.raises(ValueError, match=r"report\.json"):
-        serving.app((tmp_path,))
+        app.serve((tmp_path,))
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(ValueError, match="runs are 3 folders, expected one or two"):
-        serving.app((tmp_path,) * 3)
+        app.serve((tmp_path,) * 3)
 
 
 @pytest.mark.usefixtures("unstarted")
@@ -41,22 +41,22 @@ def test_a_port_that_cannot_be_had_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ValueError, match=f"port is {port}, expected a free one"):
-            serving.app(port=port)
+            app.serve(port=port)
     with pytest.raises(ValueError, match="port is 70000, expected 0"):
-        serving.app(port=70000)
+        app.serve(port=70000)
 
 
 @pytest.mark.usefixtures("unstarted")
 def test_without_the_server_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "find_spec", lambda _: None)
+    monkeypatch.setattr(app, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"sa-lab\[notebooks\]"):
-        serving.app()
+        app.serve()
 
 
 def test_a_server_that_ends_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "_write", lambda place, _: place / "page" / "absent.ipynb")
+    monkeypatch.setattr(app, "_write", lambda place, _: place / "page" / "absent.ipynb")
     with pytest.raises(ValueError, match=r"server ended with exit code 1: .*absent\.ipynb"):
-        serving.app(browser=False)
+        app.serve(browser=False)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_the_page_works_offline_behind_its_token_and_ends_without_a_trace(
         figure = watched.page.locator(".js-plotly-plot").first
         figure.wait_for(state="visible", timeout=60_000)
         assert figure.evaluate("g => g._fullData.length") > 0
-        assert watched.page.title() == serving.TITLE
+        assert watched.page.title() == app.TITLE
         assert watched.page.locator(".jp-InputArea:visible, .highlight:visible").count() == 0
         watched.page.get_by_role("tab", name="Ranking browser").click()
         watched.page.wait_for_timeout(3000)

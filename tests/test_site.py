@@ -13,9 +13,9 @@ import nbformat
 import pytest
 from browsing import Watched
 
-from sa_lab import course, markup, site
+from sa_lab.course import chapters, markup, site
 
-CHAPTERS = course.chapters()
+CHAPTERS = chapters.chapters()
 
 
 class Page(HTMLParser):
@@ -63,7 +63,7 @@ def pages(exported: Path) -> dict[str, Page]:
 def plotly_outputs(path: Path) -> list[dict]:
     cells = nbformat.read(path, as_version=4).cells
     data = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
-    return [one[course.FIGURE] for one in data if course.FIGURE in one]
+    return [one[chapters.FIGURE] for one in data if chapters.FIGURE in one]
 
 
 def test_everything_that_a_page_loads_lies_beside_it(exported: Path, pages: dict[str, Page]) -> None:

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sa_lab.data.canvas import Part
-from sa_lab.data.pedestrian import draw, paint, sample_pose
-from sa_lab.data.synthetic import SyntheticSpec, draw_image, listing, seen_by
-from sa_lab.data.wardrobe import LUMINANCE, sample_identity
+from sa_lab.data.drawn.canvas import Part
+from sa_lab.data.drawn.pedestrian import draw, paint, sample_pose
+from sa_lab.data.drawn.synthetic import SyntheticSpec, draw_image, listing, seen_by
+from sa_lab.data.drawn.wardrobe import LUMINANCE, sample_identity
 from sa_lab.schema import Modality
 
 SMALL = SyntheticSpec(num_train_ids=4, num_test_ids=2, images_per_camera=2, height=48, width=24)

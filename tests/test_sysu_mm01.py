@@ -13,10 +13,10 @@ from layouts import ODDITIES, assert_same, rewrite
 from scipy.io import loadmat, savemat
 
 from sa_lab.config import DataConfig
-from sa_lab.data import list_images, published, statistics, sysu_mm01
+from sa_lab.data import list_images, published_counts, statistics, sysu_mm01
 from sa_lab.data.copies import write_sysu
-from sa_lab.data.synthetic import SyntheticSpec
-from sa_lab.data.synthetic import listing as drawn
+from sa_lab.data.drawn.synthetic import SyntheticSpec
+from sa_lab.data.drawn.synthetic import listing as drawn
 from sa_lab.schema import DataError, LeakageError
 
 SPEC = SyntheticSpec(num_train_ids=4, num_test_ids=2, images_per_camera=2, height=16, width=8, seed=1)
@@ -89,12 +89,12 @@ def test_the_marker_holds_the_spec(clean: Path) -> None:
 
 def test_statistics_have_the_keys_of_what_is_published(clean: Path) -> None:
     data = DataConfig(dataset="sysu", root=f"{clean}/")
-    found, expected = statistics(list_images(data)), published(data.dataset)
+    found, expected = statistics(list_images(data)), published_counts(data.dataset)
     assert expected is not None
     assert list(found) == list(expected)
     assert (found["train identities"], found["test identities"]) == (4, 2)
     assert sum(count for name, count in found.items() if "images" in name) == len(drawn(SPEC))
-    assert published("sysu-generated") is None
+    assert published_counts("sysu-generated") is None
 
 
 def first_of(root: Path) -> str:

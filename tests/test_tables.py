@@ -10,10 +10,9 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from sa_lab import tables
-from sa_lab.metrics import RetrievalResult
-from sa_lab.protocols import PROTOCOLS, SYSU_ALL, Protocol, regdb
-from sa_lab.reports import Measure, Report, summarise
+from sa_lab.evaluation.protocols import PROTOCOLS, SYSU_ALL, Protocol, regdb
+from sa_lab.evaluation.reports import Measure, Report, RetrievalResult, summarise
+from sa_lab.reporting import tables
 
 NAN = float("nan")
 
@@ -48,7 +47,7 @@ def test_splits_are_averaged_with_their_deviation() -> None:
     assert row["Rank-1"].mean == pytest.approx(0.625)
     assert row["Rank-1"].std == pytest.approx(np.std([0.5, 0.75], ddof=1))
     assert np.isnan(row["Rank-1"].low)
-    assert tables.family(two[0]) == "regdb-visible-to-thermal"
+    assert tables.protocol_family(two[0]) == "regdb-visible-to-thermal"
     title = tables.title(two)
     assert title.startswith("regdb-visible-to-thermal: ")
     assert "; splits 1, 2; " in title
@@ -56,7 +55,7 @@ def test_splits_are_averaged_with_their_deviation() -> None:
 
 def test_published_results_stand_beside_real_data_alone() -> None:
     real = report(SYSU_ALL, "sysu", [1, 2])
-    rows = tables.together(tables.retrieval({"ours": [real]}), tables.published(real))
+    rows = tables.with_published(tables.retrieval({"ours": [real]}), tables.published_results(real))
     assert rows[0]["source"] == "measured here"
     agw = next(row for row in rows if row["method"] == "AGW 2020")
     assert (agw["Rank-1"], agw["mAP"], agw["mINP"]) == ("47.50", "47.65", "35.30")  # as they are given
@@ -65,11 +64,11 @@ def test_published_results_stand_beside_real_data_alone() -> None:
         report(SYSU_ALL, "sysu-generated", [1]), report(SYSU_ALL, "synthetic", [1]), replace(real, reranking="some"),
         report(PROTOCOLS["sysu-all-multi-shot"], "sysu", [1]), report(PROTOCOLS["sysu-all-official"], "sysu", [1]),
     ):  # fmt: skip
-        assert tables.published(other) == []
+        assert tables.published_results(other) == []
 
 
 def test_published_table_is_whole_and_names_no_sa_softmax() -> None:
-    rows = list(csv.DictReader((resources.files("sa_lab") / "published.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((resources.files("sa_lab.reporting") / "published.csv").read_text().splitlines()))
     assert {row["protocol"] for row in rows} == {
         "sysu-all", "sysu-indoor", "regdb-visible-to-thermal", "regdb-thermal-to-visible"
     }  # fmt: skip

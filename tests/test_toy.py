@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sa_lab import losses
 from sa_lab.config import LossConfig
-from sa_lab.toy import PRESETS, Toy, World
+from sa_lab.course.toy import PRESETS, Toy, World
 
 
 def after(preset: str, steps: int = 200, **world: int) -> Toy:

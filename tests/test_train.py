@@ -12,16 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks.timing import full_precision
 from torch import Tensor
 
-from sa_lab import losses, steps, train
-from sa_lab.benchmarks.timing import full_precision
+from sa_lab import losses
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
 from sa_lab.data.store import ImageStore, split_identities
-from sa_lab.fitting import fit
-from sa_lab.learner import Batch, NonFiniteLossError, Row
 from sa_lab.losses import identity_loss
-from sa_lab.train import Training, iterate, start
+from sa_lab.training import loop, steps
+from sa_lab.training.fit import fit
+from sa_lab.training.learner import Batch, LogRow, NonFiniteLossError
+from sa_lab.training.loop import Training, iterate, start
+from sa_lab.training.own_loss import own_loss_name
 
 COLUMNS = {
     "step", "epoch", "identity", "sa_softmax", "absolute", "total", "prototype", "asynchronous",
@@ -65,7 +67,7 @@ def same(first: object, second: object) -> bool:
 
 
 def first_batch(training: Training) -> Batch:
-    return train.draw_batch(training, next(iter(training.sampler)))
+    return loop.draw_batch(training, next(iter(training.sampler)))
 
 
 def test_identities_are_divided_by_whole_groups(micro_store: ImageStore) -> None:
@@ -93,7 +95,7 @@ def test_only_training_identities_are_drawn(micro_store: ImageStore) -> None:
     assert micro_store.is_train[training.train_index].all()
     assert set(drawn) == set(training.train_ids)
     for index in training.sampler:
-        batch = train.draw_batch(training, index)
+        batch = loop.draw_batch(training, index)
         rows = training.train_index[index]
         np.testing.assert_array_equal(training.train_ids[batch.labels], micro_store.person_ids[rows])
         assert batch.modality.tolist() == [0] * 6 + [1] * 6
@@ -114,7 +116,7 @@ def test_feature_step_moves_the_network_and_not_the_prototypes(micro_store: Imag
     training = start(config_of(), micro_store)
     batch = first_batch(training)
     before, prototypes = parameters_of(training), training.criterion.prototypes.detach().clone()
-    row = steps.feature_step(training, batch, LossConfig())
+    row = steps.feature_step(training, batch, LossConfig()).row()
     assert torch.equal(training.criterion.prototypes, prototypes)
     assert training.criterion.prototypes.grad is None
     moved = {name for name, value in training.model.module.named_parameters() if not torch.equal(value, before[name])}
@@ -131,7 +133,7 @@ def test_prototype_step_moves_the_prototypes_and_running_statistics_alone(micro_
         parameters_of(training), network_state(training), training.criterion.prototypes.detach().clone()
     )  # fmt: skip
     gradients = {n: None if p.grad is None else p.grad.clone() for n, p in training.model.module.named_parameters()}
-    row = steps.prototype_step(training, batch)
+    row = steps.prototype_step(training, batch).row()
     assert row.keys() == {"prototype"}
     for name, value in training.model.module.named_parameters():
         assert torch.equal(value, before[name]), name
@@ -147,7 +149,7 @@ def test_softmax_baseline_is_plain_training_with_the_identity_loss(micro_store: 
     training, plain = start(config, micro_store), start(config, micro_store)
     batch = first_batch(training)
     for _ in range(2):
-        row = steps.feature_step(training, batch, config.loss)
+        row = steps.feature_step(training, batch, config.loss).row()
         loss = identity_loss(plain.model.train()(batch.images, batch.modality).identity_logits, batch.labels)
         plain.feature_optimizer.zero_grad()
         loss.backward()
@@ -201,7 +203,7 @@ def pull_across(embeddings: torch.Tensor, prototypes: torch.Tensor, labels: torc
 
 
 def test_a_loss_of_ones_own_takes_the_place_of_both_terms(micro_store: ImageStore) -> None:
-    named = LossConfig(own=steps.name_of(pull_across), warmup_steps=1)
+    named = LossConfig(own=own_loss_name(pull_across), warmup_steps=1)
     own = start(config_of(named), micro_store, pull_across)
     library = start(config_of(LossConfig(warmup_steps=1)), micro_store)
     for step, (first, second) in enumerate(zip(iterate(own), iterate(library), strict=True)):
@@ -220,7 +222,7 @@ def test_an_own_loss_that_is_none_is_told(micro_store: ImageStore, value, said: 
     def own(embeddings, prototypes, labels, modality):
         return value(embeddings)
 
-    training = start(config_of(LossConfig(own=steps.name_of(own), warmup_steps=0)), micro_store, own)
+    training = start(config_of(LossConfig(own=own_loss_name(own), warmup_steps=0)), micro_store, own)
     with pytest.raises(ValueError, match=f"own_loss gave {said}.*, expected a scalar"):
         next(iterate(training))
 
@@ -231,9 +233,9 @@ def test_own_loss_and_config_must_agree(micro_store: ImageStore) -> None:
     with pytest.raises(ValueError, match=r"loss.own is '', expected the name of own_loss"):
         start(config_of(), micro_store, pull_across)
     with pytest.raises(ValueError, match="whose source can be read"):
-        steps.name_of(sum)
+        own_loss_name(sum)
     with pytest.raises(ValueError, match="with a name of its own"):
-        steps.name_of(lambda embeddings, prototypes, labels, modality: embeddings.sum())
+        own_loss_name(lambda embeddings, prototypes, labels, modality: embeddings.sum())
     training = start(config_of(), micro_store)
     with pytest.raises(ValueError, match="there is no own_loss"):
         steps.feature_step(training, first_batch(training), LossConfig(own="lost-1234"))
@@ -271,7 +273,7 @@ def test_stopped_and_resumed_is_as_never_stopped(micro_store: ImageStore, tmp_pa
     """In mid-epoch (after 2 of 3 steps) and at its end."""
     config = config_of(milestones=(1,), checkpoint_every=2)
 
-    def interrupt(row: Row) -> None:
+    def interrupt(row: LogRow) -> None:
         if row["step"] + 1 == stop_after:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -339,7 +341,7 @@ def test_non_finite_loss_stops_with_the_batch_and_no_weight_changed(
     reference = start(config, micro_store)
     next(iterate(reference))
     seen: list[Training] = []
-    draw = train.draw_batch
+    draw = loop.draw_batch
 
     def spoiled(training: Training, index: np.ndarray) -> Batch:
         seen.append(training)
@@ -348,7 +350,7 @@ def test_non_finite_loss_stops_with_the_batch_and_no_weight_changed(
             batch.images[3] = torch.nan
         return batch
 
-    monkeypatch.setattr(train, "draw_batch", spoiled)
+    monkeypatch.setattr(loop, "draw_batch", spoiled)
     with pytest.raises(NonFiniteLossError, match=r"step 1: .*not finite.*failed_step_1\.pt") as caught:
         fit(config, micro_store, tmp_path, progress=False)
     batch = torch.load(tmp_path / "failed_step_1.pt", weights_only=True)
@@ -366,7 +368,7 @@ def test_non_finite_prototype_loss_moves_no_prototype(micro_store: ImageStore) -
     batch.images[0] = torch.inf
     before = training.criterion.prototypes.detach().clone()
     with pytest.raises(NonFiniteLossError, match="the prototype loss is not finite"):
-        steps.prototype_step(training, batch)
+        steps.prototype_step(training, batch).row()
     assert torch.equal(training.criterion.prototypes, before)
 
 
@@ -412,14 +414,14 @@ def test_training_learns(micro_store: ImageStore) -> None:
 
 def test_a_gradient_that_is_not_finite_stops_before_the_step(micro_store: ImageStore) -> None:
     training = start(config_of(), micro_store)
-    batch = train.draw_batch(training, next(iter(training.sampler)))
+    batch = loop.draw_batch(training, next(iter(training.sampler)))
     before = [p.detach().clone() for p in (training.criterion.prototypes, *training.model.parameters())]
     training.criterion.prototypes.register_hook(lambda gradient: gradient * torch.inf)
     with pytest.raises(NonFiniteLossError, match="the prototype gradient is not finite"):
-        steps.prototype_step(training, batch)
+        steps.prototype_step(training, batch).row()
     next(p for p in training.model.parameters() if p.requires_grad).register_hook(lambda gradient: gradient * torch.nan)
     with pytest.raises(NonFiniteLossError, match="the feature gradient is not finite"):
-        steps.feature_step(training, batch, training.config.loss)
+        steps.feature_step(training, batch, training.config.loss).row()
     after = (training.criterion.prototypes, *training.model.parameters())
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
@@ -438,7 +440,7 @@ def test_steps_and_resume_on_cuda(micro_store: ImageStore, tmp_path: Path, preci
             close = later if row["step"] or name == "prototype" else first
             assert row[name] == pytest.approx(expected[name], rel=close, abs=close), name
 
-    def interrupt(row: Row) -> None:
+    def interrupt(row: LogRow) -> None:
         if row["step"] == 0:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -460,9 +462,9 @@ def test_one_step_is_under_way_while_the_one_before_is_read(
     """As on a GPU: the rows are those of a training that waits, and what is saved is whole."""
     waiting, ahead = start(config_of(), micro_store), start(config_of(), micro_store)
     expected = [(row, deepcopy(waiting.state_dict())) for row in iterate(waiting)]
-    monkeypatch.setattr(train, "_is_asynchronous", lambda device: True)
+    monkeypatch.setattr(loop, "_is_asynchronous", lambda device: True)
     under_way = []
-    for row in iterate(ahead, still_after={5}):
+    for row in iterate(ahead, pause_after={5}):
         under_way.append(len(ahead.under_way))
         assert row == expected[row["step"]][0]
         if row["step"] == 0:
@@ -478,7 +480,7 @@ def test_a_failure_read_late_has_moved_no_weight(micro_store: ImageStore, monkey
     config = config_of(augmentation="none")
     reference, spoiled = start(config, micro_store), start(config, micro_store)
     next(iterate(reference))
-    draw = train.draw_batch
+    draw = loop.draw_batch
 
     def spoil(training: Training, index: np.ndarray) -> Batch:
         batch = draw(training, index)
@@ -486,8 +488,8 @@ def test_a_failure_read_late_has_moved_no_weight(micro_store: ImageStore, monkey
             batch.images[3] = torch.nan
         return batch
 
-    monkeypatch.setattr(train, "draw_batch", spoil)
-    monkeypatch.setattr(train, "_is_asynchronous", lambda device: True)
+    monkeypatch.setattr(loop, "draw_batch", spoil)
+    monkeypatch.setattr(loop, "_is_asynchronous", lambda device: True)
     with pytest.raises(NonFiniteLossError, match="the feature loss is not finite") as caught:
         list(iterate(spoiled))
     assert torch.isnan(caught.value.batch.images[3]).all()
@@ -513,55 +515,6 @@ def test_one_forward_serves_both_steps(micro_store: ImageStore) -> None:
     assert not torch.equal(once.criterion.prototypes, twice.criterion.prototypes)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_sampled_prototypes_move_alone(micro_store: ImageStore, optimizer: str) -> None:
-    training = start(config_of(sample_rate=0.7, optimizer=optimizer, prototype_lr=0.1), micro_store)
-    sampled: list[Tensor] = []
-    draw = training.sampling
-    assert draw is not None
-    training.sampling = lambda labels: sampled.append(draw(labels)) or sampled[-1]
-    for _ in range(3):
-        before = training.criterion.prototypes.detach().clone()
-        state = training.prototype_optimizer.state_dict()["state"]
-        moments = {name: value.clone() for name, value in state[0].items()} if state else {}
-        row = next(iterate(training))
-        assert np.isfinite(row["total"])
-        assert len(sampled[-1]) == 4, "0.7 of 6"
-        rows = training.criterion.rows_of(sampled[-1])
-        others = [i for i in range(12) if i not in rows.tolist()]
-        moved = (training.criterion.prototypes.detach() != before).flatten(2).any(2).any(0)
-        assert moved[rows].all()
-        assert not moved[others].any()
-        for name, value in training.prototype_optimizer.state_dict()["state"][0].items():
-            if name in moments and value.shape == before.shape:
-                assert torch.equal(value[:, others], moments[name][:, others])
-    (group,) = training.prototype_optimizer.param_groups
-    assert group["params"] == [training.criterion.prototypes]
-    resumed = start(config_of(sample_rate=0.7, optimizer=optimizer, prototype_lr=0.1), micro_store)
-    resumed.load_state_dict(deepcopy(training.state_dict()))
-    next(iterate(training)), next(iterate(resumed))
-    assert same(resumed.state_dict(), training.state_dict())
-
-
-def test_a_sample_of_all_is_no_sample(micro_store: ImageStore) -> None:
-    """Rate 1 takes the plain way; taking all rows the sampled way comes to the same."""
-    plain, sampled = start(config_of(), micro_store), start(config_of(), micro_store)
-    assert plain.sampling is None
-    sampled.sampling = lambda labels: torch.arange(6)
-    for first, second in zip(iterate(plain), iterate(sampled), strict=True):
-        assert first == pytest.approx(second, rel=1e-5)
-    torch.testing.assert_close(plain.criterion.prototypes, sampled.criterion.prototypes, rtol=1e-4, atol=1e-5)
-
-
-def test_the_trunk_is_compiled_and_saved_as_ever(micro_store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With torch's compiler, which takes minutes, replaced by a record of what it is given."""
-    given: list[torch.nn.Module] = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: given.append(module))
-    plain, compiled = (start(config_of(compile=compile), micro_store) for compile in (False, True))
-    assert given == [compiled.network.trunk]
-    assert compiled.state_dict()["model"].keys() == plain.state_dict()["model"].keys()
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: the GPU path is not exercised here")
 def test_no_step_waits_for_the_gpu(micro_store: ImageStore) -> None:
     """But for RandomLinear, which asks questions of the stream that batches are drawn on."""
@@ -571,6 +524,6 @@ def test_no_step_waits_for_the_gpu(micro_store: ImageStore) -> None:
     index = next(iter(training.sampler))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        steps.launch(training, train.draw_batch(training, index), training.config.loss, 1)
+        steps.iteration(training, loop.draw_batch(training, index), training.config.loss, 1)
     finally:
         torch.cuda.set_sync_debug_mode("default")

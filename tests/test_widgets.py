@@ -14,14 +14,17 @@ import plotly.graph_objects as go
 import pytest
 from plotly.callbacks import Points
 
-from sa_lab import experiment, losses, plots, train, widgets
+from sa_lab import experiment, losses, plots
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
+from sa_lab.course import widgets
+from sa_lab.course.lens import Lens
+from sa_lab.course.toy import PRESETS, World
+from sa_lab.course.widgets import LiveTraining, LossLens, Playground, ProjectionBrowser, RankingBrowser
+from sa_lab.course.widgets.controls import Dial, Worker
 from sa_lab.data import prepare
-from sa_lab.lens import Lens
+from sa_lab.runs import Run
 from sa_lab.schema import Embeddings
-from sa_lab.toy import PRESETS, World
-from sa_lab.widgets import LiveTraining, LossLens, Playground, ProjectionBrowser, RankingBrowser
-from sa_lab.widgets.controls import Dial, Worker
+from sa_lab.training import loop
 
 
 @pytest.fixture(scope="module")
@@ -274,10 +277,10 @@ def test_live_training_pauses_follows_the_dials_and_repeats_from_its_log(
     assert [row["mask_value"] for row in live.rows] == [50.0] * reached + [5.0] * (8 - reached)
     assert {"rank_1", "stranger_ratio"} <= set(live.rows[3]) & set(live.rows[7])
     assert len(shown(live.figure, "Rank-1")) == 2
-    logged = experiment.Run(tmp_path / "live").metrics()
+    logged = Run(tmp_path / "live").metrics()
     rows = [dict(zip(logged, values, strict=True)) for values in zip(*logged.values(), strict=True)]
-    again = train.start(config, prepare(config.data, progress=False))
-    for first, second in zip(train.iterate(again, train.replay(rows)), live.rows, strict=True):
+    again = loop.start(config, prepare(config.data, progress=False))
+    for first, second in zip(loop.iterate(again, loop.replay(rows)), live.rows, strict=True):
         assert first["total"] == second["total"]
         assert first["prototype"] == second["prototype"]
 
@@ -315,7 +318,7 @@ def test_live_training_keeps_what_has_no_dial_and_stops_while_a_cell_advances_it
     reached = len(live.rows)
     assert 4 <= reached < 8
     assert [row["asynchronous"] for row in live.rows] == [1] * 3 + [0] * (reached - 3)
-    again = train.iterate(train.start(config, prepare(config.data, progress=False)), train.replay(live.rows))
+    again = loop.iterate(loop.start(config, prepare(config.data, progress=False)), loop.replay(live.rows))
     for row in live.rows:
         assert next(again)["prototype"] == row["prototype"]
     with pytest.raises(ValueError, match=rf"step is {reached}, expected 0..{reached - 1}: the log ends there"):
@@ -351,7 +354,7 @@ def test_ranking_browser_shows_what_the_search_found(runs: dict[str, Path]) -> N
 
 def test_the_right_firsts_are_those_of_the_report(runs: dict[str, Path]) -> None:
     browser = RankingBrowser({"complete": runs["complete"]})
-    queries = experiment.Run(runs["complete"]).report.queries
+    queries = Run(runs["complete"]).report.queries
     browser.outcome.value = "first is right"
     assert len(browser.queries) == (queries["first_rank"][queries["trial"] == 0] == 1).sum()
 

@@ -4,7 +4,6 @@
 Every measure is unchanged when all points are rotated together or multiplied by one positive number.
 """
 
-from sa_lab.analysis.cameras import CameraPairs, camera_pairs
 from sa_lab.analysis.definitions import DEFINITIONS, OF_IMAGES, Definition
 from sa_lab.analysis.discrepancy import Discrepancy, mmd
 from sa_lab.analysis.gap import ModalityGap, global_modality_gap, modality_gap
@@ -44,7 +43,6 @@ __all__ = [
     "DEFINITIONS",
     "OF_IMAGES",
     "Alignment",
-    "CameraPairs",
     "CentroidTransfer",
     "Definition",
     "Discrepancy",
@@ -62,7 +60,6 @@ __all__ = [
     "alignment",
     "bootstrap_interval",
     "bootstrap_statistic",
-    "camera_pairs",
     "centroid_transfer",
     "global_modality_gap",
     "measure_overlap",

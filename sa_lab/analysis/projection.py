@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
 from sa_lab.analysis.points import reduce, unit_rows
-from sa_lab.config import home
+from sa_lab.disk import home
 
 Method = Literal["umap", "pca"]
 CAUTION: dict[str, str] = {

@@ -1,5 +1,7 @@
-"""The commands: ``sa-lab prepare | generate | train | evaluate | embed | report | compare | study | course | app |
-bench``."""
+"""The commands: ``sa-lab prepare | generate | train | evaluate | embed | report | compare | study | course | app``.
+
+Each imports what it uses when it runs, so that help and usage errors come at once.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +9,30 @@ import sys
 
 import tyro
 
-from sa_lab.cli.making import bench, course, generate, prepare, study, train
+from sa_lab import __version__
+from sa_lab.cli import presets
+from sa_lab.cli.making import course, generate, prepare, study, train
 from sa_lab.cli.scoring import compare, embed, evaluate, report
 from sa_lab.cli.serving import app
-from sa_lab.learner import NonFiniteLossError
-from sa_lab.model import WeightsError
-from sa_lab.processes import LostProcessError
+from sa_lab.schema import Refusal
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; what a user can mend is told in one line, without a traceback."""
-    commands = (prepare, generate, train, evaluate, embed, report, compare, study, course, app, bench)
+    commands = (prepare, generate, train, evaluate, embed, report, compare, study, course, app)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given == ["--version"]:
+        print(f"sa-lab {__version__}")
+        return
     try:
+        for command in (train, study):
+            command.__annotations__["config"] = presets.annotation(given)
         tyro.extras.subcommand_cli_from_dict(
-            {command.__name__: command for command in commands}, args=arguments, prog="sa-lab",
+            {command.__name__: command for command in commands}, args=given, prog="sa-lab",
             config=(tyro.conf.CascadeSubcommandArgs,),
             description="SA-Softmax for visible-infrared person re-identification.",
         )  # fmt: skip
-    except (ValueError, OSError, WeightsError, NonFiniteLossError, LostProcessError) as error:
+    except (ValueError, OSError, Refusal) as error:
         sys.exit(f"sa-lab: {error}")
     except KeyboardInterrupt as stop:
         sys.exit(f"sa-lab: {stop or 'interrupted'}")

@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-import numpy as np
 import tyro
 
-from sa_lab import comparison, experiment, sweeps, tables
-from sa_lab.config import (
-    PRESETS,
-    VARIANTS,
-    DataConfig,
-    Dataset,
-    ExperimentConfig,
-    TrainConfig,
-    VariantName,
-    home,
-    variant,
-)
-from sa_lab.data import copies, list_images, published, regdb, statistics
-from sa_lab.data import prepare as open_store
-from sa_lab.disk import write_text
-from sa_lab.processes import is_first
-
-if TYPE_CHECKING:
-    Preset = ExperimentConfig
-else:
-    Preset = Annotated[
-        tyro.extras.subcommand_type_from_defaults(
-            {name: make() for name, make in PRESETS.items()},
-            {"tiny": "one CPU core, minutes", "small": "one GPU, minutes", "paper": "the reference's recipe"},
-        ),
-        tyro.conf.arg(name=""),
-    ]
-
+from sa_lab.config import VARIANTS, DataConfig, Dataset, ExperimentConfig, TrainConfig, VariantName, variant
+from sa_lab.disk import home, write_text
 
 CHAPTER_LOSSES: tuple[VariantName, ...] = ("softmax", "complete")
 """The two runs that the chapters train and compare."""
+ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config")]
+"""Read before everything else, see `sa_lab.cli.presets`."""
 
 
 def prepare(
@@ -55,12 +30,18 @@ def prepare(
         height: of the stored images in pixels.
         width: of the stored images in pixels.
     """
+    import numpy as np
+
+    from sa_lab.data import list_images, published_counts, regdb, statistics
+    from sa_lab.data import prepare as open_store
+    from sa_lab.reporting import tables
+
     data = DataConfig(dataset=dataset, root=root, height=height, width=width)
     if dataset == "regdb":
         regdb.check(data.root or "")
     images = list_images(data)
-    rows: list[tables.Row] = []
-    expected = published(dataset)
+    rows: list[tables.TableRow] = []
+    expected = published_counts(dataset)
     for name, count in statistics(images).items():
         row: dict[str, str] = {"": name, "here": f"{count:,}"}
         if expected:
@@ -93,16 +74,19 @@ def generate(
         images_per_camera: images of an identity in each camera; regdb has ten.
         seed: of the drawings.
     """
+    from sa_lab.data import copies
+
     copies.write(dataset, root, train_ids, test_ids, images_per_camera, seed)
     print(f"a generated copy in the layout of {dataset} is in {root}")
 
 
 def train(
-    config: Preset,
+    config: ExperimentConfig,
     loss_variant: VariantName | None = None,
     run: Path | None = None,
     all_splits: bool = False,
     processes: int = 1,
+    file: ConfigFile = None,
 ) -> None:
     """Train, embed and evaluate one run; called again, it goes on where it stopped.
 
@@ -114,7 +98,12 @@ def train(
         run: folder of the run; by default one named after the config.
         all_splits: regdb's ten trainings, one a split, in the folders split1..10 of `run`, and their average.
         processes: processes of this machine that share each batch, on GPUs one each.
+        file: JSON or YAML with dials in place of the preset's own, such as a run's config.json; options go before it.
     """
+    from sa_lab import experiment
+    from sa_lab.reporting import comparison
+    from sa_lab.training.processes import is_first
+
     chosen = variant(config, loss_variant) if loss_variant else config
     done = (
         experiment.run_splits(chosen, run, num_processes=processes)
@@ -123,16 +112,17 @@ def train(
     )
     if not is_first():
         return
-    print(comparison.compare([one.folder for one in done], "console"))
-    print("\n".join(f"run folder: {one.folder}" for one in done))
+    print(comparison.tables_of([run.folder for run in done], "console"))
+    print("\n".join(f"run folder: {run.folder}" for run in done))
 
 
 def study(
-    config: Preset,
+    config: ExperimentConfig,
     variants: tuple[VariantName, ...] = tuple(VARIANTS),
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
     jobs: int = 1,
     out: Path | None = None,
+    file: ConfigFile = None,
 ) -> None:
     """Run the loss variants on several seeds and write Rank-1, mAP and modality gap with intervals.
 
@@ -142,9 +132,13 @@ def study(
         seeds: seeds of training, at least two.
         jobs: runs at a time, each with its share of the CPU cores.
         out: JSON file; by default results/study-<dataset>.json in the data folder.
+        file: JSON or YAML with dials in place of the preset's own.
     """
+    from sa_lab import study as studies
+    from sa_lab.reporting.studies import table
+
     out = out or home() / "results" / f"study-{config.data.dataset}.json"
-    print(sweeps.table(sweeps.study(config, variants, seeds, jobs, out)))
+    print(table(studies.study(config, variants, seeds, jobs, out)))
 
 
 def course(
@@ -168,11 +162,17 @@ def course(
     """
     from papermill import PapermillExecutionError
 
-    from sa_lab import course as chapters
+    from sa_lab import experiment
+    from sa_lab.course import chapters
+    from sa_lab.data import copies
+    from sa_lab.data import prepare as open_store
+    from sa_lab.reporting import comparison
 
     if root and dataset in ("synthetic", "thermal"):
         raise ValueError(f"--root is {root!r}, expected none: {dataset} images are drawn, not read")
-    root = str(Path(root).expanduser().absolute()) if root else copies.at_hand(dataset, root)  # chapters run elsewhere
+    root = (
+        str(Path(root).expanduser().absolute()) if root else copies.default_root(dataset, root)
+    )  # chapters run elsewhere
     base = ExperimentConfig(DataConfig(dataset, root or None), train=TrainConfig(num_epochs=epochs), seed=seed)
     if base.loss.warmup_steps >= epochs * (base.train.steps_per_epoch or 0):
         raise ValueError(f"--epochs is {epochs}, expected at least 2: the warm-up takes {base.loss.warmup_steps} steps")
@@ -184,35 +184,8 @@ def course(
         raise ValueError(
             f"cell {error.exec_count} of a chapter failed, see {out}: {error.ename}: {error.evalue}"
         ) from error
-    configs = [one for name in CHAPTER_LOSSES for one in experiment.of_every_split(variant(base, name))]
-    text = comparison.compare([experiment.run_folder(one) for one in configs])
+    runs = [split for name in CHAPTER_LOSSES for split in experiment.of_every_split(variant(base, name))]
+    text = comparison.tables_of([experiment.run_folder(config) for config in runs])
     write_text(out / "report.md", text)
     print(text)
     print(f"executed notebooks and report.md are in {out}")
-
-
-def bench(
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    only: tuple[str, ...] = (),
-    out: Path | None = None,
-    compile: bool = False,
-) -> None:
-    """Time the library against the way the field usually writes the same, after checking that both compute the same.
-
-    Args:
-        device: where to compute; auto takes a GPU if there is one.
-        only: parts to measure, the others keep what was measured before: iteration, paper (on a GPU), heads, inputs,
-            ranking, extraction, overlap, many, compiled; by default all but compiled.
-        out: JSON file; by default results/bench-<device>.json in the data folder.
-        compile: also measure the compiled network, which takes minutes.
-    """
-    import torch
-
-    from sa_lab import benchmarks
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is 'cuda', which this machine does not have; auto chooses")
-    chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    names = only or benchmarks.BY_DEFAULT
-    names += ("compiled",) if compile else ()
-    print(benchmarks.tables(benchmarks.run_all(torch.device(chosen), names, out)))

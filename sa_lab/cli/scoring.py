@@ -6,20 +6,17 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
-import torch
 import tyro
 
-from sa_lab import comparison, evaluation, experiment, reference, reports, tables
-from sa_lab.config import LAYOUTS, DataConfig, Dataset, Device, TrainConfig, home
-from sa_lab.data import prepare
-from sa_lab.disk import write_text
-from sa_lab.processes import fabric_of
-from sa_lab.protocols import PROTOCOLS, protocols_of
-from sa_lab.rerank import KReciprocal
-from sa_lab.schema import Embeddings
+from sa_lab.config import LAYOUTS, DataConfig, Dataset, Device, Style, TrainConfig
+from sa_lab.disk import home, write_text
+
+if TYPE_CHECKING:
+    import torch
+
+    from sa_lab.schema import Embeddings
 
 
 def evaluate(
@@ -51,6 +48,12 @@ def evaluate(
         width: a checkpoint's: of its images, in pixels.
         device: a checkpoint's: where it computes.
     """
+    from sa_lab.evaluation.protocols import PROTOCOLS, protocols_of
+    from sa_lab.evaluation.rerank import KReciprocal
+    from sa_lab.evaluation.search import evaluate_all
+    from sa_lab.reporting import tables
+    from sa_lab.schema import Embeddings
+
     if unknown := [name for name in protocol if name not in PROTOCOLS]:
         raise ValueError(f"--protocol is {' '.join(unknown)}, expected names among {', '.join(PROTOCOLS)}")
     if not source.exists() or source.suffix == ".npy":
@@ -70,13 +73,16 @@ def evaluate(
         folder = out or home() / "evaluations" / ((method or source.stem) + (f"-split{split}" if split else ""))
         _claim(folder, source, method or source.stem, split)
         if theirs is None:
+            from sa_lab.data import prepare
+            from sa_lab.evaluation import reference
+
             data = DataConfig(dataset=dataset or "sysu", root=root, split=split or 1, height=height, width=width)
             theirs = reference.embed_reference(source, prepare(data), _device(device), folder / "embeddings.npz")
         found = theirs
         if not (folder / "embeddings.npz").is_file():
             found.save(folder / "embeddings.npz", found.embeddings.dtype.type)  # `report` measures their overlap
     own = protocols_of(found.dataset, found.split, found.gallery_order is not None)
-    for report in evaluation.evaluate_all(found, [PROTOCOLS[name] for name in protocol] or own, rerank=ranker):
+    for report in evaluate_all(found, [PROTOCOLS[name] for name in protocol] or own, rerank=ranker):
         is_first = folder == source and report.protocol["name"] == own[0].name and not ranker
         reranked = "-reranked-" + "-".join(map(str, rerank)) if rerank else ""
         report.save(folder, "" if is_first else f"-{report.protocol['name']}{reranked}")
@@ -138,8 +144,16 @@ def embed(
         dtype: of the numbers in the file.
         device: where to compute.
     """
+    import numpy as np
+
+    from sa_lab import experiment
+    from sa_lab.data import prepare
+    from sa_lab.evaluation.embedding import embed as embed_images
+    from sa_lab.runs import Run
+    from sa_lab.schema import Embeddings
+
     model, prototypes, train_ids = experiment.load_model(run)
-    config = experiment.Run(run).config
+    config = Run(run).config
     if dataset not in (None, config.data.dataset):
         split = split or 1  # that of the run is another data set's
     named = {"dataset": dataset, "root": root, "split": split}
@@ -150,7 +164,7 @@ def embed(
     numbered = data.dataset in LAYOUTS and tested.dataset == store.name  # the same people in any copy
     seen = tested.seen_ids if own or numbered else None
     where = _device(device)
-    found = evaluation.embed(
+    found = embed_images(
         model.to(where), store, index, where, prototypes if own else None, train_ids if own else None, seen, out=out,
         dtype=np.float16 if dtype == "float16" else np.float32,
     )  # fmt: skip
@@ -159,7 +173,7 @@ def embed(
 
 def report(
     runs: Annotated[list[Path], tyro.conf.Positional],
-    style: tables.Style = "html",
+    style: Style = "html",
     out: Path | None = None,
 ) -> None:
     """Tables of runs, published results beside, and a page on how far their spectra overlap, in a minute or two a run.
@@ -174,10 +188,12 @@ def report(
     """
     if not runs:
         raise ValueError("runs is empty, expected the folders of one or more runs")
-    text = comparison.compare(runs, "console" if style == "html" else style)
+    from sa_lab.reporting import comparison
+
+    text = comparison.tables_of(runs, "console" if style == "html" else style)
     print(text)
     if style == "html":
-        from sa_lab import page
+        from sa_lab.reporting import page
 
         out = out or Path("report.html")
         page.write(runs, out)
@@ -189,7 +205,7 @@ def report(
 def compare(
     first: Annotated[Path, tyro.conf.Positional],
     second: Annotated[Path, tyro.conf.Positional],
-    style: tables.Style = "console",
+    style: Style = "console",
 ) -> None:
     """Is the difference of two runs noise? Paired by query: second minus first, 95 % interval, randomisation test.
 
@@ -198,9 +214,14 @@ def compare(
         second: another one, evaluated on the same images.
         style: of the tables.
     """
-    for before, after in reports.pairs(first, second):
-        print(f"{before.title}\n{tables.render(tables.differences(reports.compare(before, after)), style)}\n")
+    from sa_lab.evaluation import paired
+    from sa_lab.reporting import tables
+
+    for before, after in paired.pairs(first, second):
+        print(f"{before.title}\n{tables.render(tables.differences(paired.differences(before, after)), style)}\n")
 
 
 def _device(name: Device) -> torch.device:
+    from sa_lab.training.processes import fabric_of
+
     return fabric_of(TrainConfig(device=name, threads=0)).device

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from sa_lab.config import DataConfig, home
-from sa_lab.data import folder, llcm, regdb, roadscene, synthetic, sysu_mm01
+from sa_lab.config import DataConfig
+from sa_lab.data import folder, llcm, regdb, roadscene, sysu_mm01
+from sa_lab.data.drawn import synthetic
 from sa_lab.data.store import ImageStore, build_store
+from sa_lab.disk import home
 from sa_lab.schema import Listing, Modality
 
-__all__ = ["ImageStore", "list_images", "prepare", "published", "statistics"]
+__all__ = ["ImageStore", "list_images", "prepare", "published_counts", "statistics"]
 
 
 def list_images(data: DataConfig) -> Listing:
@@ -53,7 +55,7 @@ def prepare(data: DataConfig, progress: bool = True, listing: Listing | None = N
 
 
 def statistics(images: Listing | ImageStore) -> dict[str, int]:
-    """Identities and images of both parts, under the keys of `published`."""
+    """Identities and images of both parts, under the keys of `published_counts`."""
     counts = {}
     for part, chosen in (("train", images.is_train), ("test", ~images.is_train)):
         counts[f"{part} identities"] = len(np.unique(images.person_ids[chosen]))
@@ -62,7 +64,7 @@ def statistics(images: Listing | ImageStore) -> dict[str, int]:
     return counts
 
 
-def published(name: str) -> Mapping[str, int] | None:
+def published_counts(name: str) -> Mapping[str, int] | None:
     """What its authors say is in the data set of this name (``sysu``, ``regdb`` or ``llcm``); None for any other."""
     counts = {"sysu": sysu_mm01.PUBLISHED, "regdb": regdb.PUBLISHED, "llcm": llcm.PUBLISHED}
     return counts.get(name)

@@ -17,9 +17,10 @@ import numpy as np
 from scipy.io import savemat
 from tqdm.auto import tqdm
 
-from sa_lab.config import LAYOUTS, NUM_TRIALS, REGDB_SPLITS, home
+from sa_lab.config import LAYOUTS, NUM_TRIALS, REGDB_SPLITS
+from sa_lab.data.drawn.synthetic import DRAWING_VERSION, SyntheticSpec, generator, listing
 from sa_lab.data.files import MARKER, new_folder
-from sa_lab.data.synthetic import DRAWING_VERSION, SyntheticSpec, generator, listing
+from sa_lab.disk import home
 from sa_lab.schema import Listing, Modality
 
 _REGDB_IMAGES = 10
@@ -32,7 +33,7 @@ def write(dataset: str, root: Path, train_ids: int, test_ids: int, images_per_ca
     writer(root, SyntheticSpec(train_ids, test_ids, images_per_camera, seed=seed, variant=variant))  # type: ignore[arg-type]
 
 
-def at_hand(dataset: str, root: str) -> str:
+def default_root(dataset: str, root: str) -> str:
     """``root``, or where it is empty the folder of a generated copy of sysu, regdb or llcm, which is drawn once."""
     if root or dataset not in LAYOUTS:
         return root

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class ImageStore:
 
     def gather(self, indices: Int[Tensor, " B"]) -> UInt8[Tensor, "B 3 H W"]:
         """The images at ``indices``, on the device of the store."""
-        return self.images.index_select(0, indices.to(self.images.device))
+        return self.images.index_select(0, indices.to(self.images.device, non_blocking=True))
 
     def find(self, paths: Sequence[str]) -> Int[np.ndarray, " B"]:
         """Where the images of these paths are.
@@ -142,6 +143,7 @@ def build_store(listing: Listing, height: int, width: int, cache: Path, progress
     )  # fmt: skip
 
 
+@lru_cache(maxsize=4)
 def digest_of(listing: Listing, height: int, width: int) -> str:
     """Hash of everything that decides the pixels of a store and what is known of them."""
     title = f"{FORMAT_VERSION} {listing.name} {height} {width}"

@@ -30,8 +30,8 @@ def toy_world(
     """A circle (D=2) or sphere (D=3) with its samples, prototypes and pulls; losses and overlap over the steps beside.
 
     Args:
-        samples, labels, modality, prototypes, centres, pulls: as in `sa_lab.toy.Scene`.
-        rows: one a step, as in `sa_lab.toy.Toy`.
+        samples, labels, modality, prototypes, centres, pulls: as in `sa_lab.course.toy.Scene`.
+        rows: one a step, as in `sa_lab.course.toy.Toy`.
         title: says what is seen.
         arrow_scale: length of an arrow for a gradient of length 1; arrows are at most half the radius long, and those
             below a fiftieth of it are left out.

@@ -1,0 +1,1 @@
+"""The course: chapters, exercises, widgets and the site they make."""

@@ -1,0 +1,189 @@
+"""The notebook series: executed with papermill, and cleaned for the repository."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import multiprocessing
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import kaleido
+import nbformat
+import nbstripout
+import papermill
+from PIL import Image
+from tqdm.auto import tqdm
+
+from sa_lab import study
+from sa_lab.config import VARIANTS, ExperimentConfig, variant
+from sa_lab.disk import atomic_path, home
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+SIZE_LIMIT = 500_000
+"""Bytes that a committed notebook may have."""
+FIGURE = "application/vnd.plotly.v1+json"
+"""Kind of the output that holds a figure as data."""
+_COLOURS_OF_A_DRAWING = 6000  # lines, text and their soft edges have fewer; photographs have more
+
+
+def chapters(folder: Path = NOTEBOOKS) -> list[Path]:
+    """The notebooks of the series in order.
+
+    Raises:
+        FileNotFoundError: the library was installed without its checkout.
+    """
+    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise FileNotFoundError(
+            f"no chapters in {folder}; the course runs from a checkout, not from an installed wheel"
+        )
+    return found
+
+
+def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[Path]:
+    """Execute the chapters one after another into ``out``; each hands its run on through the run folder.
+
+    Args:
+        out: folder of the executed notebooks; the chapters themselves stay as they are.
+        parameters: values for the chapters' ``parameters`` cells; each takes those that it has.
+        only: beginnings of file names, to execute some chapters alone.
+        folder: where the chapters are.
+
+    Raises:
+        ValueError: a parameter that none of these chapters has.
+        papermill.PapermillExecutionError: a cell failed; the partial notebook is in ``out``.
+    """
+    chosen = [path for path in chapters(folder) if not only or path.name.startswith(tuple(only))]
+    known = {path: papermill.inspect_notebook(path).keys() for path in chosen}
+    unknown = sorted(set(parameters).difference(*known.values()))
+    if unknown:
+        found = ", ".join(dict.fromkeys(name for names in known.values() for name in names))
+        names = ", ".join(path.name for path in chosen)
+        raise ValueError(f"{names}: no parameter {', '.join(unknown)}, expected some of {found}")
+    out.mkdir(parents=True, exist_ok=True)
+    os.environ["SA_LAB_HOME"] = str(home())  # a relative one would mean another folder in the chapters
+    for path in tqdm(chosen, unit="chapter", desc="course"):
+        taken = {name: value for name, value in parameters.items() if name in known[path]}
+        done = papermill.execute_notebook(path, out / path.name, taken, cwd=path.parent, progress_bar=False)
+        done.metadata.pop("widgets", None)  # the state of a live figure: megabytes that nobody can open
+        with atomic_path(out / path.name) as temporary:
+            nbformat.write(done, temporary)
+    return [out / path.name for path in chosen]
+
+
+def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
+    """Execute the chapters in place with their own parameters, figures as data and as picture, and clean them.
+
+    The networks of the four losses are trained first, where they are not there yet; then no chapter needs another one.
+    Networks and chapters are made two at a time; more threads than cores would wait for each other.
+
+    The two projections of chapter 04 are also saved as the README's pictures.
+
+    Raises:
+        RuntimeError: no browser is found to draw the pictures.
+        ValueError: a cleaned chapter is larger than `SIZE_LIMIT`.
+    """
+    kaleido.calc_fig_sync({"data": [], "layout": {}})  # before anything is trained
+    os.environ |= {"OMP_NUM_THREADS": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
+    study.run_all([variant(ExperimentConfig(), name) for name in VARIANTS], jobs=2)
+    chosen = [path for path in chapters(folder) if not only or path.name.startswith(tuple(only))]
+    chosen.reverse()  # the last ones take longest
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for path, size in zip(chosen, pool.map(_render_one, chosen), strict=True):
+            print(f"{path.name}: {size} bytes")
+
+
+def _render_one(path: Path) -> int:
+    """Bytes of a chapter that is now executed and clean; see `render`."""
+    with atomic_path(path) as temporary:
+        papermill.execute_notebook(path, temporary, cwd=path.parent, progress_bar=False)
+        notebook = draw(clean(nbformat.reads(temporary.read_text(), as_version=4)))
+        if path.name.startswith("04"):
+            _save_pictures(notebook, ("overlap-softmax.png", "overlap-sa_softmax.png"))
+        temporary.write_text(written(shrink(notebook)))
+        if (size := temporary.stat().st_size) > SIZE_LIMIT:
+            raise ValueError(f"{path.name} has {size} bytes after cleaning, expected at most {SIZE_LIMIT}")
+    return size
+
+
+def _contents(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """What each output of a notebook holds, by kind; nothing where it was printed."""
+    return [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+def draw(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Put a PNG beside each figure that has none, all with one start of the browser.
+
+    Raises:
+        RuntimeError: no browser is found, or it cannot draw one of them.
+    """
+    kaleido.start_sync_server(silence_warnings=True)
+    try:
+        for data in _contents(notebook):
+            if FIGURE in data and "image/png" not in data:
+                figure = {key: data[FIGURE][key] for key in ("data", "layout")}
+                data["image/png"] = base64.b64encode(kaleido.calc_fig_sync(figure, opts={"format": "png"})).decode()
+    finally:
+        kaleido.stop_sync_server(silence_warnings=True)
+    return notebook
+
+
+def shrink(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Recode the figures' pictures: drawings as PNG with 64 colours, those with photographs in them as JPEG."""
+    for data in _contents(notebook):
+        if "image/png" in data:
+            picture = Image.open(io.BytesIO(base64.b64decode(data.pop("image/png")))).convert("RGB")
+            buffer = io.BytesIO()
+            if picture.getcolors(_COLOURS_OF_A_DRAWING):
+                few = picture.quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+                few.save(buffer, "PNG", optimize=True)
+                data["image/png"] = base64.b64encode(buffer.getvalue()).decode()
+            else:
+                picture.save(buffer, "JPEG", quality=75)
+                data["image/jpeg"] = base64.b64encode(buffer.getvalue()).decode()
+    return notebook
+
+
+def written(notebook: nbformat.NotebookNode) -> str:
+    """The notebook as text, each figure on one line: a line for every number would make it half as large again."""
+    figures = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            for kind in [kind for kind in output.get("data", {}) if kind.endswith("+json")]:
+                figures.append(json.dumps(output["data"][kind], separators=(",", ":"), ensure_ascii=False))
+                output["data"][kind] = f"figure {len(figures) - 1} of this notebook"
+    text: str = nbformat.writes(notebook)
+    for i, figure in enumerate(figures):
+        text = text.replace(json.dumps(f"figure {i} of this notebook"), figure)
+    return text + "\n"
+
+
+def _save_pictures(notebook: nbformat.NotebookNode, names: Sequence[str]) -> None:
+    """The first figures of an executed chapter as PNG files in the results folder."""
+    pictures = [data for data in _contents(notebook) if "image/png" in data]
+    for name, data in zip(names, pictures, strict=False):
+        with atomic_path(home() / "results" / name) as temporary:
+            temporary.write_bytes(base64.b64decode(data["image/png"]))
+
+
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Take out what changes from run to run: progress bars, timings, widget state, papermill's traces."""
+    traces = ("metadata.papermill", "metadata.widgets", "metadata.language_info")
+    keys = [*traces, "cell.metadata.papermill", "cell.metadata.execution"]
+    notebook = nbstripout.strip_output(notebook, keep_output=True, keep_count=True, keep_id=True, extra_keys=keys)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_passing(output)]
+    return notebook
+
+
+def _is_passing(output: nbformat.NotebookNode) -> bool:
+    """Progress bars: on stderr, or a widget's view."""
+    if output.output_type == "stream":
+        return bool(output.name == "stderr")
+    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})

@@ -1,0 +1,186 @@
+"""Exercises of chapter 05, benchmark."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sa_lab.course.exercises.checking import Function, compare, exercise
+from sa_lab.evaluation import galleries, metrics, protocols
+from sa_lab.evaluation.reports import RetrievalResult
+
+
+@exercise("05.1")
+def check_rank_k(function: Function) -> str:
+    """Check f(similarity (Q,G), query_ids (Q,), gallery_ids (G,), k) -> float in [0,1], Rank-k over gallery entries."""
+    cases: list[dict[str, Any]] = []
+    for seed, (queries, gallery, k) in enumerate(((40, 30, 1), (50, 50, 3), (30, 40, 5))):
+        generator = torch.Generator().manual_seed(seed)
+        ids = torch.randperm(gallery, generator=generator) // 4 + 3
+        cases.append(
+            {
+                "similarity": torch.randn(queries, gallery, generator=generator),
+                "query_ids": ids[torch.randint(gallery, (queries,), generator=generator)],
+                "gallery_ids": ids,
+                "k": k,
+            }
+        )
+
+    def rank(similarity: Tensor, query_ids: Tensor, gallery_ids: Tensor, k: int, by_identity: bool = False) -> float:
+        result = metrics.evaluate_ranking(similarity, query_ids, gallery_ids, first_occurrence=by_identity)
+        return float(result.cmc(k)[k - 1]) if k else 0.0
+
+    def hits(similarity: Tensor, query_ids: Tensor, gallery_ids: Tensor, k: int) -> Tensor:
+        """(Q,k) whether the entry at each of the first places is a match."""
+        return (gallery_ids[similarity.topk(k).indices] == query_ids[:, None]).double()
+
+    def wrong_ids(similarity: Tensor, query_ids: Tensor, gallery_ids: Tensor, k: int) -> float:
+        """Places compared with ids: the forgotten look-up in `gallery_ids`."""
+        return float((similarity.topk(k).indices == query_ids[:, None]).any(1).double().mean())
+
+    compare(
+        function,
+        cases,
+        rank,
+        "the share of queries",
+        {
+            "The order is the wrong way round: similarity was taken for a distance, the largest comes first.": (
+                lambda s, q, g, k: rank(-s, q, g, k)
+            ),
+            "One place too many counts: Rank-k is a match among the first k, ranks from 1.": (
+                lambda s, q, g, k: rank(s, q, g, k + 1)
+            ),
+            "One place too few counts: Rank-k is a match among the first k, ranks from 1.": (
+                lambda s, q, g, k: rank(s, q, g, k - 1)
+            ),
+            "This is in percent: a share in [0,1] is asked.": lambda s, q, g, k: 100 * rank(s, q, g, k),
+            "The number of queries was not divided out: their share is asked.": (
+                lambda s, q, g, k: len(q) * rank(s, q, g, k)
+            ),
+            "All matches among the first k were counted: one is enough, so ask with `any` for each query.": (
+                lambda s, q, g, k: hits(s, q, g, k).mean()
+            ),
+            "All matches among the first k were added up: one is enough, so ask with `any` for each query.": (
+                lambda s, q, g, k: hits(s, q, g, k).sum(1).mean()
+            ),
+            "Only place k was looked at: a match at any of the first k places counts.": (
+                lambda s, q, g, k: hits(s, q, g, k)[:, -1].mean()
+            ),
+            "Only the first place was looked at, whatever `k` is.": lambda s, q, g, k: rank(s, q, g, 1),
+            "There is one answer a query: the mean is missing.": lambda s, q, g, k: hits(s, q, g, k).amax(1).bool(),
+            "Places in the gallery were compared with ids: look the ids up in `gallery_ids`.": wrong_ids,
+            "Identities were counted (the rule of first occurrences): gallery entries are asked.": (
+                lambda s, q, g, k: rank(s, q, g, k, by_identity=True)
+            ),
+        },
+    )
+    return "right. Rank-k never falls with k and says nothing about the second match."
+
+
+@exercise("05.2")
+def check_average_precision(function: Function) -> str:
+    """Check f(matches (G,) booleans in ranked order) -> float in (0,1], the average precision of a query."""
+    drawn = torch.rand(20, generator=torch.Generator().manual_seed(3)) < 0.3
+    cases = [
+        {"matches": matches}
+        for matches in (
+            torch.tensor([True, False, False, True]),
+            torch.tensor([False, True, True, False, False, True, False]),
+            torch.tensor([False, False, True, True, False]),
+            drawn,
+        )
+    ]
+
+    def measured(matches: Tensor) -> RetrievalResult:
+        similarity = torch.linspace(1, 0, len(matches))[None]
+        return metrics.evaluate_ranking(similarity, torch.tensor([1]), matches.long(), first_occurrence=False)
+
+    def precision(matches: Tensor, late: int = 0) -> Tensor:
+        return matches.cumsum(0) / (torch.arange(len(matches)) + 1 + late)
+
+    compare(
+        function,
+        cases,
+        lambda matches: measured(matches).mean_ap,
+        "one number in (0,1]",
+        {
+            "Precision was averaged over all ranks: only the ranks of matches count.": lambda m: precision(m).mean(),
+            "This is 1 over the rank of the first match: every match counts.": lambda m: 1 / measured(m).first_rank[0],
+            "This is the inverse negative penalty, matches over the rank of the last one: average over all matches.": (
+                lambda m: measured(m).mean_inp
+            ),
+            "The sum was divided by the length of the ranking: divide by the number of matches.": (
+                lambda m: precision(m)[m].sum() / len(m)
+            ),
+            "The sum over the matches was not divided by their number.": lambda m: precision(m)[m].sum(),
+            "Ranks start at 1: yours are one too large.": lambda m: precision(m, late=1)[m].mean(),
+            "1 over the rank was averaged: of the i-th match it is i over its rank.": (
+                lambda m: (1 / (m.nonzero()[:, 0] + 1)).mean()
+            ),
+            "This is the share of matches in the whole ranking: their places count.": lambda m: m.double().mean(),
+            "There is one precision a match: their mean is missing.": lambda m: precision(m)[m],
+            "There is one precision a rank: the mean over the ranks of matches is missing.": precision,
+            "The ranking was read from its end.": lambda m: measured(m.flip(0)).mean_ap,
+        },
+    )
+    return "right. Every match counts, the late ones too; Rank-1 looks at the first alone."
+
+
+@exercise("05.3")
+def check_hidden(function: Function) -> str:
+    """Check f(query_cameras (Q,), gallery_cameras (G,)) -> (Q,G), True where SYSU-MM01 hides an image from a query."""
+    generator = np.random.default_rng(9)
+    cases = [
+        {
+            "query_cameras": generator.permutation(np.resize([3, 2, 6, 3, 1, 4], queries)),
+            "gallery_cameras": generator.permutation(np.resize([1, 2, 4, 3, 5, 2], gallery)),
+        }
+        for queries, gallery in ((8, 11), (7, 7), (12, 6))
+    ]
+
+    def hidden(query_cameras: np.ndarray, gallery_cameras: np.ndarray) -> np.ndarray:
+        cameras = np.concatenate([query_cameras, gallery_cameras])
+        places = np.arange(len(cameras))
+        return galleries.hidden_mask(
+            protocols.SYSU_ALL,
+            person_ids=np.zeros_like(cameras),
+            camera_ids=cameras,
+            query=places[: len(query_cameras)],
+            gallery=places[len(query_cameras) :],
+        )
+
+    compare(
+        function,
+        cases,
+        hidden,
+        "(Q,G), True where hidden",
+        {
+            "The table is transposed: queries are its rows, the gallery its columns.": lambda q, g: hidden(q, g).T,
+            "Images of the same camera were hidden: SYSU-MM01 hides camera 2 from camera 3.": (
+                lambda q, g: q[:, None] == g
+            ),
+            "The cameras are exchanged: the query is of camera 3, the hidden image of camera 2.": (
+                lambda q, g: (q[:, None] == 2) & (g == 3)
+            ),
+            "This is what may be seen: True is asked for what is hidden.": lambda q, g: ~hidden(q, g),
+            "Both orders were hidden: only camera 2 in the gallery, from queries of camera 3.": (
+                lambda q, g: hidden(q, g) | ((q[:, None] == 2) & (g == 3))
+            ),
+            "An `or` stands where both conditions must hold: query camera 3 and gallery camera 2.": (
+                lambda q, g: (q[:, None] == 3) | (g == 2)
+            ),
+            "All of camera 2 was hidden, from every query: only queries of camera 3 are concerned.": (
+                lambda q, g: np.broadcast_to(g == 2, (len(q), len(g)))
+            ),
+            "Everything was hidden from camera 3: only the images of camera 2 are.": (
+                lambda q, g: np.broadcast_to(q[:, None] == 3, (len(q), len(g)))
+            ),
+            "Queries and gallery images were paired one by one: every query meets every gallery image.": (
+                lambda q, g: (q == 3) & (g == 2)
+            ),
+        },
+    )
+    return "right. Cameras 2 and 3 watch the same place: the wall behind a person would give the answer away."

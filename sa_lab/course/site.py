@@ -1,0 +1,197 @@
+"""The committed chapters as one static site that opens from disk: no server, no network, nothing executed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib import resources
+from pathlib import Path
+
+import nbformat
+from plotly.offline import get_plotlyjs
+
+from sa_lab.course import markup
+from sa_lab.course.chapters import FIGURE, NOTEBOOKS, chapters
+from sa_lab.disk import atomic_path, write_text
+from sa_lab.plots import CONFIG
+from sa_lab.reporting.page import document
+
+TITLE = "SA-Softmax, chapter by chapter"
+SENTENCE = (
+    "A course on Spectral Aware Softmax, a loss that brings the visible and the infrared images of a person together: "
+    "derived by hand, trained, looked at and measured."
+)
+_PICTURES = {"image/png": "png", "image/jpeg": "jpg"}
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What the index and the navigation say of a chapter."""
+
+    stem: str
+    title: str
+    question: str
+    time: str
+
+
+def export(out: Path, folder: Path = NOTEBOOKS) -> list[Path]:
+    """Write the chapters, an index, and what they share (style, plotly.js, pictures) into ``out``.
+
+    Args:
+        out: folder of the site; files of an earlier export are replaced.
+        folder: where the chapters are; they are read as they stand, outputs included.
+
+    Returns:
+        The index and the pages of the chapters.
+
+    Raises:
+        ValueError: a formula that cannot be converted, or a chapter without title, question or time.
+    """
+    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in chapters(folder)}
+    series = [_describe(stem, notebook) for stem, notebook in notebooks.items()]
+    pictures: dict[str, bytes] = {}
+    pages = {"index.html": _index(series)}
+    for one in series:
+        pages[f"{one.stem}.html"] = _page(one, series, notebooks[one.stem], pictures)
+    shared = {
+        "plotly.min.js": get_plotlyjs(),
+        "site.js": (resources.files(__package__) / "site.js").read_text(),
+        "site.css": (resources.files("sa_lab.reporting") / "page.css").read_text() + markup.colours(),
+    }
+    for name, content in pictures.items():
+        with atomic_path(out / name) as temporary:
+            temporary.write_bytes(content)
+    for path in (out / "pictures").glob("[0-9][0-9]_*.*"):  # of an earlier export
+        if f"pictures/{path.name}" not in pictures:
+            path.unlink()
+    for name, text in {**shared, **pages}.items():
+        write_text(out / name, text)
+    return [out / name for name in pages]
+
+
+def _describe(stem: str, notebook: nbformat.NotebookNode) -> Chapter:
+    text = notebook.cells[0].source
+    found = []
+    for beginning in ("# ", "**Question.** ", "**Time:** "):
+        match = re.search(rf"^{re.escape(beginning)}(.+?)(?:\n\n|\Z)", text, re.S | re.M)
+        if not match:
+            raise ValueError(
+                f"first cell of {stem} is {text[:60]!r}, expected a paragraph that begins with {beginning!r}"
+            )
+        found.append(" ".join(match[1].split()))
+    return Chapter(stem, *found)
+
+
+# Pages
+
+
+def _index(series: Sequence[Chapter]) -> str:
+    entries = "".join(
+        f'<li><h2><a href="{one.stem}.html">{escape(one.title)}</a></h2>'
+        f'<div class="question">{markup.markdown(one.question, one.stem)}</div>'
+        f'<div class="time">{markup.markdown(one.time, one.stem)}</div></li>\n'
+        for one in series
+    )
+    body = f'<main class="index">\n<h1>{TITLE}</h1>\n<p class="lead">{SENTENCE}</p>\n<ol>\n{entries}</ol>\n</main>'
+    return _document(TITLE, body, "")
+
+
+def _page(
+    chapter: Chapter, series: Sequence[Chapter], notebook: nbformat.NotebookNode, pictures: dict[str, bytes]
+) -> str:
+    cells = [_cell(cell, chapter.stem, pictures) for cell in notebook.cells if cell.source.strip()]
+    content = _with_unique_anchors("\n".join(cells))
+    sections = re.findall(r'<h2 id="([^"]+)">(.+?)</h2>', content, re.S)
+    links = "".join(f'<li><a href="#{name}">{text}</a></li>' for name, text in sections)
+    at = series.index(chapter)
+    before = [f'<a rel="prev" href="{one.stem}.html">← {escape(one.title)}</a>' for one in series[:at][-1:]]
+    after = [f'<a rel="next" href="{one.stem}.html">{escape(one.title)} →</a>' for one in series[at + 1 :][:1]]
+    steps = "".join([*before, '<a href="index.html">all chapters</a>', *after])
+    others = "".join(
+        f'<li><a href="{one.stem}.html"{" aria-current=page" if one == chapter else ""}>{escape(one.title)}</a></li>'
+        for one in series
+    )
+    side = (
+        f'<nav class="side" aria-label="course"><a class="home" href="index.html">{TITLE}</a>\n'
+        f'<details class="contents"><summary>In this chapter</summary><ul>{links}</ul></details>\n'
+        f'<details class="contents"><summary>Chapters</summary><ul>{others}</ul></details></nav>'
+    )
+    body = f'{side}\n<main>\n{content}\n<nav class="steps" aria-label="chapters">{steps}</nav>\n</main>'
+    scripts = '<script src="plotly.min.js"></script>\n' if 'class="graph"' in content else ""
+    return _document(chapter.title, body, scripts + '<script src="site.js"></script>\n')
+
+
+def _with_unique_anchors(content: str) -> str:
+    seen: Counter[str] = Counter()
+
+    def count(match: re.Match[str]) -> str:
+        seen[match[2]] += 1
+        return match[1] + match[2] + (f"-{seen[match[2]]}" if seen[match[2]] > 1 else "")
+
+    return re.sub(r'(<h\d id=")([^"]+)', count, content)
+
+
+def _document(title: str, body: str, scripts: str) -> str:
+    style = '<link rel="stylesheet" href="site.css">\n<noscript><style>.graph { display: none }</style></noscript>'
+    return document(title, style, body, scripts)
+
+
+# Cells and their outputs
+
+
+def _cell(cell: nbformat.NotebookNode, stem: str, pictures: dict[str, bytes]) -> str:
+    if cell.cell_type == "markdown":
+        return f'<section class="text">{markup.markdown(cell.source, stem)}</section>'
+    if cell.cell_type != "code":
+        return ""
+    outputs = "\n".join(_output(output, f"{stem}-{cell.id}-{i}", pictures) for i, output in enumerate(cell.outputs))
+    outputs = f'<div class="outputs">{outputs}</div>' if outputs else ""
+    return f'<section class="cell">{markup.highlighted(cell.source, "python")}{outputs}</section>'
+
+
+def _output(output: nbformat.NotebookNode, name: str, pictures: dict[str, bytes]) -> str:
+    """The richest form of an output that a page can show."""
+    if output.output_type == "stream":
+        return markup.preformatted(output.text)
+    if output.output_type == "error":
+        return markup.preformatted("\n".join(output.traceback))
+    data = output.data
+    if FIGURE in data:
+        return _figure(data, name, pictures)
+    if "text/html" in data:
+        return f'<div class="html">{data["text/html"]}</div>'
+    if "text/markdown" in data:
+        return markup.markdown(data["text/markdown"], name)
+    if "image/svg+xml" in data:
+        return str(data["image/svg+xml"])
+    if "image/png" in data or "image/jpeg" in data:
+        return _picture(data, name, pictures, "output of the cell above")
+    return markup.preformatted(data.get("text/plain", ""))
+
+
+def _figure(data: nbformat.NotebookNode, name: str, pictures: dict[str, bytes]) -> str:
+    figure = data[FIGURE]
+    layout = figure["layout"]
+    title = re.sub(r"<[^>]+>", " ", (layout.get("title") or {}).get("text", "figure"))
+    width, height = layout.get("width", 760), layout.get("height", 450)
+    content = {"data": figure["data"], "layout": layout, "config": {**figure.get("config", {}), **CONFIG}}
+    content["frames"] = figure.get("frames", [])
+    text = json.dumps(content).replace("</", r"<\/")
+    still = f"<noscript>{_picture(data, name, pictures, title)}</noscript>" if _PICTURES.keys() & data.keys() else ""
+    return (
+        f'<figure id="{name}" aria-label="{escape(title)}" style="max-width:{width}px">'
+        f'<div class="graph" style="height:{height}px"></div>'
+        f'<script type="application/json">{text}</script>{still}</figure>'
+    )
+
+
+def _picture(data: nbformat.NotebookNode, name: str, pictures: dict[str, bytes], text: str) -> str:
+    kind = next(kind for kind in _PICTURES if kind in data)
+    path = f"pictures/{name}.{_PICTURES[kind]}"
+    pictures[path] = base64.b64decode(data[kind])
+    return f'<img src="{path}" alt="{escape(text)}" loading="lazy">'

@@ -1,0 +1,34 @@
+"""Live figures for the chapters: dials round losses, runs and rankings; each has a static figure for paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import ipywidgets
+
+from sa_lab.course.widgets.controls import still
+from sa_lab.course.widgets.live_training import LiveTraining
+from sa_lab.course.widgets.loss_lens import LossLens
+from sa_lab.course.widgets.playground import Playground
+from sa_lab.course.widgets.projection import ProjectionBrowser
+from sa_lab.course.widgets.ranking import RankingBrowser
+from sa_lab.runs import Run, loss_name
+
+__all__ = ["LiveTraining", "LossLens", "Playground", "ProjectionBrowser", "RankingBrowser", "app", "still"]
+
+
+def app(runs: Sequence[Path] = ()) -> ipywidgets.Widget:
+    """The page that `sa-lab app` serves: the playground and, with one or two finished runs, the ranking browser.
+
+    Raises:
+        ValueError: more than two runs, or runs on different images.
+    """
+    pages: dict[str, ipywidgets.Widget] = {"Prototype playground": Playground()}
+    if runs:
+        named = {loss_name(Run(Path(run)).config): Path(run) for run in runs}
+        if len(named) < len(runs):  # the same loss twice
+            same = len({Path(run).name for run in runs}) < len(runs)
+            named = {str(run) if same else Path(run).name: Path(run) for run in runs}
+        pages["Ranking browser"] = RankingBrowser(named)
+    return ipywidgets.Tab(children=list(pages.values()), titles=list(pages))

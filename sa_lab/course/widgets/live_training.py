@@ -1,0 +1,151 @@
+"""A real training in the background, whose weights can be changed while it runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import ipywidgets
+
+from sa_lab import plots
+from sa_lab.analysis.descriptors import QUICK, measure_embeddings
+from sa_lab.config import ExperimentConfig, LossConfig
+from sa_lab.course.widgets.controls import Worker, button, live, loss_dials, refresh
+from sa_lab.data import prepare
+from sa_lab.disk import home, write_csv
+from sa_lab.evaluation.validation import ValidationSet
+from sa_lab.training import loop
+from sa_lab.training.learner import LogRow
+
+
+class LiveTraining(ipywidgets.VBox):
+    """Start, pause and stop a training of ``config``; its mask and weights follow the dials from the next step on.
+
+    Every step is logged with the weights it used. Pause and stop write the log, so that `sa_lab.training.loop.replay`
+    of metrics.csv repeats the training step by step.
+
+    Args:
+        config: what is trained; its loss is where the dials begin.
+        folder: gets config.json and metrics.csv, with a number behind its name where there is a log already; by default
+            one named after the config among the runs.
+        measure_every: steps between two looks at the validation identities.
+        most_images: of validation identities that are looked at.
+
+    Attributes:
+        rows: what was logged, one row a step.
+        figure: the live figure.
+    """
+
+    def __init__(
+        self, config: ExperimentConfig, folder: Path | None = None, measure_every: int = 40, most_images: int = 240
+    ) -> None:
+        self.config = config
+        self.folder = self._wanted = folder or home() / "runs" / f"live-{config.digest()}"
+        self.rows: list[LogRow] = []
+        self._measure_every, self._most_images = measure_every, most_images
+        self._iteration: Iterator[LogRow] | None = None
+        self._measure: Callable[[], LogRow] = dict
+        self.dials = loss_dials(config.loss)
+        self.figure = live(plots.live_training([], title="Nothing trained yet: press Start"))
+        self.message = ipywidgets.HTML()
+        self.worker = Worker(self._advance, self._failed)
+        self._halt = threading.Event()
+        buttons = (
+            button("Start", "train, or go on", self.start, "play"),
+            button("Pause", "stop after this step; Start goes on", self.pause, "pause"),
+            button("Stop", "end; Start begins anew", self.stop, "stop"),
+        )
+        super().__init__(
+            [ipywidgets.HBox([*self.dials.values()][:2]), [*self.dials.values()][2], ipywidgets.HBox([*buttons]),
+             self.message, self.figure]
+        )  # fmt: skip
+
+    @property
+    def loss(self) -> LossConfig:
+        """The loss that the dials stand for; the warm-up is the config's."""
+        return replace(self.config.loss, **{name: dial.value for name, dial in self.dials.items()})
+
+    def start(self) -> None:
+        """Train in the background, from where it stands."""
+        self.message.value = "Training; Pause and Stop write its log."
+        self.worker.start()
+
+    def advance(self, num_steps: int) -> None:
+        """Train ``num_steps`` steps here and now, under the dials as they stand; ends early where the training ends."""
+        self._halt.clear()
+        with self.worker.lock:
+            for _ in range(num_steps):
+                if self._halt.is_set() or not self._advance():
+                    break
+            self._show()
+
+    def pause(self) -> None:
+        """Stop after the step in hand and write the log."""
+        self._halt.set()
+        self.worker.pause()
+        with self.worker.lock:
+            self._save()
+
+    def stop(self) -> None:
+        """Stop, write the log and forget the network."""
+        self.pause()
+        with self.worker.lock:
+            self._iteration = None
+
+    def _advance(self) -> bool:
+        if self._iteration is None:
+            self.rows = []
+            self._iteration = self._begin()
+        row = next(self._iteration, None)
+        if row is None:
+            self._iteration = None
+            self._save()
+            return False
+        self.rows.append(row)
+        if (len(self.rows)) % self._measure_every == 0:
+            row |= self._measure()
+        if len(self.rows) % 5 == 0:
+            self._show()
+        return True
+
+    def _begin(self) -> Iterator[LogRow]:
+        number = 1
+        self.folder = self._wanted
+        while (self.folder / "metrics.csv").exists():  # an earlier log stays
+            number += 1
+            self.folder = self._wanted.with_name(f"{self._wanted.name}-{number}")
+        store = prepare(self.config.data, progress=False)
+        training = loop.start(self.config, store)
+        held = ValidationSet.of(self.config, store, self._most_images)
+
+        def measure() -> LogRow:
+            if not len(held):
+                return {}
+            found = held.embed(training.model, training.criterion.prototypes, training.train_ids)
+            measured = measure_embeddings(found, only=QUICK)
+            return held.grade(found) | {name: one.mean for name, one in measured.items()}
+
+        self._measure = measure
+        return loop.iterate(training, lambda step: self.loss)
+
+    def _show(self) -> None:
+        refresh(self.figure, plots.live_training(self.rows, title=f"Step {len(self.rows)}: {self._last()}"))
+
+    def _last(self) -> str:
+        known = [row for row in self.rows if "rank_1" in row]
+        return f"validation Rank-1 {100 * known[-1]['rank_1']:.1f} %" if known else "not yet measured"
+
+    def _save(self) -> None:
+        if not self.rows:
+            return
+        self.config.save(self.folder / "config.json")
+        write_csv(self.folder / "metrics.csv", self.rows)
+        self.message.value = f"{len(self.rows)} steps; the weights of each are in {self.folder.name}/metrics.csv."
+        self._show()
+
+    def _failed(self, error: Exception) -> None:
+        self._iteration = None
+        self._save()
+        self.message.value = f"<b>It stopped:</b> {error}"

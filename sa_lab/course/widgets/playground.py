@@ -1,0 +1,154 @@
+"""The prototype playground: a toy world whose loss can be changed while it learns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import ipywidgets
+import plotly.graph_objects as go
+
+from sa_lab import plots
+from sa_lab.config import LossConfig
+from sa_lab.course import toy
+from sa_lab.course.widgets.controls import Dial, Worker, button, choice, live, loss_dials, loss_of, refresh
+
+
+class Playground(ipywidgets.VBox):
+    """A few identities on a circle or sphere, their samples in two spectra, their prototypes, and what pulls them.
+
+    Every step is one of the library (`course.toy`). While it stands still, the last point of each curve is what the
+    loss would be now, so that a dial shows its effect before anything moves.
+
+    Args:
+        world: the start; its number of identities and of dimensions can be changed.
+        preset: a name in `sa_lab.course.toy.PRESETS`.
+
+    Attributes:
+        toy: the world as it stands.
+        figure: the live figure.
+    """
+
+    def __init__(self, world: toy.World | None = None, preset: str = "complete") -> None:
+        world = world or toy.World()
+        self.toy = toy.Toy(world)
+        self.preset = choice("preset", list(toy.PRESETS), "sets the loss; every dial can be changed", value=preset)
+        warmup = Dial("warm-up steps", 20, 0, 200, 5, "first steps, in which samples follow the identity loss alone")
+        self.dials = loss_dials(LossConfig()) | {"warmup_steps": warmup}
+        self.rates = {
+            "network_lr": Dial("sample rate", 0.03, 0.0, 0.2, 0.005, "learning rate of the samples (the network)"),
+            "prototype_lr": Dial("prototype rate", 0.1, 0.0, 0.5, 0.01, "learning rate of the prototypes"),
+        }
+        self.identities = Dial("identities", world.num_identities, 2, 12, 1, "how many people; starts anew")
+        self.shape = choice("world", [("circle", 2), ("sphere", 3)], "dimensions of an embedding; starts anew",
+                            value=world.dimensions)  # fmt: skip
+        self.asynchronous = ipywidgets.Checkbox(
+            True, description="asynchronous", tooltip="off: prototypes follow the samples' loss too", indent=False
+        )
+        self.figure = live(self._draw())
+        self._place = ipywidgets.Box([self.figure])
+        self.message = ipywidgets.HTML()
+        self.worker = Worker(self._advance, self._failed, pause=0.05)
+        buttons = (
+            button("Step", "one iteration of the library", self.step, "step-forward"),
+            button("Run", "iterate until paused", self.run, "play"),
+            button("Pause", "stand still", self.pause, "pause"),
+            button("Reset", "back to the start", self.reset, "refresh"),
+            button("Coincide", "put the two prototypes of each identity together", self.coincide, "compress"),
+        )
+        self._listen()
+        *losses, warmup = self.dials.values()
+        left = [self.preset, *losses]
+        right = [self.shape, self.identities, *self.rates.values(), warmup]
+        super().__init__([
+            ipywidgets.HBox([ipywidgets.VBox([*left, self.asynchronous]), ipywidgets.VBox(right)]),
+            ipywidgets.HBox([*buttons]), self.message, self._place,
+        ])  # fmt: skip
+        self._take_preset()
+
+    @property
+    def loss(self) -> LossConfig:
+        """The loss that the dials stand for."""
+        return loss_of(self.dials, asynchronous=self.asynchronous.value)
+
+    def step(self) -> None:
+        """One iteration; the worker's thread waits meanwhile."""
+        with self.worker.lock:
+            try:
+                self._advance()
+            except Exception as error:  # as in the worker: told, not raised into the page
+                self._failed(error)
+
+    def run(self) -> None:
+        """Iterate in the background until `pause`."""
+        self.message.value = ""
+        self.worker.start()
+
+    def pause(self) -> None:
+        """Stand still."""
+        self.worker.pause()
+        self.show()
+
+    def reset(self) -> None:
+        """Back to the start, with the world that the dials stand for."""
+        self.worker.pause()
+        with self.worker.lock:
+            flat = self.toy.world.dimensions
+            world = replace(self.toy.world, num_identities=self.identities.value, dimensions=self.shape.value)
+            self.toy = toy.Toy(world, **{name: dial.value for name, dial in self.rates.items()})
+            self.message.value = ""
+            if world.dimensions == flat:
+                self.show()
+            else:  # a plane cannot become a scene
+                self.figure = live(self._draw())
+                self._place.children = [self.figure]
+
+    def coincide(self) -> None:
+        """Put both prototypes of each identity where its samples are: what success would look like."""
+        self.worker.pause()
+        with self.worker.lock:
+            self.toy.coincide()
+            self.show()
+
+    def show(self) -> None:
+        """Draw what stands now."""
+        with self.worker.lock:
+            refresh(self.figure, self._draw())
+
+    def _draw(self) -> go.Figure:
+        loss, step = self.loss, len(self.toy.rows)
+        now = {"step": step, **self.toy.losses(loss), **self.toy.overlap()}
+        warm = " (warm-up)" if step < loss.warmup_steps else ""
+        return plots.toy_world(
+            **vars(self.toy.scene(loss)), rows=[*self.toy.rows[:: 1 + step // 300], now],
+            title=f"Step {step}{warm}: SA-Softmax {now['sa_softmax']:.2f} nats, gap {now['stranger_ratio']:.2f}",
+        )  # fmt: skip
+
+    def _advance(self) -> bool:
+        self.toy.step(self.loss)
+        self.show()
+        return len(self.toy.rows) < 5000
+
+    def _failed(self, error: Exception) -> None:
+        self.message.value = f"<b>It stopped:</b> {error}. Lower the rates and press Reset."
+
+    def _listen(self) -> None:
+        self.preset.observe(lambda _: self._take_preset(), "value")
+        for dial in self.dials.values():
+            dial.observe(lambda _: self.show(), "value")
+        self.asynchronous.observe(lambda _: self.show(), "value")
+        for dial in self.rates.values():
+            dial.observe(lambda _: self._take_rates(), "value")
+        for start in (self.identities, self.shape):
+            start.observe(lambda _: self.reset(), "value")
+
+    def _take_rates(self) -> None:
+        with self.worker.lock:
+            self.toy.set_rates(*(dial.value for dial in self.rates.values()))
+
+    def _take_preset(self) -> None:
+        loss = toy.PRESETS[self.preset.value]
+        with self.worker.lock:
+            for name in ("sas_weight", "similarity_weight", "mask_value"):
+                self.dials[name].value = getattr(loss, name)
+            self.asynchronous.value = loss.asynchronous
+        self.show()

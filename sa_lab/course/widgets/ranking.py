@@ -1,0 +1,135 @@
+"""The ranking browser: what a run finds for a query, beside what another run finds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+import plotly.graph_objects as go
+import torch
+
+from sa_lab import plots
+from sa_lab.course.widgets.controls import Dial, choice, live, refresh
+from sa_lab.data import prepare
+from sa_lab.data.store import ImageStore
+from sa_lab.evaluation import search
+from sa_lab.evaluation.protocols import PROTOCOLS, protocols_of
+from sa_lab.evaluation.search import Search
+from sa_lab.runs import Run
+from sa_lab.schema import Embeddings
+
+EVERY = "every camera"
+OUTCOMES = ("every query", "first is wrong", "first is right")
+
+
+class RankingBrowser(ipywidgets.VBox):
+    """Choose a query and see the gallery as one run, or two, rank it.
+
+    Frames: solid with a tick is the right person, dashed with a cross a wrong one. The first trial of the protocol.
+
+    Args:
+        runs: folders of finished runs by the name they are shown with, one or two, on the same test images.
+        store: their images; by default opened from where the first run's config says.
+        most: images shown of each ranking.
+
+    Attributes:
+        queries: (Q,) rows of the similarity matrix that the filters leave.
+        figure: the live figure.
+
+    Raises:
+        ValueError: no run, more than two, or runs on different images.
+    """
+
+    def __init__(self, runs: Mapping[str, Path], store: ImageStore | None = None, most: int = 10) -> None:
+        if not 1 <= len(runs) <= 2:
+            raise ValueError(f"runs has {len(runs)} entries, expected one or two")
+        folders = {name: Path(folder) for name, folder in runs.items()}
+        self.found = {name: Embeddings.load(one / "embeddings.npz", mapped=True) for name, one in folders.items()}
+        first = next(iter(self.found.values()))
+        if any(other.paths != first.paths for other in self.found.values()):
+            raise ValueError(f"runs {', '.join(runs)} were tested on different images, expected the same")
+        self.most, self._lock = most, threading.RLock()
+        self.store = store or prepare(Run(next(iter(folders.values()))).config.data, progress=False)
+        self._rows = self.store.find(first.paths)
+        self._search = lru_cache(maxsize=8)(self._searched)
+        rules = protocols_of(first.dataset, first.split, first.gallery_order is not None)
+        self.protocol = choice("protocol", [rule.name for rule in rules], "who asks, and what is searched")
+        cameras = [EVERY, *map(str, np.unique(first.camera_ids))]
+        self.query_camera = choice("query camera", cameras, "only queries of this camera")
+        self.gallery_camera = choice("gallery camera", cameras, "only images of this camera in the ranking")
+        names = list(runs)
+        between = [f"right in {a} alone" for a in names] if len(names) == 2 else []
+        self.outcome = choice("show", [*OUTCOMES, *between], f"which queries; the first two ask {names[0]}")
+        self.query = Dial("query", 1, 1, 1, 1, "which of the queries that the filters leave")
+        self.queries = np.zeros(0, dtype=np.int64)
+        self._filter()
+        self.figure = live(self._draw())
+        for control in (self.protocol, self.query_camera, self.gallery_camera, self.outcome):
+            control.observe(lambda _: self._refilter(), "value")
+        self.query.observe(lambda _: self.show(), "value")
+        columns = [[self.protocol, self.outcome, self.query], [self.query_camera, self.gallery_camera]]
+        super().__init__([ipywidgets.HBox([ipywidgets.VBox(column) for column in columns]), self.figure])
+
+    def show(self) -> None:
+        """Draw the chosen query."""
+        with self._lock:
+            refresh(self.figure, self._draw())
+
+    def _searched(self, protocol: str, camera: str) -> dict[str, Search]:
+        found = {name: search.search(one, PROTOCOLS[protocol]) for name, one in self.found.items()}
+        if camera == EVERY:
+            return found
+        first = next(iter(self.found.values()))
+        return {name: one.within(first.camera_ids[one.gallery] == int(camera)) for name, one in found.items()}
+
+    def _filter(self) -> None:
+        first = next(iter(self.found.values()))
+        found = self._search(self.protocol.value, self.gallery_camera.value)
+        one = next(iter(found.values()))
+        keep = np.ones(len(one.query), dtype=bool)
+        if self.query_camera.value != EVERY:
+            keep &= first.camera_ids[one.query] == int(self.query_camera.value)
+        right = [search.first_is_right(first.person_ids) for search in found.values()]
+        if self.outcome.value == OUTCOMES[1]:
+            keep &= ~right[0]
+        elif self.outcome.value == OUTCOMES[2]:
+            keep &= right[0]
+        elif self.outcome.value != OUTCOMES[0]:
+            winner = self.outcome.options.index(self.outcome.value) - len(OUTCOMES)
+            keep &= right[winner] & ~right[1 - winner]
+        self.queries = np.flatnonzero(keep)
+        self.query.limit(max(1, len(self.queries)))
+
+    def _refilter(self) -> None:
+        with self._lock:
+            self._filter()
+            self.show()
+
+    def _draw(self) -> go.Figure:
+        first = next(iter(self.found.values()))
+        found = self._search(self.protocol.value, self.gallery_camera.value)
+        width, title = self.most + 1, "No query fits these filters"
+        images, captions = np.full((len(found), width), -1), np.full((len(found), width), "", dtype=object)
+        right = np.full((len(found), width), None)
+        if len(self.queries):
+            row = int(self.queries[self.query.value - 1])
+            for i, (name, search) in enumerate(found.items()):
+                asked, best = search.query[row], search.best(row, self.most)
+                shown = np.array([asked, *best])
+                person, camera = first.person_ids[shown], first.camera_ids[shown]
+                images[i, : len(shown)], right[i, 1 : len(shown)] = shown, (person[1:] == person[0]).tolist()
+                marks = [f"<b>{name}</b>", *("✓" if one else "✗" for one in right[i, 1 : len(shown)])]
+                captions[i, : len(shown)] = [
+                    f"{mark}{' ' if k else '<br>'}id {person[k]}{'<br>' if k else ', '}cam {camera[k]}"
+                    for k, mark in enumerate(marks)
+                ]
+            title = f"Query {self.query.value} of {len(self.queries)}: identity {person[0]} and what is found first"
+        pixels = self.store.gather(torch.from_numpy(self._rows[images.ravel()])).numpy().copy()
+        pixels[images.ravel() < 0] = 255
+        return plots.image_grid(
+            pixels, captions.ravel().tolist(), title=title, columns=width, right=right.ravel().tolist()
+        )

@@ -1,0 +1,1 @@
+"""The embedded people: drawn on the spot, in both spectra."""

@@ -1,0 +1,90 @@
+"""A trained network's descriptors of images: left of this file torch and networks, right of it arrays."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.lib.format import open_memmap
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from sa_lab import transforms
+from sa_lab.data.store import ImageStore
+from sa_lab.schema import Embeddings
+
+
+@torch.no_grad()
+def embed(
+    model: nn.Module,
+    store: ImageStore,
+    index: Int[np.ndarray, " N"],
+    device: torch.device,
+    prototypes: Float[Tensor, "P C2 D"] | None = None,
+    prototype_ids: Int[np.ndarray, " C"] | None = None,
+    seen_ids: Int[np.ndarray, " S"] | None = None,
+    batch_size: int = 256,
+    progress: bool = True,
+    out: Path | None = None,
+    dtype: type = np.float16,
+) -> Embeddings:
+    """Both descriptors of the images at ``index``, each through the stem of its own modality.
+
+    Descriptor A is made of the part features, B of the embeddings: L2-normalised a part, then over all parts, summed
+    over the image and its horizontal flip. The model is put into evaluation mode and left so.
+
+    Args:
+        model: gives part features and embeddings of (B,3,H,W) images and their modality.
+        store: the images.
+        index: which of them.
+        device: of the model.
+        prototypes, prototype_ids, seen_ids: see `sa_lab.schema.Embeddings`.
+        batch_size: images at a time.
+        progress: show a bar.
+        out: write the descriptors to this ``.npz`` as they come, so that memory does not grow with their number.
+        dtype: of the numbers in ``out``, float16 or float32.
+
+    Returns:
+        The descriptors, in memory or, with ``out``, in the file.
+    """
+    model.eval()
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    precision = next(model.parameters()).dtype
+    with tempfile.TemporaryDirectory(dir=out.parent if out else None, prefix=".embed-") as folder:
+        arrays: dict[str, np.ndarray] = {}
+        for start in tqdm(range(0, len(index), batch_size), unit="batch", desc="embed", disable=not progress):
+            rows = index[start : start + batch_size]
+            images = store.gather(torch.from_numpy(rows)).to(device)
+            images = transforms.normalize(transforms.to_float(images, precision))
+            modality = torch.from_numpy(store.modality[rows].astype(np.int64))
+            views = [model(view, modality) for view in (images, images.flip(3))]
+            for name in ("part_features", "embeddings"):
+                both = sum(_unit(getattr(view, name)) for view in views).cpu().numpy()  # type: ignore[union-attr]
+                if name not in arrays:
+                    shape = (len(index), *both.shape[1:])
+                    file = Path(folder) / f"{name}.npy"
+                    arrays[name] = open_memmap(file, "w+", dtype, shape) if out else np.empty(shape, both.dtype)
+                arrays[name][start : start + len(rows)] = both
+        found = Embeddings(
+            **arrays, person_ids=store.person_ids[index], camera_ids=store.camera_ids[index],
+            modality=store.modality[index], paths=tuple(store.paths[i] for i in index),
+            prototypes=None if prototypes is None else prototypes.detach().cpu().numpy(),
+            prototype_ids=prototype_ids, seen_ids=seen_ids, split=store.split, dataset=store.name,
+            gallery_order=None if store.gallery_order is None else store.gallery_order[index],
+        )  # fmt: skip
+        if out is None:
+            return found
+        found.save(out, dtype)
+    return Embeddings.load(out, mapped=True)
+
+
+def _unit(features: Float[Tensor, "B P D"]) -> Float[Tensor, "B P D"]:
+    """Unit length a part, then unit length over all parts."""
+    parts = functional.normalize(features, dim=2)
+    whole = functional.normalize(parts.flatten(1), dim=1)
+    return whole.view_as(parts)

@@ -1,0 +1,200 @@
+"""What protocols say of descriptors, wherever they come from: arrays in, reports out; torch multiplies and sorts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sa_lab.config import LAYOUTS
+from sa_lab.evaluation.galleries import gallery_indices, hidden_mask, query_indices
+from sa_lab.evaluation.metrics import evaluate_ranking
+from sa_lab.evaluation.protocols import Protocol
+from sa_lab.evaluation.reports import Report, RetrievalResult, summarise
+from sa_lab.evaluation.rerank import KReciprocal, k_reciprocal
+from sa_lab.schema import Embeddings, LeakageError
+
+_ROWS = 1024  # descriptors multiplied at a time; 100 MB each way at SYSU's full size
+
+
+def similarity(
+    embeddings: Embeddings, query: Int[np.ndarray, " Q"], gallery: Int[np.ndarray, " G"]
+) -> Float[np.ndarray, "Q G"]:
+    """score(q,g) = A_q.A_g + B_q.B_g of the images at ``query`` and ``gallery``, higher is closer.
+
+    Computed block by block in float32 (float64 where the descriptors are), so that descriptors may stay on disk.
+    """
+    double = any(values.dtype == np.float64 for values in embeddings.descriptors.values())
+    scores = torch.zeros(len(query), len(gallery), dtype=torch.float64 if double else torch.float32)
+
+    def block(values: np.ndarray, index: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.asarray(values[index]).reshape(len(index), -1)).to(scores.dtype)
+
+    for values in embeddings.descriptors.values():
+        for g in range(0, len(gallery), _ROWS):
+            searched = block(values, gallery[g : g + _ROWS]).T
+            for q in range(0, len(query), _ROWS):
+                scores[q : q + _ROWS, g : g + _ROWS] += block(values, query[q : q + _ROWS]) @ searched
+    return scores.numpy()
+
+
+@dataclass(frozen=True)
+class Search:
+    """One trial of a protocol: who is asked, what is searched, and how close it is.
+
+    Attributes:
+        query, gallery: where they stand in the descriptors, (Q,) and (G,).
+        hidden: (Q,G) True for gallery images that a query may not see.
+        similarity: (Q,G) higher is closer.
+    """
+
+    query: Int[np.ndarray, " Q"]
+    gallery: Int[np.ndarray, " G"]
+    hidden: Bool[np.ndarray, "Q G"]
+    similarity: Float[np.ndarray, "Q G"]
+
+    def best(self, row: int, most: int = 10) -> Int[np.ndarray, " K"]:
+        """The images that query ``row`` (0..Q-1) finds first and may see, as positions in the descriptors."""
+        order = np.argsort(-self.similarity[row], kind="stable")
+        visible: np.ndarray = order[~self.hidden[row][order]]
+        return np.asarray(self.gallery[visible[:most]])
+
+    def first_is_right(self, person_ids: Int[np.ndarray, " N"]) -> Bool[np.ndarray, " Q"]:
+        """Whether the first image that a query may see is of its own person; never where it may see none."""
+        scores = np.where(self.hidden, -np.inf, self.similarity)
+        found = self.gallery[scores.argmax(axis=1)]
+        right: np.ndarray = (person_ids[found] == person_ids[self.query]) & (~self.hidden).any(axis=1)
+        return right
+
+    def within(self, keep: Bool[np.ndarray, " G"]) -> Search:
+        """The same search with all but some gallery images hidden."""
+        return replace(self, hidden=self.hidden | ~keep)
+
+
+def search(embeddings: Embeddings, protocol: Protocol, trial: int = 0, rerank: KReciprocal | None = None) -> Search:
+    """One trial, to look at; arguments and errors as of `evaluate`."""
+    return next(_searches(embeddings, [protocol], [trial], rerank))
+
+
+def evaluate(
+    embeddings: Embeddings,
+    protocol: Protocol,
+    *,
+    rerank: KReciprocal | None = None,
+    seed: int = 0,
+    draws: int = 1000,
+) -> Report:
+    """Run all trials of ``protocol`` on descriptors of test images.
+
+    Args:
+        embeddings: test images alone; an identity's presence decides the gallery's random draws.
+        protocol: what is asked, what is searched, what counts.
+        rerank: re-rank with these parameters; by default not.
+        seed: seed of the bootstrap.
+        draws: resamples of the bootstrap over query identities.
+
+    Raises:
+        LeakageError: the descriptors hold identities that training has seen, or come from another split than the
+            protocol is for.
+        ValueError: no query or no gallery fits the protocol, no query has a match, or the descriptors are of another
+            data set than the protocol is for.
+    """
+    return evaluate_all(embeddings, [protocol], rerank=rerank, seed=seed, draws=draws)[0]
+
+
+def evaluate_all(
+    embeddings: Embeddings,
+    protocols: Sequence[Protocol],
+    *,
+    rerank: KReciprocal | None = None,
+    seed: int = 0,
+    draws: int = 1000,
+) -> list[Report]:
+    """`evaluate` for several protocols; every similarity is computed once, however many galleries an image is in."""
+    ids = torch.from_numpy(embeddings.person_ids.astype(np.int64))
+    searches = _searches(embeddings, protocols, None, rerank)
+    reports = []
+    for protocol in protocols:
+        results: list[RetrievalResult] = []
+        drawn = hashlib.sha256()
+        for found in islice(searches, protocol.num_trials):
+            query, gallery = ids[found.query], ids[found.gallery]
+            drawn.update("\n".join(embeddings.paths[i] for i in found.gallery).encode())
+            hidden = torch.from_numpy(found.hidden) if found.hidden.any() else None
+            similarities = torch.from_numpy(found.similarity)
+            results.append(
+                evaluate_ranking(similarities, query, gallery, hidden, first_occurrence=protocol.first_occurrence)
+            )
+        columns = {
+            "path": np.array([embeddings.paths[i] for i in found.query]),
+            "person_id": embeddings.person_ids[found.query],
+            "camera_id": embeddings.camera_ids[found.query],
+        }
+        named = {"dataset": embeddings.dataset, "reranking": rerank.description if rerank else ""}
+        named["gallery"] = drawn.hexdigest()
+        reports.append(summarise(protocol, results, columns, **named, seed=seed, draws=draws))
+    return reports
+
+
+def _searches(
+    embeddings: Embeddings, protocols: Sequence[Protocol], trials: Sequence[int] | None, rerank: KReciprocal | None
+) -> Iterator[Search]:
+    """The trials (None: all) of each protocol in turn, from one similarity matrix a direction."""
+    persons, cameras, modality = embeddings.person_ids, embeddings.camera_ids, embeddings.modality
+    drawn = []
+    for protocol in protocols:
+        _refuse(embeddings, protocol)
+        galleries = [
+            gallery_indices(
+                protocol, modality=modality, person_ids=persons, camera_ids=cameras, paths=embeddings.paths,
+                gallery_order=embeddings.gallery_order, trial=trial,
+            )
+            for trial in (range(protocol.num_trials) if trials is None else trials)
+        ]  # fmt: skip
+        drawn.append((protocol, query_indices(protocol, modality=modality, camera_ids=cameras), galleries))
+    scores = {}
+    for asking in {protocol.query_modality for protocol in protocols}:
+        same = [(query, galleries) for protocol, query, galleries in drawn if protocol.query_modality == asking]
+        asked = np.unique(np.concatenate([query for query, _ in same]))
+        searched = np.unique(np.concatenate([gallery for _, galleries in same for gallery in galleries]))
+        if rerank:  # it also compares the queries, and the gallery, with themselves
+            both = np.concatenate([asked, searched])
+            inner = similarity(embeddings, both, both)
+        else:
+            inner = similarity(embeddings, asked, searched)
+        scores[asking] = asked, searched, inner
+    for protocol, query, galleries in drawn:
+        asked, searched, inner = scores[protocol.query_modality]
+        q = np.searchsorted(asked, query)
+        for gallery in galleries:
+            g = np.searchsorted(searched, gallery)
+            if rerank:
+                rows = np.concatenate([q, len(asked) + g])
+                found = k_reciprocal(inner[np.ix_(rows, rows)], len(q), rerank)
+            else:
+                found = np.take(inner if len(q) == len(asked) else inner[q], g, axis=1)
+            hidden = hidden_mask(protocol, person_ids=persons, camera_ids=cameras, query=query, gallery=gallery)
+            yield Search(query, gallery, hidden, found)
+
+
+def _refuse(embeddings: Embeddings, protocol: Protocol) -> None:
+    """Raise unless the images are of the protocol's data set and split, and of people that training has not seen."""
+    layout = embeddings.dataset.removesuffix("-generated")
+    if layout in LAYOUTS and protocol.dataset not in (None, layout):
+        raise ValueError(f"{protocol.name} is a protocol of {protocol.dataset}, but these descriptors are of {layout}")
+    if protocol.split is not None and embeddings.split != protocol.split:
+        held = f"are of split {embeddings.split}" if embeddings.split else "name none: add split to their file"
+        raise LeakageError(
+            f"{protocol.name} is for test images of split {protocol.split}, but these descriptors {held}; "
+            "a model of one split has seen test identities of the others"
+        )
+    known = [ids for ids in (embeddings.prototype_ids, embeddings.seen_ids) if ids is not None]
+    shared = np.intersect1d(np.concatenate(known), embeddings.person_ids) if known else np.array([])
+    if len(shared):
+        raise LeakageError(f"identities {shared.tolist()} were trained on and cannot be tested on")

@@ -1,0 +1,1 @@
+"""Folders of runs in, tables and one page out."""

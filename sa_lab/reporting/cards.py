@@ -1,0 +1,219 @@
+"""Overlap of runs in one picture, and what a page or a chapter shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+
+from sa_lab import analysis, plots
+from sa_lab.analysis import DEFINITIONS
+from sa_lab.analysis.descriptors import QUICK, Picture, measure_embeddings, picture, rows_of
+from sa_lab.config import Style
+from sa_lab.data.store import ImageStore
+from sa_lab.evaluation import paired, search
+from sa_lab.evaluation.protocols import protocols_of
+from sa_lab.evaluation.reports import Report
+from sa_lab.intervals import Interval
+from sa_lab.plots import Atlas, RunCard
+from sa_lab.reporting import tables
+from sa_lab.runs import PEOPLE_FILES, Run, loss_name, measure_folder
+from sa_lab.schema import Embeddings, LeakageError
+
+KINDS = {
+    "same_identity_other_spectrum": "same person, other spectrum",
+    "other_identity_other_spectrum": "other person, other spectrum",
+    "same_identity_same_spectrum": "same person, same spectrum",
+    "other_identity_same_spectrum": "other person, same spectrum",
+}
+"""The four kinds of pairs."""
+DECIDING = tuple(KINDS.values())[:2]
+"""The kinds that decide retrieval."""
+ON_A_CARD = {
+    "unseen": ("stranger_ratio", "modality_probe", "neighbour_ratio", "pair_auc"),
+    "training": ("cross_similarity", "cross_margin"),
+}
+"""Measures that a card shows beside Rank-1 and mAP."""
+PEOPLE = {"unseen": "unseen people", "training": "people trained on"}
+
+
+def names_of(folders: Sequence[Path]) -> dict[str, Path]:
+    """Folders by what tells them apart: loss and seed, or else the folder's name, or else its path.
+
+    Raises:
+        ValueError: a folder is given twice.
+    """
+    if len(set(folders)) < len(folders):
+        raise ValueError(f"runs are {', '.join(map(str, folders))}, expected each once")
+    ways = (_loss_and_seed, lambda folder: folder.name, str)
+    for way in ways:
+        named = {way(folder): folder for folder in folders}
+        if len(named) == len(folders):
+            return named
+    raise AssertionError("different paths have different texts")
+
+
+def _loss_and_seed(folder: Path) -> str:
+    if not (folder / "config.json").is_file():
+        return folder.name
+    run = Run(folder)
+    return f"{loss_name(run.config)}, seed {run.config.seed}"
+
+
+def card(
+    folders: Mapping[str, Path],
+    people: int = 8,
+    seed: int = 0,
+    measured: Mapping[Path, Mapping[str, Mapping[str, Interval]]] | None = None,
+    progress: bool = True,
+) -> go.Figure:
+    """Up to four runs in one picture: where some people lie, how similar pairs of unseen people are, and the measures.
+
+    Args:
+        folders: of runs, or of evaluated descriptors, by the name they are shown with.
+        people: persons in the projections: people trained on, with their prototypes, where the folder has them.
+        seed: of projections and pairs.
+        measured: overlap by folder, where it is at hand (`sa_lab.runs.measure_folder`).
+        progress: show bars.
+
+    Raises:
+        ValueError: no run, or more than four.
+    """
+    measured = measured or measure_all(folders.values(), progress)
+    return plots.overlap_card(
+        {name: _run_card(folder, people, seed, measured[folder]) for name, folder in folders.items()},
+        title="Overlap of the spectra: projection, similarities, measures with 95 % intervals",
+    )
+
+
+def measure_all(folders: Iterable[Path], progress: bool = True) -> dict[Path, dict[str, dict[str, Interval]]]:
+    """`sa_lab.runs.measure_folder` of each folder."""
+    return {folder: measure_folder(folder, progress) for folder in folders}
+
+
+def _run_card(folder: Path, people: int, seed: int, measured: Mapping[str, Mapping[str, Interval]]) -> RunCard:
+    unseen = Embeddings.load(folder / PEOPLE_FILES["unseen"], mapped=True)
+    trained = folder / PEOPLE_FILES["training"]
+    drawn = picture(Embeddings.load(trained) if trained.is_file() else unseen, people, seed)
+    similarities = pairs(unseen, seed)
+    retrieval = Report.load(folder).measures if (folder / "report.json").is_file() else {}
+    shown = {
+        f"{title}, %": (100 * one.mean, 100 * one.low, 100 * one.high)
+        for key, title in (("rank_1", "Rank-1"), ("mean_ap", "mAP"))
+        if (one := retrieval.get(key))
+    }
+    for people_of, keys in ON_A_CARD.items():
+        for key in keys:
+            if found := measured.get(people_of, {}).get(key):
+                shown[f"{DEFINITIONS[key].title}, {PEOPLE[people_of]}"] = (found.mean, found.low, found.high)
+    return RunCard(
+        drawn.projection.samples, drawn.embeddings.person_ids, drawn.embeddings.modality, drawn.projection.prototypes,
+        {title: values for title, values in similarities.items() if title in DECIDING}, shown,
+        drawn.projection.trustworthiness, drawn.embeddings.prototype_ids,
+    )  # fmt: skip
+
+
+def pairs(embeddings: Embeddings, seed: int = 0) -> dict[str, np.ndarray]:
+    """Cosine similarities by kind of pair, up to 20,000 of each; kinds that do not occur are left out."""
+    points, _ = rows_of(embeddings)
+    rng = np.random.default_rng(seed)
+    found = analysis.pair_similarities(points, embeddings.person_ids, embeddings.modality, rng)
+    return {title: values for kind, title in KINDS.items() if len(values := getattr(found, kind))}
+
+
+def measure_table(
+    folders: Mapping[str, Path],
+    people: str,
+    only: Sequence[str] = tuple(DEFINITIONS),
+    measured: Mapping[Path, Mapping[str, Mapping[str, Interval]]] | None = None,
+    progress: bool = True,
+) -> list[tables.TableRow]:
+    """One row a measure of "unseen" people or of those in "training": its range, whether more or less is better, and
+    mean [95 % interval over identities] of each run; a measure that no run has is left out."""
+    measured = measured or measure_all(folders.values(), progress)
+    columns = {name: measured[folder].get(people, {}) for name, folder in folders.items()}
+    return [
+        {
+            "measure": measure.title, "range": measure.range, "better": measure.better,
+            **{name: tables.interval(column.get(key)) for name, column in columns.items()},
+        }
+        for key, measure in DEFINITIONS.items()
+        if key in only and any(key in column for column in columns.values())
+    ]  # fmt: skip
+
+
+def film_of(moments: Mapping[int, Picture], title: str) -> go.Figure:
+    """The moments of a training as an animation, colours by identity; the title goes on with its trustworthiness."""
+    first = next(iter(moments.values())).embeddings
+    drawn = [one.projection for one in moments.values()]
+    trust = [one.trustworthiness for one in drawn]
+    title += f" ({drawn[0].method.upper()}, trustworthiness {min(trust):.2f} to {max(trust):.2f})"
+    return plots.film(
+        list(moments), [one.samples for one in drawn], first.person_ids, first.modality,
+        prototypes=[one.prototypes for one in drawn], prototype_ids=first.prototype_ids,
+        colour_by="identity", title=title,
+    )  # fmt: skip
+
+
+def report_card(validated: Mapping[str, Embeddings], style: Style = "markdown") -> str:
+    """How designs of a loss compare on the validation identities, so that the test identities stay unseen.
+
+    Args:
+        validated: descriptors of the validation identities by the name of their run
+            (`sa_lab.experiment.embed_validation`); the first is the one to judge.
+        style: of the tables.
+
+    Returns:
+        Retrieval and overlap of each, and the paired difference of the first to each other one, in words too.
+
+    Raises:
+        ValueError: the runs held other identities back.
+    """
+    graded = {
+        name: search.evaluate(embeddings, protocols_of(embeddings.dataset, embeddings.split)[0])
+        for name, embeddings in validated.items()
+    }
+    (mine, own), *others = graded.items()
+    count = f"{own.num_identities} validation identities"
+    overlaps = [
+        {"method": name, **tables.overlap_columns(measure_embeddings(embeddings, only=QUICK))}
+        for name, embeddings in validated.items()
+    ]
+    parts = [
+        f"Retrieval of the {count}, in %; {tables.title([own])}.",
+        tables.render(tables.retrieval({name: [report] for name, report in graded.items()}), style),
+        "How far their spectra overlap (prototypes: of the training identities), with 95 % bootstrap over identities.",
+        tables.render(overlaps, style),
+    ]
+    for name, report in others:
+        change = paired.differences(report, own)["mean_ap"]
+        told = "higher" if change.low > 0 else "lower" if change.high < 0 else "not told apart"
+        span = f"{100 * change.mean:+.1f} points [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+        parts.append(f"{mine} minus {name}: mAP {span}, {told} (paired, 95 % bootstrap over identities; one seed).")
+    return "\n\n".join(parts)
+
+
+def first_match(embeddings: Embeddings) -> np.ndarray:
+    """Of each image "right", "wrong" or, where the first protocol does not ask it, "not a query", (N,).
+
+    Raises:
+        LeakageError: training has seen these people.
+    """
+    rule = protocols_of(embeddings.dataset, embeddings.split, embeddings.gallery_order is not None)[0]
+    words = np.full(len(embeddings), "not a query")
+    try:
+        found = search.search(embeddings, rule)
+    except LeakageError:
+        raise
+    except ValueError:  # nothing that this protocol could ask
+        return words
+    words[found.query] = np.where(found.first_is_right(embeddings.person_ids), "right", "wrong")
+    return words
+
+
+def atlas_of(embeddings: Embeddings, store: ImageStore | None) -> Atlas | None:
+    """Thumbnails of the embedded images."""
+    return None if store is None else plots.atlas(store.gather(torch.from_numpy(store.find(embeddings.paths))).numpy())

@@ -1,0 +1,165 @@
+"""The study: every variant of the loss on several seeds, and what came of it with intervals."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
+
+from sa_lab import __version__, experiment
+from sa_lab.analysis import DEFINITIONS, OF_IMAGES
+from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, variant
+from sa_lab.data import prepare
+from sa_lab.disk import write_text
+from sa_lab.evaluation.reports import SHARES, TITLES
+from sa_lab.intervals import student_interval
+from sa_lab.runs import Run, measure_folder
+
+
+def _on_training(name: str) -> str:
+    """Key of a measure of people trained on; only they have prototypes."""
+    return f"training_{name}" if name in OF_IMAGES else name
+
+
+MEANINGS = {
+    **{name: TITLES[name] for name in SHARES},
+    **{name: f"{DEFINITIONS[name].title}, unseen people: {DEFINITIONS[name].meaning}" for name in OF_IMAGES},
+    **{_on_training(name): f"{one.title}, people trained on: {one.meaning}" for name, one in DEFINITIONS.items()},
+}
+"""What a study writes of each run: retrieval of the first protocol, and the measures of overlap."""
+
+
+def measure_run(run: Run) -> dict[str, float]:
+    """The numbers in `MEANINGS` of one finished run, as far as its images allow them."""
+    retrieval, overlaps = run.report.measures, measure_folder(run.folder, progress=False)
+    unseen = {name: one.mean for name, one in overlaps["unseen"].items()}
+    training = {_on_training(name): one.mean for name, one in overlaps["training"].items()}
+    return {**{name: retrieval[name].mean for name in SHARES}, **unseen, **training}
+
+
+def study(
+    config: ExperimentConfig,
+    variants: Sequence[VariantName] = tuple(VARIANTS),
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    jobs: int = 1,
+    out: Path | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Run ``variants`` x ``seeds`` and summarise; finished runs are reused, so an interrupted study goes on.
+
+    The seed decides initial weights, batches and augmentation; images and test identities stay the same, so the
+    intervals speak of training, not of other test sets.
+
+    Args:
+        config: base of all runs; its loss and seed are replaced.
+        variants: names in `sa_lab.config.VARIANTS`.
+        seeds: at least two.
+        jobs: runs at a time, each in a process of its own.
+        out: JSON file to write.
+        progress: show a bar.
+
+    Raises:
+        ValueError: fewer than two seeds.
+    """
+    if len(set(seeds)) < 2:
+        raise ValueError(f"seeds is {list(seeds)}, expected at least two different ones for an interval")
+    rows = [
+        measure_run(run)
+        for run in run_all(
+            [replace(variant(config, name), seed=seed) for seed in seeds for name in variants], jobs, progress
+        )
+    ]
+    measured = [key for key in MEANINGS if all(key in row for row in rows)]
+    dials = {key: value for key, value in asdict(config).items() if key != "seed"}
+    dials["data"]["root"] = Path(config.data.root).name if config.data.root else None
+    result: dict[str, Any] = {
+        "dataset": config.data.dataset,
+        "config": dials,
+        **conditions(),
+        "seeds": list(seeds),
+        "measures": MEANINGS,
+        "variants": {},
+    }
+    per_variant = {
+        name: {key: np.array([rows[i * len(variants) + j][key] for i in range(len(seeds))]) for key in measured}
+        for j, name in enumerate(variants)
+    }
+    base = per_variant.get("softmax")
+    for name, columns in per_variant.items():
+        result["variants"][name] = {
+            key: {
+                **student_interval(values),
+                "values": values.tolist(),
+                **({"minus_softmax": student_interval(values - base[key])} if base and name != "softmax" else {}),
+            }
+            for key, values in columns.items()
+        }
+    if out:
+        write_text(out, json.dumps(result, indent=1))
+    return result
+
+
+def conditions() -> dict[str, Any]:
+    """When and where something is measured: date, commit (none outside of a checkout), versions, machine.
+
+    A commit whose library has been changed since is followed by "changed".
+    """
+    commit = _git("rev-parse", "--short", "HEAD") + (", changed" if _git("status", "--porcelain", "--", ".") else "")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return {
+        "date": date.today().isoformat(), "commit": commit or None, "library": __version__, "torch": torch.__version__,
+        "python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores, {gpu}",
+    }  # fmt: skip
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the library's folder; nothing where there is no git, or no checkout."""
+    git = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        return subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
+
+
+def run_all(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool = True) -> list[Run]:
+    """Finished and measured runs of several configs on the same images, ``jobs`` at a time, each in its process."""
+    prepare(configs[0].data, progress)
+    folders: dict[int, Path] = {}
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with ProcessPoolExecutor(
+        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_limit, initargs=(threads,)
+    ) as pool:
+        waiting = {pool.submit(_run_quietly, one): i for i, one in enumerate(configs)}
+        try:
+            for future in tqdm(as_completed(waiting), total=len(configs), unit="run", disable=not progress):
+                folders[waiting[future]] = future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return [Run(folders[i]) for i in range(len(configs))]
+
+
+def _limit(threads: int) -> None:
+    """Threads of torch and of NumPy in this process: where all have more than there are cores, they wait in turn."""
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+
+
+def _run_quietly(config: ExperimentConfig) -> Path:
+    """One run and its overlap in a worker process."""
+    folder = experiment.run(config, progress=False).folder
+    measure_folder(folder, progress=False)
+    return folder

@@ -1,0 +1,142 @@
+"""`fit`: a training in a run folder, with checkpoints, that can be interrupted and goes on where it stopped."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from sa_lab.config import ExperimentConfig
+from sa_lab.data.store import ImageStore
+from sa_lab.disk import atomic_path, write_csv
+from sa_lab.training import processes
+from sa_lab.training.learner import LogRow, NonFiniteLossError, OwnLoss
+from sa_lab.training.loop import Training, iterate, start
+
+Validate = Callable[[nn.Module], dict[str, float]]
+
+
+def fit(
+    config: ExperimentConfig,
+    store: ImageStore,
+    run: Path,
+    validate: Validate | None = None,
+    watch: Callable[[LogRow], None] | None = None,
+    progress: bool = True,
+    own_loss: OwnLoss | None = None,
+    probe: Callable[[Training], None] | None = None,
+) -> Training:
+    """Train in the folder ``run``, going on from its checkpoint where there is one.
+
+    An interrupt waits for the end of the step, saves a checkpoint and is then raised. Of several processes each calls
+    this; the first one validates, probes, shows progress and writes the files, which all of them can read.
+
+    Args:
+        config: the dials; saved as config.json.
+        store: the images.
+        run: gets config.json, metrics.csv, checkpoint.pt (to resume) and model.pt (selected on validation identities;
+            the last one where there is no validation).
+        validate: gives ``mean_ap`` (and more to log) of a model on the validation identities.
+        watch: called with every row, for live curves.
+        progress: show a bar.
+        own_loss: what ``config.loss.own`` names.
+        probe: called with the training as it stands, ``config.train.num_probes`` times.
+
+    Raises:
+        NonFiniteLossError: with the batch saved in ``run``.
+        LostProcessError: another process has died or does not answer.
+        ValueError: the checkpoint in ``run`` belongs to another config or to other images.
+    """
+    first = processes.is_first()
+    validate, probe = (validate, probe) if first else (None, None)
+    checkpoint = run / "checkpoint.pt"
+    with processes.lost_process_errors():  # they meet for the first time
+        training = start(config, store, own_loss)
+    if checkpoint.is_file():
+        training.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+    if first:
+        config.save(run / "config.json")
+    total, done = training.num_steps, len(training.rows)
+    bar = tqdm(total=total, initial=done, unit="step", desc=f"train {run.name}", disable=not (progress and first))
+    probed = set(np.linspace(0, total, config.train.num_probes).round().astype(int).tolist()) if probe else set()
+    best = max((row.get("mean_ap", -1.0) for row in training.rows), default=-1.0)
+    with bar, _deferred_interrupt() as interrupted, processes.lost_process_errors():
+        try:
+            if probe and done == 0 and probed:
+                probe(training)
+            for row in iterate(training, pause_after=probed):
+                at_epoch_end = (row["step"] + 1) % len(training.sampler) == 0
+                last = row["step"] + 1 == total
+                if probe and row["step"] + 1 in probed:
+                    probe(training)
+                if at_epoch_end and validate and _due(int(row["epoch"]), config.train.eval_every, last):
+                    row |= validate(training.network)
+                if first and (row.get("mean_ap", -1.0) > best or (last and best < 0)):
+                    best = row.get("mean_ap", -1.0)
+                    _save_model(training, run / "model.pt")
+                if watch:
+                    watch(row)
+                bar.update()
+                bar.set_postfix(loss=f"{row['total']:.3f}", refresh=False)
+                due = at_epoch_end and _due(int(row["epoch"]), config.train.checkpoint_every, last)
+                stop = interrupted.is_set() and row is training.rows[-1]  # not before the step ahead is handled, too
+                if first and (stop or due):
+                    _save(training, run)
+                if stop:
+                    raise KeyboardInterrupt(f"stopped after step {int(row['step'])}; the same call goes on from there")
+        except NonFiniteLossError as error:
+            of = f"_process_{processes.rank()}" if processes.size() > 1 else ""
+            file = run / f"failed_step_{len(training.rows)}{of}.pt"
+            with atomic_path(file) as temporary:
+                torch.save({name: value.cpu() for name, value in error.batch.__dict__.items()}, temporary)
+            message = (
+                f"step {len(training.rows)}: {error}; the batch is in {file} (torch.load); try a lower learning rate, "
+                "with another run folder"
+            )
+            raise NonFiniteLossError(message, error.batch) from error
+    return training
+
+
+def _due(epoch: int, every: int, last: bool) -> bool:
+    return last or (every > 0 and (epoch + 1) % every == 0)
+
+
+def _save(training: Training, run: Path) -> None:
+    with atomic_path(run / "checkpoint.pt") as temporary:
+        torch.save(training.state_dict(), temporary)
+    write_csv(run / "metrics.csv", training.rows)
+
+
+def _save_model(training: Training, path: Path) -> None:
+    """What evaluation needs: network, prototypes and the identities they were trained on."""
+    state = training.state_dict()
+    with atomic_path(path) as temporary:
+        torch.save({key: state[key] for key in ("config", "model", "prototypes", "train_ids")}, temporary)
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[threading.Event]:
+    """Turn Ctrl-C and a plea to end (SIGTERM) into an event that is looked at between two steps.
+
+    Outside the main thread, do nothing. Of several processes the first one looks at it; the others go on until it ends,
+    but for SIGTERM, which ends them: then the last checkpoint is that of an epoch's end.
+    """
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    signals = (signal.SIGINT, signal.SIGTERM) if processes.is_first() else (signal.SIGINT,)
+    heed = (lambda *_: interrupted.set()) if processes.is_first() else signal.SIG_IGN
+    before = [signal.signal(number, heed) for number in signals]
+    try:
+        yield interrupted
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

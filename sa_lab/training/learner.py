@@ -1,0 +1,177 @@
+"""What an iteration changes (`Learner`) and what it measures (`Measured`), without waiting for the device.
+
+What was measured stays on its device until it is asked for, and fused optimisers, told on the device that something was
+not finite, leave all weights as they are from then on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sa_lab.losses import SASoftmaxLoss
+from sa_lab.schema import Refusal
+
+LogRow = dict[str, float | int]
+"""What is logged of a step: losses, weights and settings by name; a row of metrics.csv."""
+OwnLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""A loss of your own: (embeddings (B,P,D), prototypes (P,2C,D) held fixed, labels (B,), modality (B,)) -> scalar."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Normalised images with the label in 0..C-1 and the modality of each; the modality is kept on the CPU."""
+
+    images: Float[Tensor, "B 3 H W"]
+    labels: Int[Tensor, " B"]
+    modality: Int[Tensor, " B"]
+
+
+class NonFiniteLossError(Refusal):
+    """A loss or its gradient became NaN or infinite; no weight follows it.
+
+    Attributes:
+        batch: what it was computed on.
+    """
+
+    def __init__(self, message: str, batch: Batch) -> None:
+        super().__init__(message)
+        self.batch = batch
+
+
+@dataclass(kw_only=True)
+class Learner:
+    """What an iteration changes, and what it needs to.
+
+    Attributes:
+        fabric: device, precision and processes.
+        model: the network: images (B,3,H,W), modality and whether to classify, to `Features`.
+        criterion: the loss with its prototypes.
+        feature_optimizer: steps the network.
+        prototype_optimizer: steps the prototypes, its only parameter.
+        own_loss: what the network follows in place of SA-Softmax's two terms, where ``LossConfig.own`` names it.
+        reuse_features: the prototype step takes the embeddings of the feature step instead of a second forward.
+    """
+
+    fabric: Fabric
+    model: nn.Module
+    criterion: SASoftmaxLoss
+    feature_optimizer: Optimizer
+    prototype_optimizer: Optimizer
+    own_loss: OwnLoss | None = None
+    reuse_features: bool = False
+    _failed: Tensor | None = field(default=None, init=False, repr=False)
+
+    @property
+    def failed(self) -> Float[Tensor, ""]:
+        """1, on the device, from the first loss or gradient that is not finite until its row is read; else 0."""
+        if self._failed is None:
+            self._failed = torch.zeros((), device=self.criterion.prototypes.device)
+        return self._failed
+
+    def check(self, loss: Tensor, parameters: Iterable[Tensor]) -> Float[Tensor, ""]:
+        """The norm of all gradients together; notes whether it or the loss is not finite."""
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        wrong = (~(loss.isfinite() & norm.isfinite())).to(self.failed)
+        self.failed.copy_(torch.maximum(self.failed, wrong))
+        return norm
+
+    def step(self, optimizer: Optimizer) -> None:
+        """A step of ``optimizer``, unless something has failed: fused ones find that out on the device."""
+        inner: Any = _inner(optimizer)
+        if inner.defaults.get("fused"):
+            inner.found_inf = self.failed
+            _begin_momentum(inner)
+        elif self.failed:
+            return
+        optimizer.step()
+
+
+def _inner(optimizer: Optimizer) -> Optimizer:
+    """The optimiser that Fabric has wrapped."""
+    return cast(Optimizer, getattr(optimizer, "optimizer", optimizer))
+
+
+def _begin_momentum(optimizer: Optimizer) -> None:
+    """Momentum 0 where there is none: fused SGD leaves it undefined if its first step fails, and takes no newcomers."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group.get("momentum") else ():
+            if parameter.grad is not None and optimizer.state[parameter].get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a step measured, averaged over the processes, still on its device.
+
+    Attributes:
+        values: the losses, each ().
+        norms: norm of the gradient that was followed, by the name of the loss, each ().
+        batch: what they were computed on.
+        failed: `Learner.failed`.
+        embeddings: what the network said of the batch in the feature step, without gradient, (B,P,D).
+        settings: what the row has besides.
+        sent: the numbers on their way to the host and, on a GPU, what tells that they are there.
+    """
+
+    values: dict[str, Tensor]
+    norms: dict[str, Tensor]
+    batch: Batch
+    failed: Tensor
+    embeddings: Tensor | None = None
+    settings: LogRow = field(default_factory=dict)
+    sent: tuple[Tensor, torch.cuda.Event | None] | None = None
+
+    def send(self) -> Measured:
+        """Send the numbers to the host as soon as they are known, before any work that is launched later.
+
+        The way over pinned memory and an event has not been run on a GPU yet; nothing else of an iteration is for GPUs
+        alone.
+        """
+        numbers, ready = self._numbers(), None
+        if numbers.device.type == "cuda":
+            host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+            host.copy_(numbers, non_blocking=True)
+            ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            ready.record()
+            numbers = host
+        return replace(self, sent=(numbers, ready))
+
+    def _numbers(self) -> Float[Tensor, " V"]:
+        return torch.stack([*self.values.values(), *self.norms.values()])
+
+    def __or__(self, other: Measured) -> Measured:
+        """Both steps of an iteration."""
+        return replace(
+            self, values=self.values | other.values, norms=self.norms | other.norms,
+            settings=self.settings | other.settings,
+        )  # fmt: skip
+
+    def row(self) -> LogRow:
+        """The losses and the settings; waits until they are known.
+
+        Raises:
+            NonFiniteLossError: something is not finite; no weight has followed it, nor anything after it.
+        """
+        vector, ready = self.sent or (self._numbers(), None)
+        if ready:
+            ready.synchronize()
+        numbers = vector.tolist()
+        row: LogRow = dict(zip(self.values, numbers, strict=False))
+        for name, norm in zip(self.norms, numbers[len(self.values) :], strict=True):
+            loss = row["total" if name == "feature" else name]
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                self.failed.zero_()
+                what = f"loss is not finite: {row}"
+                if math.isfinite(loss):
+                    what = f"gradient is not finite, its norm is {norm}: {row}"
+                raise NonFiniteLossError(f"the {name} {what}", self.batch)
+        return row | self.settings

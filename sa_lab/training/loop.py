@@ -1,0 +1,267 @@
+"""A training from its start to its end: what it is made of, where it stands, and `iterate`, which repeats the steps.
+
+On a GPU, one iteration is always under way while the numbers of the one before are read, so that the GPU never waits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Generator, nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.profiler import record_function
+
+from sa_lab import transforms
+from sa_lab.config import ExperimentConfig, LossConfig, TrainConfig
+from sa_lab.data.store import ImageStore, split_identities
+from sa_lab.losses import SASoftmaxLoss
+from sa_lab.model import TwoStreamNet, build_model
+from sa_lab.samplers import CrossModalityIdentitySampler
+from sa_lab.training import processes
+from sa_lab.training.learner import Batch, Learner, LogRow, Measured, NonFiniteLossError, OwnLoss
+from sa_lab.training.own_loss import own_loss_name
+from sa_lab.training.steps import iteration
+
+
+@dataclass(kw_only=True)
+class Training(Learner):
+    """All that changes while a run trains, and nothing else.
+
+    Attributes:
+        config: the dials.
+        sampler: position in the data.
+        generator: randomness of the augmentation; starts anew with each step, from the seed, the step and the process.
+        store: the images.
+        train_ids: raw identity of each label, ascending.
+        train_index: rows of the store that are trained on.
+        rows: what was logged, one row a step.
+        under_way: steps that were launched and not yet read.
+    """
+
+    config: ExperimentConfig
+    sampler: CrossModalityIdentitySampler
+    generator: Generator
+    store: ImageStore
+    train_ids: Int[np.ndarray, " C"]
+    train_index: Int[np.ndarray, " M"]
+    rows: list[LogRow] = field(default_factory=list)
+    under_way: list[Measured] = field(default_factory=list, repr=False)
+
+    @property
+    def num_steps(self) -> int:
+        """Iterations of the whole run."""
+        return self.config.train.num_epochs * len(self.sampler)
+
+    @property
+    def network(self) -> TwoStreamNet:
+        """The network without what the engine has put around it: other processes do not take part in its forward."""
+        return cast(TwoStreamNet, self.model.module)
+
+    def read(self, leave: int = 0) -> None:
+        """Wait for the steps under way, but for the last ``leave`` of them, and log them.
+
+        Raises:
+            NonFiniteLossError: of the first step that failed; it is not logged.
+        """
+        while len(self.under_way) > leave:
+            try:
+                self.rows.append(self.under_way[0].row())
+            except NonFiniteLossError:
+                self.under_way.clear()
+                raise
+            del self.under_way[0]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs to go on as if it had never stopped, on any number of processes."""
+        self.read()
+        return {
+            "config": self.config.dials(),
+            "model": self.network.state_dict(),
+            "prototypes": self.criterion.prototypes.detach(),
+            "feature_optimizer": self.feature_optimizer.state_dict(),
+            "prototype_optimizer": self.prototype_optimizer.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "train_ids": torch.from_numpy(self.train_ids),
+            "data": self.store.digest,
+            "rows": self.rows,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to where `state_dict` was taken.
+
+        Raises:
+            ValueError: the state belongs to another config or other identities.
+        """
+        mine = self.config.dials()
+        if state["config"] != mine:
+            wrong = [f"{k}: {state['config'].get(k)} here {v}" for k, v in mine.items() if state["config"].get(k) != v]
+            raise ValueError("the checkpoint belongs to another config; " + "; ".join(wrong))
+        if state["data"] != self.store.digest:
+            raise ValueError("the checkpoint was trained on other images than these; choose another run folder")
+        self.network.load_state_dict(state["model"])
+        with torch.no_grad():
+            self.criterion.prototypes.copy_(state["prototypes"])
+        self.feature_optimizer.load_state_dict(state["feature_optimizer"])
+        self.prototype_optimizer.load_state_dict(state["prototype_optimizer"])
+        self.sampler.load_state_dict(state["sampler"])
+        self.rows = list(state["rows"])
+
+
+def start(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | None = None) -> Training:
+    """A training at step 0: network, prototypes, optimisers and sampler, all decided by the config.
+
+    Raises:
+        ValueError: more identities a batch, or a longer warm-up, than there are; a batch that the processes cannot
+            share; an ``own_loss`` that the config does not name, or one that it names and that is missing.
+    """
+    if config.loss.own != (own_loss_name(own_loss) if own_loss else ""):
+        raise ValueError(f"loss.own is {config.loss.own!r}, expected the name of own_loss, which is {own_loss!r}")
+    fabric = processes.fabric_of(config.train)
+    store = store.on(fabric.device)
+    train_ids, _ = split_identities(store, config.data.validation_fraction, config.data.seed)
+    train_index = np.flatnonzero(np.isin(store.person_ids, train_ids))
+    if config.train.ids_per_batch > len(train_ids):
+        raise ValueError(
+            f"train.ids_per_batch is {config.train.ids_per_batch}, expected at most {len(train_ids)}, the "
+            f"identities left for training; give --train.ids-per-batch {len(train_ids)}"
+        )
+    network = build_model(
+        len(train_ids), config.model.backbone, config.model.num_parts, config.model.weights, config.seed
+    )
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(config.seed)
+        criterion = SASoftmaxLoss(
+            len(train_ids), network.embedding_dim, network.num_parts,
+            config.loss.sas_weight, config.loss.similarity_weight, config.loss.mask_value,
+        )  # fmt: skip
+    if config.train.sync_batch_norm and processes.size() > 1:
+        if fabric.device.type != "cuda":
+            raise ValueError("train.sync_batch_norm is True, expected False but on GPUs: torch has it for them alone")
+        network = cast(TwoStreamNet, nn.SyncBatchNorm.convert_sync_batchnorm(network))  # type: ignore[no-untyped-call]
+    criterion = criterion.to(fabric.device, torch.float64 if config.train.precision == "64-true" else torch.float32)
+    model, feature_optimizer = fabric.setup(network, _feature_optimizer(network, config.train))
+    prototypes: Any = _optimizer([{"params": [criterion.prototypes], "lr": config.train.prototype_lr}], config.train)
+    prototype_optimizer: Any = fabric.setup_optimizers(prototypes)
+    sampler = CrossModalityIdentitySampler(
+        store.person_ids[train_index], store.modality[train_index], config.train.ids_per_batch,
+        config.train.images_per_id, config.seed, config.train.steps_per_epoch, processes.rank(), processes.size(),
+    )  # fmt: skip
+    num_steps, loss = config.train.num_epochs * len(sampler), config.loss
+    if (loss.sas_weight or loss.similarity_weight or loss.own) and loss.warmup_steps >= num_steps:
+        raise ValueError(
+            f"loss.warmup_steps is {loss.warmup_steps}, expected fewer than the run's {num_steps} steps: "
+            "SA-Softmax would never begin"
+        )
+    return Training(
+        config=config, fabric=fabric, model=model, criterion=criterion, own_loss=own_loss,
+        feature_optimizer=feature_optimizer, prototype_optimizer=prototype_optimizer,
+        reuse_features=config.train.reuse_features, sampler=sampler, generator=Generator(fabric.device), store=store,
+        train_ids=train_ids, train_index=train_index,
+    )  # fmt: skip
+
+
+def _feature_optimizer(network: TwoStreamNet, train: TrainConfig) -> Optimizer:
+    return _optimizer(
+        [
+            {"params": network.backbone_parameters(), "lr": train.backbone_lr},
+            {"params": network.head_parameters(), "lr": train.head_lr},
+        ],
+        train,
+    )
+
+
+def _optimizer(groups: list[dict[str, Any]], train: TrainConfig) -> Optimizer:
+    groups = [{**group, "base_lr": group["lr"]} for group in groups]
+    if train.optimizer == "sgd":
+        return SGD(groups, momentum=0.9, nesterov=True, weight_decay=train.weight_decay, fused=True)
+    return AdamW(groups, weight_decay=train.weight_decay, fused=True)
+
+
+def draw_batch(training: Training, index: Int[np.ndarray, " B"]) -> Batch:
+    """Gather, augment and normalise the images at ``index`` (positions within ``train_index``)."""
+    rows = training.train_index[index]
+    store, device = training.store, training.fabric.device
+    modality = torch.from_numpy(store.modality[rows].astype(np.int64))  # stays on the CPU, where it is asked for
+    labels = torch.from_numpy(np.searchsorted(training.train_ids, store.person_ids[rows]))
+    dtype = torch.float64 if training.config.train.precision == "64-true" else torch.float32
+    images = store.gather(torch.from_numpy(rows)).to(device, non_blocking=True)  # (B,3,H,W) bytes
+    images = transforms.augment(images, modality, training.config.train.augmentation, training.generator, dtype)
+    return Batch(transforms.normalize(images, in_place=True), labels.to(device, non_blocking=True), modality)
+
+
+def iterate(
+    training: Training, loss: Callable[[int], LossConfig] | None = None, pause_after: Container[int] = ()
+) -> Iterator[LogRow]:
+    """Train to the end from where ``training`` stands, one row of ``training.rows`` a step.
+
+    On a GPU the training is up to one step ahead of the row that is given out, but not at the end of an epoch.
+
+    Args:
+        training: changed in place; between two rows it is whole and may be saved.
+        loss: gives the loss weights of a step (from 0); by default the config's.
+        pause_after: numbers of steps after which it is not ahead either.
+    """
+    given, seed = len(training.rows), training.config.seed
+    ahead = 1 if _is_asynchronous(training.fabric.device) else 0
+    while training.sampler.epoch < training.config.train.num_epochs:
+        _set_learning_rates(training)
+        for index in training.sampler:
+            step = len(training.rows) + len(training.under_way)
+            training.generator.manual_seed(_mixed(seed, step, 0, processes.rank()))
+            with record_function("input"):
+                batch = draw_batch(training, index)
+            measured = iteration(training, batch, loss(step) if loss else training.config.loss, step)
+            place: LogRow = {"step": step, "epoch": training.sampler.epoch}
+            training.under_way.append(replace(measured, settings=place | measured.settings))
+            pause = step + 1 in pause_after or training.sampler.step == len(training.sampler)
+            training.read(leave=0 if pause else ahead)
+            while given < len(training.rows):
+                given += 1
+                yield training.rows[given - 1]
+
+
+def _is_asynchronous(device: torch.device) -> bool:
+    """Whether the device computes while Python goes on."""
+    return device.type == "cuda"
+
+
+def _mixed(*numbers: int) -> int:
+    """A seed for a generator that differs with each of the numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def replay(rows: Sequence[LogRow], own: str = "") -> Callable[[int], LossConfig]:
+    """The weights that a log names, step by step, so that `iterate` repeats a training whose weights were changed.
+
+    Args:
+        rows: as `iterate` gives them or metrics.csv holds them.
+        own: name of the own loss that was followed, see `LossConfig`.
+
+    Raises:
+        ValueError: from ``iterate``, when it goes on after the log's end.
+    """
+
+    def weights(step: int) -> LossConfig:
+        if step >= len(rows):
+            raise ValueError(f"step is {step}, expected 0..{len(rows) - 1}: the log ends there")
+        row = rows[step]
+        return LossConfig(
+            row["sas_weight"], row["similarity_weight"], row["mask_value"], warmup_steps=0,
+            asynchronous=bool(row["asynchronous"]), own=own if math.isfinite(row.get("own", math.nan)) else "",
+        )  # fmt: skip
+
+    return weights
+
+
+def _set_learning_rates(training: Training) -> None:
+    """Base rates times 0.1 for each milestone behind us: a function of the epoch alone."""
+    passed = sum(training.sampler.epoch >= milestone for milestone in training.config.train.milestones)
+    for optimizer in (training.feature_optimizer, training.prototype_optimizer):
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * 0.1**passed

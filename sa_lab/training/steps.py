@@ -1,0 +1,184 @@
+"""The asynchronous iteration: a feature step, then a prototype step, on one process or on many.
+
+Source of the scheme: Tan et al., arXiv:2302.01512. Deviations, both off by default or ended by a dial: a warm-up, in
+which the network follows the identity loss alone while the prototypes already learn, because fresh prototypes have no
+direction to offer; and the synchronous scheme that the paper warns of, to show what it does.
+
+Every process works on its share of the batch; network and prototypes follow the mean of the gradients. Nothing waits
+for a GPU, see `sa_lab.training.learner`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.profiler import record_function
+
+from sa_lab.config import LossConfig
+from sa_lab.losses import SASoftmaxLoss, identity_loss
+from sa_lab.model import Features
+from sa_lab.training import processes
+from sa_lab.training.learner import Batch, Learner, LogRow, Measured, OwnLoss
+
+
+def iteration(learner: Learner, batch: Batch, loss: LossConfig, step: int) -> Measured:
+    """One asynchronous iteration, from a batch to stepped network and prototypes.
+
+    Args:
+        learner: changed in place.
+        batch: what it learns from, the same in both steps; of several processes each has its share.
+        loss: weights, and how long the warm-up is.
+        step: number of the iteration, from 0.
+
+    Returns:
+        The losses and the weights that were used; `Measured.row` waits for them, and raises `NonFiniteLossError` where
+        something is not finite: then no weight has changed.
+    """
+    used = loss_at(loss, step)
+    feature = feature_step(learner, batch, used)
+    prototype = prototype_step(
+        learner, batch, used.asynchronous, feature.embeddings if learner.reuse_features else None
+    )
+    settings: LogRow = {
+        "sas_weight": used.sas_weight, "similarity_weight": used.similarity_weight, "mask_value": used.mask_value,
+        "asynchronous": int(used.asynchronous),
+    }  # fmt: skip
+    return replace(feature | prototype, settings=settings).send()
+
+
+def feature_step(learner: Learner, batch: Batch, loss: LossConfig) -> Measured:
+    """Step the network on L = (1-w_sas) L_id + w_sas L_sa + w_as L_as, the prototypes held fixed.
+
+    With ``loss.own`` the learner's own loss stands in place of the last two terms. Without ``loss.asynchronous`` the
+    prototypes are not held fixed: they step on L as well.
+
+    Returns:
+        The unweighted terms and the total.
+
+    Raises:
+        ValueError: the own loss gives no scalar that follows from the embeddings.
+    """
+    prototypes = learner.criterion.prototypes
+    learner.model.train()
+    with record_function("forward"):  # images (B,3,H,W) -> embeddings (B,P,D) and identity logits (B,P,C)
+        features = _forward(learner, batch)
+    with record_function("losses"):  # three terms, each (): L_id of the logits, L_sa and L_as of embeddings and W
+        terms = objective(learner.criterion, features, batch.labels, batch.modality, loss, learner.own_loss)
+    weights = term_weights(loss)
+    followed = {name for name, weight in weights.items() if weight}
+    if processes.size() > 1:
+        followed.add("identity")  # with weight 0, too: each process waits for a gradient of the classifier
+    total = torch.stack([weight * terms[name] for name, weight in weights.items() if name in followed]).sum()
+    values = _average({**terms, "total": total})
+    learner.feature_optimizer.zero_grad()
+    learner.prototype_optimizer.zero_grad()
+    with record_function("backward"):  # gradients of stems, trunk, neck and V; of W (P,2C,D) only if synchronous
+        learner.fabric.backward(total)
+    if prototypes.grad is not None:
+        prototypes.grad = processes.mean(prototypes.grad)
+    with record_function("network step"):  # all weights of the network and V (P,C,D) move
+        norm = learner.check(values["total"], [*learner.model.parameters(), prototypes])
+        learner.step(learner.feature_optimizer)
+        if not loss.asynchronous:
+            learner.step(learner.prototype_optimizer)
+    return Measured(values, {"feature": norm}, batch, learner.failed, embeddings=features.embeddings.detach())
+
+
+def prototype_step(
+    learner: Learner, batch: Batch, follow: bool = True, embeddings: Float[Tensor, "B P D"] | None = None
+) -> Measured:
+    """Step the prototypes on L_p of a second forward, without gradient but in training mode, the network held fixed.
+
+    Args:
+        learner: changed in place.
+        batch: the same as in the feature step.
+        follow: False only measures L_p.
+        embeddings: take these, those of the feature step, instead of a second forward.
+    """
+    prototypes = learner.criterion.prototypes
+    with record_function("prototype step"):
+        if embeddings is None:
+            with torch.no_grad(), record_function("second forward"):  # the updated network: images -> (B,P,D)
+                embeddings = _forward(learner, batch, classify=False).embeddings
+        modality = batch.modality.to(batch.labels.device, non_blocking=True)
+        loss = learner.criterion.prototype_loss(embeddings, batch.labels, modality)  # the fourth term, (): L_p
+        values = _average({"prototype": loss})
+        if not follow:
+            return Measured(values, {"prototype": torch.zeros_like(values["prototype"])}, batch, learner.failed)
+        learner.prototype_optimizer.zero_grad()
+        learner.fabric.backward(loss)  # gradient of W (P,2C,D) alone: the embeddings are detached
+        prototypes.grad = processes.mean(cast(Tensor, prototypes.grad))
+        norm = learner.check(values["prototype"], [prototypes])
+        learner.step(learner.prototype_optimizer)  # W moves
+    return Measured(values, {"prototype": norm}, batch, learner.failed)
+
+
+def loss_at(loss: LossConfig, step: int) -> LossConfig:
+    """The loss of one step: the identity loss alone while it warms up."""
+    return LossConfig(0.0, 0.0, loss.mask_value) if step < loss.warmup_steps else loss
+
+
+def term_weights(loss: LossConfig) -> dict[str, float]:
+    """The weight of each term in the feature objective L."""
+    own = {"own": 1.0} if loss.own else {"sa_softmax": loss.sas_weight, "absolute": loss.similarity_weight}
+    return {"identity": 1 - loss.sas_weight, **own}
+
+
+def objective(
+    criterion: SASoftmaxLoss,
+    features: Features,
+    labels: Int[Tensor, " B"],
+    modality: Int[Tensor, " B"],
+    loss: LossConfig,
+    own_loss: OwnLoss | None = None,
+) -> dict[str, Float[Tensor, ""]]:
+    """The unweighted terms of the feature objective on what the network says of a batch; arguments as of `Learner`."""
+    modality = modality.to(labels.device, non_blocking=True)
+    criterion.mask_value = loss.mask_value
+    sa_softmax, absolute = criterion.feature_terms(
+        features.embeddings, labels, modality, hold_prototypes=loss.asynchronous
+    )
+    terms = {"identity": identity_loss(features.identity_logits, labels)}
+    terms |= {"sa_softmax": sa_softmax, "absolute": absolute}
+    if loss.own:
+        if own_loss is None:
+            raise ValueError(f"loss.own is {loss.own!r}, but there is no own_loss; expected the function of that name")
+        terms["own"] = _own(own_loss, features.embeddings, criterion.prototypes, labels, modality)
+    return terms
+
+
+def gradients(terms: Mapping[str, Tensor], loss: LossConfig, inputs: Tensor) -> dict[str, Tensor]:
+    """The gradient of each weighted term of `objective` with respect to ``inputs``."""
+    return {
+        name: weight * torch.autograd.grad(terms[name], inputs, retain_graph=True)[0]
+        for name, weight in term_weights(loss).items()
+    }
+
+
+def _forward(learner: Learner, batch: Batch, classify: bool = True) -> Features:
+    """The network on a batch; Fabric would hand the output of a double-precision network back in single."""
+    double = learner.criterion.prototypes.dtype == torch.float64
+    network = cast(nn.Module, learner.model.module) if double else learner.model
+    features: Features = network(batch.images, batch.modality.numpy(), classify)
+    return features
+
+
+def _own(
+    own_loss: OwnLoss, embeddings: Tensor, prototypes: Tensor, labels: Tensor, modality: Tensor
+) -> Float[Tensor, ""]:
+    value = own_loss(embeddings, prototypes.detach(), labels, modality)
+    if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
+        given = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise ValueError(f"own_loss gave {given}, expected a scalar tensor that follows from the embeddings")
+    return value
+
+
+def _average(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Means over the processes, without gradient."""
+    stacked = torch.stack([value.detach() for value in values.values()])
+    return dict(zip(values, processes.mean(stacked).unbind(), strict=True))
