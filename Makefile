@@ -54,36 +54,33 @@ lab: $(STAMP) ## JupyterLab on this machine's loopback, with its token
 	jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 html: $(STAMP) ## the series as a static site in data/site
-	python -c 'from pathlib import Path; from sa_lab import site; print(site.export(Path("data/site"))[0])'
+	python -c 'from pathlib import Path; from sa_lab.course import site; print(site.export(Path("data/site"))[0])'
 
 app: $(STAMP) ## playground and ranking browser as a page on loopback (RUNS='folder folder')
 	sa-lab app $(RUNS)
 
 render: $(STAMP) ## execute and clean the committed notebooks
-	python -c 'from sa_lab import course; course.render()'
+	python -c 'from sa_lab.course import chapters; chapters.render()'
 
 study: $(STAMP) ## four losses, five seeds, on DATASET
 	sa-lab study tiny --jobs 2 --data.dataset $(DATASET) $(if $(ROOT),--data.root '$(ROOT)')
 
-options: $(STAMP) ## what reuse_features and sample_rate cost in quality: the complete loss, five seeds each
+options: $(STAMP) ## what reuse_features costs in quality: the complete loss, five seeds each
 	study="sa-lab study tiny --variants complete --jobs 2"
 	$$study --out data/results/option-exact.json
 	$$study --train.reuse-features --out data/results/option-reuse_features.json
-	# those of a batch always take part: a tenth of 160 identities are 8 of the batch and 8 at random
-	$$study --train.ids-per-batch 8 --out data/results/option-exact_8.json
-	$$study --train.ids-per-batch 8 --train.sample-rate 0.1 --out data/results/option-sample_rate_8.json
 
 readme: $(STAMP) ## put the numbers of data/results into README.md
 	python tests/readme.py
 
 bench: $(STAMP) ## time the library against the field's usual way
-	sa-lab bench --device cpu
+	PYTHONPATH=tests python -m benchmarks --device cpu
 	OMP_NUM_THREADS=$$(getconf _NPROCESSORS_ONLN) SA_LAB_BENCH=data/results/bench-widgets.json pytest -q tests/test_course_browser.py -k playground
 
 gpu: $(STAMP) ## checks, benchmark and a study on a GPU; called again, it goes on
 	python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "no CUDA device here: nothing is checked or timed")'
 	pytest -q tests/test_losses.py tests/test_metrics.py tests/test_model.py tests/test_train.py tests/test_transforms.py
-	sa-lab bench --device cuda --compile
+	PYTHONPATH=tests python -m benchmarks --device cuda
 	# the paper's network on drawn people, from random weights; GPU_STEPS is meant for 25 minutes, not yet measured
 	sa-lab study paper --seeds 0 1 2 --data.train-ids 395 --data.test-ids 96 --data.validation-fraction 0.1 \
 		--model.weights random --loss.warmup-steps 100 --train.optimizer adamw --train.backbone-lr 3e-4 --train.head-lr 2e-3 \

@@ -309,16 +309,10 @@ def _small() -> ExperimentConfig:
         data=DataConfig(height=128, width=64),
         model=ModelConfig(backbone="resnet18", num_parts=6, weights="imagenet"),
         train=TrainConfig(
-            num_epochs=30,
-            steps_per_epoch=None,
-            ids_per_batch=16,
-            images_per_id=4,
-            milestones=(20,),
-            eval_every=5,
-            augmentation="channel_mix",
-            threads=0,
+            num_epochs=30, steps_per_epoch=None, ids_per_batch=16, images_per_id=4, milestones=(20,), eval_every=5,
+            augmentation="channel_mix", threads=0,
         ),
-    )
+    )  # fmt: skip
 
 
 def _paper() -> ExperimentConfig:

@@ -25,7 +25,7 @@ from sa_lab.evaluation.search import evaluate_all
 from sa_lab.evaluation.validation import ValidationSet, few_images, first_people
 from sa_lab.model import TwoStreamNet
 from sa_lab.runs import Run, loss_name
-from sa_lab.schema import Embeddings, Listing
+from sa_lab.schema import Listing
 from sa_lab.training import processes
 from sa_lab.training.fit import fit
 from sa_lab.training.learner import LogRow, OwnLoss
@@ -182,12 +182,9 @@ def _make(
         return
     model, prototypes, train_ids = load_model(run.folder)
     device, store = training.fabric.device, training.store
-    _place(model, device, config)
+    place(model, device, config)
     seen = np.unique(store.person_ids[store.is_train])
-    parts = {
-        "training_embeddings": first_people(store, train_ids, 600),
-        "embeddings": np.flatnonzero(~store.is_train),
-    }
+    parts = {"training_embeddings": first_people(store, train_ids, 600), "embeddings": np.flatnonzero(~store.is_train)}
     for name, index in parts.items():
         file = run.folder / f"{name}.npz"
         found = embed(model, store, index, device, prototypes, train_ids, seen, progress=progress, out=file)
@@ -197,29 +194,9 @@ def _make(
     first.save(run.folder)
 
 
-def _place(model: nn.Module, device: torch.device, config: ExperimentConfig) -> None:
+def place(model: nn.Module, device: torch.device, config: ExperimentConfig) -> None:
     """Bring a loaded network to the device and precision it was trained in."""
     model.to(device, torch.float64 if config.train.precision == "64-true" else torch.float32)
-
-
-def embed_validation(run: Run, progress: bool = True) -> Embeddings:
-    """Descriptors of a run's validation identities, on which designs are compared; kept in the run's folder.
-
-    Raises:
-        ValueError: the run held no identities back.
-    """
-    file = run.folder / "validation_embeddings.npz"
-    if not file.is_file():
-        config = run.config
-        held = ValidationSet.of(config, prepare(config.data, progress))
-        if not len(held):
-            raise ValueError(
-                "data.validation_fraction is 0: no identities were held back to compare designs on; expected more"
-            )
-        model, prototypes, train_ids = load_model(run.folder)
-        _place(model, processes.fabric_of(config.train).device, config)
-        held.embed(model, prototypes, train_ids, progress, out=file)
-    return Embeddings.load(file)
 
 
 def load_model(folder: Path) -> tuple[TwoStreamNet, torch.Tensor, np.ndarray]:

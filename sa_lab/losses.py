@@ -108,10 +108,7 @@ def identity_loss(logits: Float[Tensor, "B P C"], labels: Tensor) -> Float[Tenso
 
 
 def sa_softmax_loss(
-    prototype_logits: Float[Tensor, "B P C2"],
-    labels: Tensor,
-    modality: Tensor,
-    mask_value: float = 50.0,
+    prototype_logits: Float[Tensor, "B P C2"], labels: Tensor, modality: Tensor, mask_value: float = 50.0
 ) -> Float[Tensor, ""]:
     """L_sa = CE(f.W - mask onehot(own), cross): the sample is drawn to the other spectrum's prototype.
 
@@ -209,11 +206,7 @@ class SASoftmaxLoss(nn.Module):
         self.prototypes = nn.Parameter(torch.randn(num_parts, 2 * num_identities, embedding_dim) * 0.001)
 
     def feature_terms(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        modality: Tensor,
-        hold_prototypes: bool = True,
+        self, embeddings: Tensor, labels: Tensor, modality: Tensor, hold_prototypes: bool = True
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Unweighted (L_sa, L_as), prototypes detached unless ``hold_prototypes`` is off: they then swap sides."""
         parts = self._checked(embeddings, labels)

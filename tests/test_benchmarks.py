@@ -24,9 +24,9 @@ from benchmarks import (
 )  # fmt: skip
 from torch.utils.flop_counter import FlopCounterMode
 
-from sa_lab import plots, study
+from sa_lab import study
 from sa_lab.config import ExperimentConfig
-from sa_lab.course import plain
+from sa_lab.course import figures, plain
 from sa_lab.data.store import ImageStore
 from sa_lab.reporting import tables
 from sa_lab.training import loop, steps
@@ -311,7 +311,7 @@ def test_a_library_that_has_changed_since_its_commit_is_told(monkeypatch: pytest
 
 
 def test_stages_are_stacked_bars_with_hatching() -> None:
-    figure = plots.stages({"tiny": {"forward": 0.4, "rest": 0.6}, "small": {"forward": 0.5, "rest": 0.5}}, "Stages")
+    figure = figures.stages({"tiny": {"forward": 0.4, "rest": 0.6}, "small": {"forward": 0.5, "rest": 0.5}}, "Stages")
     assert figure.layout.title.text == "Stages"
     assert figure.layout.xaxis.title.text.endswith("%")
     assert figure.layout.yaxis.title.text

@@ -498,11 +498,7 @@ MISTAKES: list[tuple[str, Solution, str]] = [
     ("overlap", lambda a, b, e: np.minimum(*counts(a, b, e)).sum() / (len(a) + len(b)), "divided by all values"),
     ("overlap", lambda a, b, e: np.minimum(*counts(a, b, e)).sum() / min(len(a), len(b)), "by the smaller set"),
     ("overlap", lambda *a: np.maximum(*shares(*a)).sum(), "larger share"),
-    (
-        "overlap",
-        lambda a, b, e: np.minimum(*(np.histogram(v, e, density=True)[0] for v in (a, b))).sum(),
-        "densities",
-    ),
+    ("overlap", lambda a, b, e: np.minimum(*(np.histogram(v, e, density=True)[0] for v in (a, b))).sum(), "densities"),
     ("overlap", lambda *a: 1 - np.minimum(*shares(*a)).sum(), "1 - overlap"),
     ("overlap", lambda *a: np.minimum(*shares(*a)).mean(), "averaged over the bins"),
     ("overlap", lambda *a: np.minimum(*shares(*a)), "not added up"),

@@ -17,14 +17,14 @@ from PIL import Image
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from sa_lab import cli, experiment, losses, study
-from sa_lab.cli import making
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
+from sa_lab.course import chapters, claims
+from sa_lab.course.report_card import embed_validation, report_card
 from sa_lab.data import copies
 from sa_lab.evaluation.protocols import protocols_of
 from sa_lab.evaluation.reports import Report
 from sa_lab.evaluation.search import evaluate
 from sa_lab.reporting import comparison, studies
-from sa_lab.reporting.cards import report_card
 from sa_lab.runs import Run, loss_name
 from sa_lab.schema import DataError, Embeddings, LeakageError
 
@@ -66,18 +66,16 @@ def test_an_own_loss_is_trained_kept_under_its_name_and_graded_on_validation_ide
     assert np.isnan(own.metrics()["own"][:2]).all(), "the warm-up follows the identity loss alone"
     library = experiment.run(config, progress=False)
     assert library.folder != own.folder
-    held = experiment.embed_validation(own, progress=False)
+    held = embed_validation(own, progress=False)
     seen = set(own.training_embeddings.prototype_ids.tolist()) | set(own.embeddings.person_ids.tolist())
     assert not seen & set(held.person_ids.tolist()), "neither trained on nor tested on"
-    card = report_card(
-        {name: experiment.embed_validation(run, False) for name, run in (("mine", own), ("SA-Softmax", library))}
-    )
+    card = report_card({"mine": own, "SA-Softmax": library}, progress=False)
     assert f"{len(np.unique(held.person_ids))} validation identities" in card
     assert re.search(r"mine minus SA-Softmax: mAP [+-]\d+\.\d points \[.*\], (higher|lower|not told apart)", card)
     assert f"{100 * own.metrics()['mean_ap'][-1]:.1f}" in card, "what the run itself logged"
     nobody = replace(config, data=replace(config.data, validation_fraction=0.0))
     with pytest.raises(ValueError, match="validation_fraction is 0"):
-        experiment.embed_validation(experiment.run(nobody, progress=False), progress=False)
+        embed_validation(experiment.run(nobody, progress=False), progress=False)
 
 
 def test_run_is_made_once_and_reused(config: ExperimentConfig, tmp_path: Path) -> None:
@@ -144,7 +142,7 @@ def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
     means = [result["variants"][name]["rank_1"]["mean"] for name in ("complete", "softmax")]
     assert difference == pytest.approx(means[0] - means[1])
     assert studies.table(result).count("\n") == 3
-    assert len(studies.verdicts(result)) == 3
+    assert len(claims.verdicts(result)) == 3
     text = comparison.tables_of([one.folder, experiment.run_folder(replace(variant(config, "softmax"), seed=1))])
     assert "| softmax  | 1      |" in text
     assert one.folder.name in text
@@ -266,7 +264,7 @@ def test_dials_that_cannot_work_are_refused(config: ExperimentConfig, tmp_path: 
 
 def test_a_first_look_must_outlast_the_warm_up() -> None:
     with pytest.raises(ValueError, match="--epochs is 1, expected at least 2: the warm-up takes 60 steps"):
-        making.course(epochs=1)
+        chapters.run_course("synthetic", epochs=1)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from sa_lab import analysis, cli, experiment, runs
 from sa_lab.analysis import descriptors
 from sa_lab.analysis.descriptors import OF_ALL_PAIRS, QUICK, measure_embeddings, of_people, picture, rows_of
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
+from sa_lab.course import claims
 from sa_lab.course.lens import Lens
 from sa_lab.data import prepare
 from sa_lab.evaluation.protocols import protocols_of
@@ -229,23 +230,23 @@ def test_rank_correlation_over_all_runs_and_within_the_losses() -> None:
     """Between the losses a smaller gap goes with more mAP; within each it is the other way round."""
     gaps = {"softmax": [1.0, 1.125, 1.25], "complete": [0.5, 0.625, 0.75]}
     result = study_of(gaps, {"softmax": [0.125, 0.25, 0.375], "complete": [0.5, 0.625, 0.75]})
-    over = studies.relation(result, "stranger_ratio")
+    over = claims.relation(result, "stranger_ratio")
     assert over.mean == pytest.approx(-0.543, abs=1e-3)  # 1 - 6 * 54 / (6 * 35), by hand
     assert np.isnan([over.low, over.high]).all(), "two losses are too few to draw from"
-    within = studies.relation(result, "stranger_ratio", within=True)
+    within = claims.relation(result, "stranger_ratio", within=True)
     assert within.mean == pytest.approx(1)
     assert within.low <= within.mean <= within.high <= 1
     flat = study_of(gaps, {"softmax": [0.125] * 3, "complete": [0.125] * 3})
-    assert studies.relation(flat, "stranger_ratio") is None
-    assert studies.relation(result, "mmd") is None, "not in this study"
+    assert claims.relation(flat, "stranger_ratio") is None
+    assert claims.relation(result, "mmd") is None, "not in this study"
 
 
 def test_runs_in_which_overlap_and_retrieval_part_ways_are_counted() -> None:
     gaps = {"softmax": [0.9, 0.9, 0.9], "no_mask": [0.8, 0.8, 0.95], "complete": [0.7, 0.7, 1.0]}
     found = {"softmax": [0.2, 0.2, 0.2], "no_mask": [0.1, 0.3, 0.1], "complete": [0.3, 0.3, 0.3]}
-    counts = studies.disagreements(study_of(gaps, found), "stranger_ratio")
-    assert counts == {"no_mask": studies.Disagreement(3, 2, 1, 0), "complete": studies.Disagreement(3, 2, 0, 1)}
-    assert studies.disagreements(study_of(gaps, found), "mmd") == {}
+    counts = claims.disagreements(study_of(gaps, found), "stranger_ratio")
+    assert counts == {"no_mask": claims.Disagreement(3, 2, 1, 0), "complete": claims.Disagreement(3, 2, 0, 1)}
+    assert claims.disagreements(study_of(gaps, found), "mmd") == {}
 
 
 def test_losses_are_compared_by_seed() -> None:

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import pytest
 
 from sa_lab import plots
+from sa_lab.course import figures
 
 
 def assert_named(figure: go.Figure) -> None:
@@ -17,7 +18,7 @@ def assert_named(figure: go.Figure) -> None:
 
 def test_lines_and_reference() -> None:
     x = np.arange(4.0)
-    figure = plots.lines(x, {"a": x, "b": 2 * x}, title="t", x_title="x", y_title="y", reference=(1.0, "one"))
+    figure = figures.lines(x, {"a": x, "b": 2 * x}, title="t", x_title="x", y_title="y", reference=(1.0, "one"))
     assert_named(figure)
     assert [trace.name for trace in figure.data] == ["a", "b"]
     assert figure.data[0].line.dash != figure.data[1].line.dash
@@ -26,7 +27,7 @@ def test_lines_and_reference() -> None:
 
 def test_training_curves_have_one_panel_a_term_and_one_legend_entry_a_run() -> None:
     columns = {"step": np.arange(3.0), "identity": np.ones(3), "absolute": np.zeros(3)}
-    figure = plots.training_curves({"a": columns, "b": columns}, {"identity": "identity", "absolute": "absolute"})
+    figure = figures.training_curves({"a": columns, "b": columns}, {"identity": "identity", "absolute": "absolute"})
     assert_named(figure)
     assert len(figure.data) == 4
     assert sum(trace.showlegend for trace in figure.data) == 2
@@ -35,14 +36,14 @@ def test_training_curves_have_one_panel_a_term_and_one_legend_entry_a_run() -> N
 def test_live_training_shows_each_column_where_it_was_taken() -> None:
     rows = [{"step": step, "identity": 3.0, "sas_weight": 0.7, "mask_value": 50.0} for step in range(4)]
     rows[2] |= {"rank_1": 0.25, "stranger_ratio": 0.8}
-    figure = plots.live_training(rows, title="t")
+    figure = figures.live_training(rows, title="t")
     assert_named(figure)
     shown = {trace.name: (list(trace.x), list(trace.y)) for trace in figure.data}
     assert shown["identity"] == ([0, 1, 2, 3], [3, 3, 3, 3])
     assert shown["mask / 50"][1] == [1, 1, 1, 1]
     assert shown["Rank-1"] == ([2], [25])
     assert shown["modality gap"] == ([2], [0.8])
-    assert len(plots.live_training([], title="t").data) == len(figure.data), "a live figure keeps its traces"
+    assert len(figures.live_training([], title="t").data) == len(figure.data), "a live figure keeps its traces"
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -50,7 +51,7 @@ def test_toy_world_draws_pulls_as_arrows_from_the_centres_outwards(dimensions: i
     rng = np.random.default_rng(0)
     centres = 3 * np.eye(4, dimensions)[[0, 1, 0, 1]]
     pulls = {"sa_softmax": 0.1 * np.eye(4, dimensions)[[1, 0, 1, 0]], "identity": 100 * np.eye(4, dimensions)}
-    figure = plots.toy_world(
+    figure = figures.toy_world(
         centres, np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), rng.random((4, dimensions)), centres, pulls,
         [{"step": 0, "identity": 1.0}], title="t",
     )  # fmt: skip
@@ -68,7 +69,7 @@ def test_loss_lens_marks_the_sample_in_the_histogram() -> None:
     image = np.zeros((3, 8, 4), dtype=np.uint8)
     everybody = {"identity": np.array([0.0, 1.0, 1.0]), "sa_softmax": np.array([2.0, 2.0, 2.0])}
     own = {"identity": 1.0, "sa_softmax": 2.0}
-    figure = plots.loss_lens(
+    figure = figures.loss_lens(
         image, ["own", "cross", "id 7"], np.arange(3.0), np.ones(3) / 3, own, everybody, title="t", num_bins=10
     )
     assert figure.layout.title.text
@@ -81,7 +82,7 @@ def test_loss_lens_marks_the_sample_in_the_histogram() -> None:
 
 def test_image_grid_places_every_image_and_frame() -> None:
     images = np.random.default_rng(0).integers(0, 255, (5, 3, 16, 8), dtype=np.uint8)
-    figure = plots.image_grid(images, list("abcde"), title="t", columns=3, right=[None, True, None, False, None])
+    figure = figures.image_grid(images, list("abcde"), title="t", columns=3, right=[None, True, None, False, None])
     assert len(figure.layout.images) == 5
     assert len(figure.layout.shapes) == 2
     assert figure.layout.images[3].y < figure.layout.images[0].y
@@ -111,18 +112,18 @@ def test_histograms_share_their_bins_and_have_unit_area() -> None:
 
 def test_cmc_and_intervals_show_the_numbers_given() -> None:
     bounds = (np.array([0.25, 0.5]), np.array([0.2, 0.4]), np.array([0.3, 0.75]))
-    figure = plots.cmc_curves({"a": bounds}, title="t")
+    figure = figures.cmc_curves({"a": bounds}, title="t")
     assert_named(figure)
     assert list(figure.data[0].y) == [30, 75, 40, 20]
     assert list(figure.data[1].y) == [25, 50]
-    figure = plots.intervals({"a": {"m": (2.0, 1.0, 4.0)}, "b": {"m": (3.0, 3.0, 3.0)}}, title="t", y_title="y")
+    figure = figures.intervals({"a": {"m": (2.0, 1.0, 4.0)}, "b": {"m": (3.0, 3.0, 3.0)}}, title="t", y_title="y")
     assert list(figure.data[0].error_y.array) == [2]
     assert list(figure.data[0].error_y.arrayminus) == [1]
     assert figure.data[0].x[0] < figure.data[1].x[0]
 
 
 def test_scatter_is_named() -> None:
-    assert_named(plots.scatter(np.arange(3.0), np.arange(3.0), title="t", x_title="x", y_title="y"))
+    assert_named(figures.scatter(np.arange(3.0), np.arange(3.0), title="t", x_title="x", y_title="y"))
 
 
 def test_protocol_map_says_what_is_searched_and_hidden() -> None:
@@ -132,7 +133,7 @@ def test_protocol_map_says_what_is_searched_and_hidden() -> None:
     matches[0, 1], matches[1, 0] = 1, 1
     cameras = (np.array([3, 6]), np.array([1, 2, 4]))
     counts = (np.array([5, 6]), np.array([7, 8, 0]))
-    figure = plots.protocol_map(*cameras, *counts, hidden, matches, title="t")
+    figure = figures.protocol_map(*cameras, *counts, hidden, matches, title="t")
     assert_named(figure)
     assert figure.data[0].text[0] == ["searched", "hidden", "not searched"]
     assert figure.data[0].text[1] == ["own matches<br>hidden", "searched", "not searched"]
@@ -141,6 +142,6 @@ def test_protocol_map_says_what_is_searched_and_hidden() -> None:
 
 def test_intervals_of_other_groups_keep_their_places() -> None:
     bars = {"a": {"m": (1.0, 0.0, 2.0), "n": (1.0, 0.0, 2.0)}, "b": {"n": (3.0, 3.0, 3.0)}}
-    figure = plots.intervals(bars, title="t", y_title="y")
+    figure = figures.intervals(bars, title="t", y_title="y")
     assert round(figure.data[1].x[0]) == 1
     assert list(figure.layout.xaxis.ticktext) == ["m", "n"]

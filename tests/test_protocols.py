@@ -59,10 +59,7 @@ def test_golden_llcm_galleries() -> None:
         "camera_ids": np.array([int(camera) for _, camera, _ in parts]),
         "person_ids": np.array([int(person) for _, _, person in parts]),
     }
-    searched = {
-        "visible": protocols.LLCM_INFRARED_TO_VISIBLE,
-        "infrared": protocols.LLCM_VISIBLE_TO_INFRARED,
-    }
+    searched = {"visible": protocols.LLCM_INFRARED_TO_VISIBLE, "infrared": protocols.LLCM_VISIBLE_TO_INFRARED}
     for key, expected in golden["gallery"].items():
         spectrum, trial = key.split("/")
         chosen = gallery_indices(searched[spectrum], **columns, trial=int(trial))

@@ -16,11 +16,13 @@ from plotly.callbacks import Points
 
 from sa_lab import experiment, losses, plots
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
+from sa_lab.course import figures
 from sa_lab.course import widgets
 from sa_lab.course.lens import Lens
 from sa_lab.course.toy import PRESETS, World
 from sa_lab.course.widgets import LiveTraining, LossLens, Playground, ProjectionBrowser, RankingBrowser
 from sa_lab.course.widgets.controls import Dial, Worker
+from sa_lab.course.widgets.live_training import replay
 from sa_lab.data import prepare
 from sa_lab.runs import Run
 from sa_lab.schema import Embeddings
@@ -161,7 +163,7 @@ def test_playground_runs_in_the_background_until_paused_and_takes_dials_meanwhil
     assert waited(lambda: len(playground.toy.rows) >= reached + 3)
     playground.pause()
     assert not playground.worker.running
-    still = widgets.still(playground.figure)
+    still = widgets.static_figure(playground.figure)
     assert not isinstance(still, go.FigureWidget)
     assert still.layout.title.text == playground.figure.layout.title.text
     reached = len(playground.toy.rows)
@@ -280,7 +282,7 @@ def test_live_training_pauses_follows_the_dials_and_repeats_from_its_log(
     logged = Run(tmp_path / "live").metrics()
     rows = [dict(zip(logged, values, strict=True)) for values in zip(*logged.values(), strict=True)]
     again = loop.start(config, prepare(config.data, progress=False))
-    for first, second in zip(loop.iterate(again, loop.replay(rows)), live.rows, strict=True):
+    for first, second in zip(loop.iterate(again, replay(rows)), live.rows, strict=True):
         assert first["total"] == second["total"]
         assert first["prototype"] == second["prototype"]
 
@@ -318,7 +320,7 @@ def test_live_training_keeps_what_has_no_dial_and_stops_while_a_cell_advances_it
     reached = len(live.rows)
     assert 4 <= reached < 8
     assert [row["asynchronous"] for row in live.rows] == [1] * 3 + [0] * (reached - 3)
-    again = loop.iterate(loop.start(config, prepare(config.data, progress=False)), loop.replay(live.rows))
+    again = loop.iterate(loop.start(config, prepare(config.data, progress=False)), replay(live.rows))
     for row in live.rows:
         assert next(again)["prototype"] == row["prototype"]
     with pytest.raises(ValueError, match=rf"step is {reached}, expected 0..{reached - 1}: the log ends there"):
@@ -380,7 +382,7 @@ def test_the_page_of_the_app_holds_both(runs: dict[str, Path]) -> None:
 def test_projection_browser_shows_the_image_of_a_sample_and_tells_whose_it_is() -> None:
     browser = browser_of(2)
     browser.hover(5)
-    assert plots.pictures.data_uri(browser.images[5]) in browser.picture.value
+    assert figures.data_uri(browser.images[5]) in browser.picture.value
     assert "identity 1<br>visible<br>camera 2<br>&lt;5&gt;.png" in browser.picture.value
     assert 'alt="identity 1, visible, camera 2, &lt;5&gt;.png"' in browser.picture.value
 

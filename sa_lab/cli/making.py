@@ -8,10 +8,8 @@ from typing import Annotated, Literal
 import tyro
 
 from sa_lab.config import VARIANTS, DataConfig, Dataset, ExperimentConfig, TrainConfig, VariantName, variant
-from sa_lab.disk import home, write_text
+from sa_lab.disk import home
 
-CHAPTER_LOSSES: tuple[VariantName, ...] = ("softmax", "complete")
-"""The two runs that the chapters train and compare."""
 ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config")]
 """Read before everything else, see `sa_lab.cli.presets`."""
 
@@ -160,32 +158,6 @@ def course(
         seed: seed of the runs.
         epochs: of each training; 2, the fewest that outlast the warm-up, for a first look.
     """
-    from papermill import PapermillExecutionError
-
-    from sa_lab import experiment
     from sa_lab.course import chapters
-    from sa_lab.data import copies
-    from sa_lab.data import prepare as open_store
-    from sa_lab.reporting import comparison
 
-    if root and dataset in ("synthetic", "thermal"):
-        raise ValueError(f"--root is {root!r}, expected none: {dataset} images are drawn, not read")
-    root = (
-        str(Path(root).expanduser().absolute()) if root else copies.default_root(dataset, root)
-    )  # chapters run elsewhere
-    base = ExperimentConfig(DataConfig(dataset, root or None), train=TrainConfig(num_epochs=epochs), seed=seed)
-    if base.loss.warmup_steps >= epochs * (base.train.steps_per_epoch or 0):
-        raise ValueError(f"--epochs is {epochs}, expected at least 2: the warm-up takes {base.loss.warmup_steps} steps")
-    open_store(base.data)
-    out = out or home() / "executed" / (dataset if epochs == TrainConfig.num_epochs else f"{dataset}-{epochs}-epochs")
-    try:
-        chapters.execute(out, {"dataset": dataset, "root": root, "seed": seed, "epochs": epochs})
-    except PapermillExecutionError as error:
-        raise ValueError(
-            f"cell {error.exec_count} of a chapter failed, see {out}: {error.ename}: {error.evalue}"
-        ) from error
-    runs = [split for name in CHAPTER_LOSSES for split in experiment.of_every_split(variant(base, name))]
-    text = comparison.tables_of([experiment.run_folder(config) for config in runs])
-    write_text(out / "report.md", text)
-    print(text)
-    print(f"executed notebooks and report.md are in {out}")
+    print(chapters.run_course(dataset, root, out, seed, epochs))

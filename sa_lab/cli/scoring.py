@@ -171,11 +171,7 @@ def embed(
     print(f"{len(found)} descriptors in {out}")
 
 
-def report(
-    runs: Annotated[list[Path], tyro.conf.Positional],
-    style: Style = "html",
-    out: Path | None = None,
-) -> None:
+def report(runs: Annotated[list[Path], tyro.conf.Positional], style: Style = "html", out: Path | None = None) -> None:
     """Tables of runs, published results beside, and a page on how far their spectra overlap, in a minute or two a run.
 
     Runs are compared under every protocol they share; those that differ in their split alone are averaged.

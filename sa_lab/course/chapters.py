@@ -19,11 +19,15 @@ import papermill
 from PIL import Image
 from tqdm.auto import tqdm
 
-from sa_lab import study
-from sa_lab.config import VARIANTS, ExperimentConfig, variant
-from sa_lab.disk import atomic_path, home
+from sa_lab import experiment, study
+from sa_lab.config import VARIANTS, DataConfig, Dataset, ExperimentConfig, TrainConfig, VariantName, variant
+from sa_lab.data import copies, prepare
+from sa_lab.disk import atomic_path, home, write_text
+from sa_lab.reporting import comparison
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+LOSSES: tuple[VariantName, ...] = ("softmax", "complete")
+"""The two runs that the chapters train and compare."""
 SIZE_LIMIT = 500_000
 """Bytes that a committed notebook may have."""
 FIGURE = "application/vnd.plotly.v1+json"
@@ -43,6 +47,39 @@ def chapters(folder: Path = NOTEBOOKS) -> list[Path]:
             f"no chapters in {folder}; the course runs from a checkout, not from an installed wheel"
         )
     return found
+
+
+def run_course(
+    dataset: Dataset, root: str = "", out: Path | None = None, seed: int = 0, epochs: int = TrainConfig.num_epochs
+) -> str:
+    """The main job: execute the whole series on a data set, and compare the runs of `LOSSES` that it leaves.
+
+    Arguments as of `sa_lab.cli.making.course`.
+
+    Returns:
+        The comparison, and where it is.
+
+    Raises:
+        ValueError: a root for drawn images, epochs that do not outlast the warm-up, or a cell that failed.
+    """
+    if root and dataset in ("synthetic", "thermal"):
+        raise ValueError(f"--root is {root!r}, expected none: {dataset} images are drawn, not read")
+    root = str(Path(root).expanduser().absolute()) if root else copies.default_root(dataset, root)
+    base = ExperimentConfig(DataConfig(dataset, root or None), train=TrainConfig(num_epochs=epochs), seed=seed)
+    if base.loss.warmup_steps >= epochs * (base.train.steps_per_epoch or 0):
+        raise ValueError(f"--epochs is {epochs}, expected at least 2: the warm-up takes {base.loss.warmup_steps} steps")
+    prepare(base.data)
+    out = out or home() / "executed" / (dataset if epochs == TrainConfig.num_epochs else f"{dataset}-{epochs}-epochs")
+    try:
+        execute(out, {"dataset": dataset, "root": root, "seed": seed, "epochs": epochs})
+    except papermill.PapermillExecutionError as error:
+        raise ValueError(
+            f"cell {error.exec_count} of a chapter failed, see {out}: {error.ename}: {error.evalue}"
+        ) from error
+    configs = [split for name in LOSSES for split in experiment.of_every_split(variant(base, name))]
+    text = comparison.tables_of([experiment.run_folder(config) for config in configs])
+    write_text(out / "report.md", text)
+    return f"{text}\nexecuted notebooks and report.md are in {out}"
 
 
 def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[Path]:

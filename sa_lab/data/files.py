@@ -70,18 +70,13 @@ def listing_of(
 ) -> Listing:
     """The listing of image files under ``root``, in their order; ``-generated`` is added to the name of a drawn set."""
     paths, persons, cameras, modality, is_train = zip(*found, strict=True)
+    person_ids, camera_ids, codes = (np.array(column, dtype=np.int64) for column in (persons, cameras, modality))
     return Listing(
-        name=f"{name}-generated" if (root / MARKER).is_file() else name,
-        paths=tuple(path.relative_to(root).as_posix() for path in paths),
-        person_ids=np.array(persons, dtype=np.int64),
-        camera_ids=np.array(cameras, dtype=np.int64),
-        modality=np.array(modality, dtype=np.int64),
-        is_train=np.array(is_train, dtype=bool),
-        stamps=tuple(stamp(path) for path in paths),
-        read=_Reader(paths),
-        split=split,
-        gallery_order=gallery_order,
-    )
+        f"{name}-generated" if (root / MARKER).is_file() else name,
+        tuple(path.relative_to(root).as_posix() for path in paths),
+        person_ids, camera_ids, codes, np.array(is_train, dtype=bool),
+        tuple(stamp(path) for path in paths), _Reader(paths), split=split, gallery_order=gallery_order,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,9 @@ from sa_lab.schema import Listing, Modality
 FOLDERS = {Modality.VISIBLE: "vis", Modality.INFRARED: "nir"}
 CAMERAS = {Modality.VISIBLE: (1, 2, 3, 4, 5, 6, 7, 8, 9), Modality.INFRARED: (1, 2, 4, 5, 6, 7, 8, 9)}
 PUBLISHED: Mapping[str, int] = {
-    "train identities": 713,
-    "train visible images": 16946,
-    "train infrared images": 13975,
-    "test identities": 351,
-    "test visible images": 8680,
-    "test infrared images": 7166,
-}
+    "train identities": 713, "train visible images": 16946, "train infrared images": 13975,
+    "test identities": 351, "test visible images": 8680, "test infrared images": 7166,
+}  # fmt: skip
 _CAMERA = re.compile(r"_c([0-9]+)_")
 
 

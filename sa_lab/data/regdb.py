@@ -16,13 +16,9 @@ from sa_lab.schema import Listing, Modality
 
 FOLDERS = {Modality.VISIBLE: "Visible", Modality.INFRARED: "Thermal"}
 PUBLISHED: Mapping[str, int] = {
-    "train identities": 206,
-    "train visible images": 2060,
-    "train infrared images": 2060,
-    "test identities": 206,
-    "test visible images": 2060,
-    "test infrared images": 2060,
-}
+    "train identities": 206, "train visible images": 2060, "train infrared images": 2060,
+    "test identities": 206, "test visible images": 2060, "test infrared images": 2060,
+}  # fmt: skip
 """Of each split."""
 
 

@@ -68,17 +68,12 @@ def listing(root: Path | str, seed: int = 0, images_per_window: int = 4, train_f
                     files.append(path)
                     boxes.append(box)
     paths, persons, cameras, modalities, is_train, stamps, groups = zip(*rows, strict=True)
+    columns = (np.array(column, dtype=np.int64) for column in (persons, cameras, modalities, groups))
+    person_ids, camera_ids, modality_codes, group_ids = columns
     return Listing(
-        name="roadscene",
-        paths=paths,
-        person_ids=np.array(persons, dtype=np.int64),
-        camera_ids=np.array(cameras, dtype=np.int64),
-        modality=np.array(modalities, dtype=np.int64),
-        is_train=np.array(is_train, dtype=bool),
-        stamps=stamps,
-        read=_Reader(tuple(files), tuple(boxes), stamps),
-        group_ids=np.array(groups, dtype=np.int64),
-    )
+        "roadscene", paths, person_ids, camera_ids, modality_codes, np.array(is_train, dtype=bool), stamps,
+        _Reader(tuple(files), tuple(boxes), stamps), group_ids,
+    )  # fmt: skip
 
 
 def _pairs(root: Path) -> dict[str, dict[Modality, Path]]:

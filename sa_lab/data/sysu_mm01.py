@@ -19,13 +19,9 @@ from sa_lab.schema import Listing, Modality
 
 CAMERAS = {number: Modality.INFRARED if number in (3, 6) else Modality.VISIBLE for number in range(1, 7)}
 PUBLISHED: Mapping[str, int] = {
-    "train identities": 395,
-    "train visible images": 22258,
-    "train infrared images": 11909,
-    "test identities": 96,
-    "test visible images": 6775,
-    "test infrared images": 3803,
-}
+    "train identities": 395, "train visible images": 22258, "train infrared images": 11909,
+    "test identities": 96, "test visible images": 6775, "test infrared images": 3803,
+}  # fmt: skip
 
 
 def listing(root: Path | str) -> Listing:

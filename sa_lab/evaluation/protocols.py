@@ -104,19 +104,10 @@ class Protocol:
 
 
 SYSU_ALL = Protocol(
-    name="sysu-all",
-    query_modality=Modality.INFRARED,
-    gallery_modality=Modality.VISIBLE,
-    query_cameras=(3, 6),
-    gallery_cameras=(1, 2, 4, 5),
-    sampling="agw",
-    shots=1,
-    num_trials=NUM_TRIALS,
-    hiding="camera_pairs",
-    hidden_cameras=((3, 2),),  # cameras 2 and 3 watch the same place
-    first_occurrence=True,
-    dataset="sysu",
-)
+    "sysu-all", Modality.INFRARED, Modality.VISIBLE, query_cameras=(3, 6), gallery_cameras=(1, 2, 4, 5),
+    sampling="agw", shots=1, num_trials=NUM_TRIALS, first_occurrence=True, dataset="sysu",
+    hiding="camera_pairs", hidden_cameras=((3, 2),),  # a query of camera 3 may not see camera 2: the same place
+)  # fmt: skip
 SYSU_INDOOR = replace(SYSU_ALL, name="sysu-indoor", gallery_cameras=(1, 2))
 
 
@@ -143,21 +134,13 @@ def regdb(split: int) -> tuple[Protocol, Protocol]:
 
 
 LLCM_INFRARED_TO_VISIBLE = replace(
-    INFRARED_TO_VISIBLE,
-    name="llcm-infrared-to-visible",
-    sampling="agw",
-    shots=1,
-    num_trials=NUM_TRIALS,
-    hiding="same_identity_and_camera",
-    first_occurrence=True,
-    dataset="llcm",
-)
+    INFRARED_TO_VISIBLE, name="llcm-infrared-to-visible", sampling="agw", shots=1, num_trials=NUM_TRIALS,
+    hiding="same_identity_and_camera", first_occurrence=True, dataset="llcm",
+)  # fmt: skip
 LLCM_VISIBLE_TO_INFRARED = replace(
-    LLCM_INFRARED_TO_VISIBLE,
-    name="llcm-visible-to-infrared",
-    query_modality=Modality.VISIBLE,
+    LLCM_INFRARED_TO_VISIBLE, name="llcm-visible-to-infrared", query_modality=Modality.VISIBLE,
     gallery_modality=Modality.INFRARED,
-)
+)  # fmt: skip
 LLCM = (LLCM_INFRARED_TO_VISIBLE, LLCM_VISIBLE_TO_INFRARED)
 
 PROTOCOLS: dict[str, Protocol] = {

@@ -83,28 +83,9 @@ def search(embeddings: Embeddings, protocol: Protocol, trial: int = 0, rerank: K
 
 
 def evaluate(
-    embeddings: Embeddings,
-    protocol: Protocol,
-    *,
-    rerank: KReciprocal | None = None,
-    seed: int = 0,
-    draws: int = 1000,
+    embeddings: Embeddings, protocol: Protocol, *, rerank: KReciprocal | None = None, seed: int = 0, draws: int = 1000
 ) -> Report:
-    """Run all trials of ``protocol`` on descriptors of test images.
-
-    Args:
-        embeddings: test images alone; an identity's presence decides the gallery's random draws.
-        protocol: what is asked, what is searched, what counts.
-        rerank: re-rank with these parameters; by default not.
-        seed: seed of the bootstrap.
-        draws: resamples of the bootstrap over query identities.
-
-    Raises:
-        LeakageError: the descriptors hold identities that training has seen, or come from another split than the
-            protocol is for.
-        ValueError: no query or no gallery fits the protocol, no query has a match, or the descriptors are of another
-            data set than the protocol is for.
-    """
+    """`evaluate_all` for one protocol."""
     return evaluate_all(embeddings, [protocol], rerank=rerank, seed=seed, draws=draws)[0]
 
 
@@ -116,7 +97,23 @@ def evaluate_all(
     seed: int = 0,
     draws: int = 1000,
 ) -> list[Report]:
-    """`evaluate` for several protocols; every similarity is computed once, however many galleries an image is in."""
+    """Run all trials of each protocol on descriptors of test images.
+
+    Every similarity is computed once, however many galleries an image is in.
+
+    Args:
+        embeddings: test images alone; an identity's presence decides the gallery's random draws.
+        protocols: what is asked, what is searched, what counts.
+        rerank: re-rank with these parameters; by default not.
+        seed: seed of the bootstrap.
+        draws: resamples of the bootstrap over query identities.
+
+    Raises:
+        LeakageError: the descriptors hold identities that training has seen, or come from another split than a
+            protocol is for.
+        ValueError: no query or no gallery fits a protocol, no query has a match, or the descriptors are of another
+            data set than a protocol is for.
+    """
     ids = torch.from_numpy(embeddings.person_ids.astype(np.int64))
     searches = _searches(embeddings, protocols, None, rerank)
     reports = []

@@ -1,4 +1,4 @@
-"""Overlap of the spectra at one glance: prototype cosines, measures along training, runs side by side."""
+"""Overlap of the spectra at one glance: cosines, densities, measures along training, runs side by side."""
 
 from __future__ import annotations
 
@@ -74,6 +74,24 @@ def heat_map(cosines: Float[np.ndarray, "M M"], person_ids: Int[np.ndarray, " C"
     figure.update_xaxes(title="prototype: identity and spectrum", tickangle=-90, **axis)
     figure.update_yaxes(title="prototype: identity and spectrum", autorange="reversed", scaleanchor="x", **axis)
     return finish(figure, title, height=680, width=760).update_layout(margin={"l": 110, "b": 110})
+
+
+def histograms(
+    values: Mapping[str, Float[np.ndarray, " N"]], *, title: str, x_title: str, num_bins: int = 60
+) -> go.Figure:
+    """Overlaid densities on one axis, as steps; only the counts go into the figure, not the values."""
+    edges = np.histogram_bin_edges(np.concatenate(list(values.values())), num_bins)
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=(edges[:-1] + edges[1:]) / 2, y=np.histogram(v, edges, density=True)[0], name=name, mode="lines",
+                fill="tozeroy", opacity=0.7, line={"color": COLOURS[i], "shape": "hvh", "dash": DASHES[i % 5]},
+            )
+            for i, (name, v) in enumerate(values.items())
+        ]
+    )  # fmt: skip
+    figure.update_xaxes(title=x_title).update_yaxes(title="density")
+    return finish(figure, title)
 
 
 def over_training(

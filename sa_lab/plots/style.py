@@ -20,11 +20,7 @@ TERMS = {
     "prototype": ("prototype", "#0072B2", "dashdot"),
 }
 """Name, colour and dash of each loss term, the same in every figure."""
-CONFIG = {
-    "showSendToCloud": False,
-    "displaylogo": False,
-    "toImageButtonOptions": {"format": "svg"},
-}
+CONFIG = {"showSendToCloud": False, "displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
 """Configuration for ``fig.show(config=CONFIG)`` and a FigureWidget's ``_config``."""
 _UNUSED = {"colorscale", "geo", "polar", "ternary", "shapedefaults"}
 TEMPLATE = go.layout.Template(

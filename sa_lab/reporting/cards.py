@@ -11,10 +11,9 @@ import torch
 
 from sa_lab import analysis, plots
 from sa_lab.analysis import DEFINITIONS
-from sa_lab.analysis.descriptors import QUICK, Picture, measure_embeddings, picture, rows_of
-from sa_lab.config import Style
+from sa_lab.analysis.descriptors import Picture, picture, rows_of
 from sa_lab.data.store import ImageStore
-from sa_lab.evaluation import paired, search
+from sa_lab.evaluation import search
 from sa_lab.evaluation.protocols import protocols_of
 from sa_lab.evaluation.reports import Report
 from sa_lab.intervals import Interval
@@ -156,44 +155,6 @@ def film_of(moments: Mapping[int, Picture], title: str) -> go.Figure:
         prototypes=[one.prototypes for one in drawn], prototype_ids=first.prototype_ids,
         colour_by="identity", title=title,
     )  # fmt: skip
-
-
-def report_card(validated: Mapping[str, Embeddings], style: Style = "markdown") -> str:
-    """How designs of a loss compare on the validation identities, so that the test identities stay unseen.
-
-    Args:
-        validated: descriptors of the validation identities by the name of their run
-            (`sa_lab.experiment.embed_validation`); the first is the one to judge.
-        style: of the tables.
-
-    Returns:
-        Retrieval and overlap of each, and the paired difference of the first to each other one, in words too.
-
-    Raises:
-        ValueError: the runs held other identities back.
-    """
-    graded = {
-        name: search.evaluate(embeddings, protocols_of(embeddings.dataset, embeddings.split)[0])
-        for name, embeddings in validated.items()
-    }
-    (mine, own), *others = graded.items()
-    count = f"{own.num_identities} validation identities"
-    overlaps = [
-        {"method": name, **tables.overlap_columns(measure_embeddings(embeddings, only=QUICK))}
-        for name, embeddings in validated.items()
-    ]
-    parts = [
-        f"Retrieval of the {count}, in %; {tables.title([own])}.",
-        tables.render(tables.retrieval({name: [report] for name, report in graded.items()}), style),
-        "How far their spectra overlap (prototypes: of the training identities), with 95 % bootstrap over identities.",
-        tables.render(overlaps, style),
-    ]
-    for name, report in others:
-        change = paired.differences(report, own)["mean_ap"]
-        told = "higher" if change.low > 0 else "lower" if change.high < 0 else "not told apart"
-        span = f"{100 * change.mean:+.1f} points [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
-        parts.append(f"{mine} minus {name}: mAP {span}, {told} (paired, 95 % bootstrap over identities; one seed).")
-    return "\n\n".join(parts)
 
 
 def first_match(embeddings: Embeddings) -> np.ndarray:

@@ -5,8 +5,7 @@ On a GPU, one iteration is always under way while the numbers of the one before 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -234,29 +233,6 @@ def _is_asynchronous(device: torch.device) -> bool:
 def _mixed(*numbers: int) -> int:
     """A seed for a generator that differs with each of the numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-def replay(rows: Sequence[LogRow], own: str = "") -> Callable[[int], LossConfig]:
-    """The weights that a log names, step by step, so that `iterate` repeats a training whose weights were changed.
-
-    Args:
-        rows: as `iterate` gives them or metrics.csv holds them.
-        own: name of the own loss that was followed, see `LossConfig`.
-
-    Raises:
-        ValueError: from ``iterate``, when it goes on after the log's end.
-    """
-
-    def weights(step: int) -> LossConfig:
-        if step >= len(rows):
-            raise ValueError(f"step is {step}, expected 0..{len(rows) - 1}: the log ends there")
-        row = rows[step]
-        return LossConfig(
-            row["sas_weight"], row["similarity_weight"], row["mask_value"], warmup_steps=0,
-            asynchronous=bool(row["asynchronous"]), own=own if math.isfinite(row.get("own", math.nan)) else "",
-        )  # fmt: skip
-
-    return weights
 
 
 def _set_learning_rates(training: Training) -> None:

@@ -107,12 +107,7 @@ def _batch(function: Function, case: Case) -> np.ndarray:
 
 
 def _judge_batch(
-    batch: np.ndarray,
-    person_ids: np.ndarray,
-    modality: np.ndarray,
-    ids_per_batch: int,
-    images_per_id: int,
-    **_: Any,
+    batch: np.ndarray, person_ids: np.ndarray, modality: np.ndarray, ids_per_batch: int, images_per_id: int, **_: Any
 ) -> None:
     if batch.min() < 0 or batch.max() >= len(person_ids):
         raise Wrong(f"The indices reach from {batch.min()} to {batch.max()}, expected 0..{len(person_ids) - 1}.")

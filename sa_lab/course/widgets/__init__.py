@@ -7,7 +7,7 @@ from pathlib import Path
 
 import ipywidgets
 
-from sa_lab.course.widgets.controls import still
+from sa_lab.course.widgets.controls import static_figure
 from sa_lab.course.widgets.live_training import LiveTraining
 from sa_lab.course.widgets.loss_lens import LossLens
 from sa_lab.course.widgets.playground import Playground
@@ -15,7 +15,7 @@ from sa_lab.course.widgets.projection import ProjectionBrowser
 from sa_lab.course.widgets.ranking import RankingBrowser
 from sa_lab.runs import Run, loss_name
 
-__all__ = ["LiveTraining", "LossLens", "Playground", "ProjectionBrowser", "RankingBrowser", "app", "still"]
+__all__ = ["LiveTraining", "LossLens", "Playground", "ProjectionBrowser", "RankingBrowser", "app", "static_figure"]
 
 
 def app(runs: Sequence[Path] = ()) -> ipywidgets.Widget:

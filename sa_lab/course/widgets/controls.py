@@ -93,7 +93,7 @@ def live(figure: go.Figure) -> go.FigureWidget:
     return widget
 
 
-def still(widget: go.FigureWidget) -> go.Figure:
+def static_figure(widget: go.FigureWidget) -> go.Figure:
     """What a live figure shows now, for paper and for pages without a kernel."""
     return go.Figure(widget)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import ipywidgets
 
-from sa_lab import plots
 from sa_lab.analysis.descriptors import QUICK, measure_embeddings
 from sa_lab.config import ExperimentConfig, LossConfig
+from sa_lab.course import figures
 from sa_lab.course.widgets.controls import Worker, button, live, loss_dials, refresh
 from sa_lab.data import prepare
 from sa_lab.disk import home, write_csv
@@ -23,7 +24,7 @@ from sa_lab.training.learner import LogRow
 class LiveTraining(ipywidgets.VBox):
     """Start, pause and stop a training of ``config``; its mask and weights follow the dials from the next step on.
 
-    Every step is logged with the weights it used. Pause and stop write the log, so that `sa_lab.training.loop.replay`
+    Every step is logged with the weights it used. Pause and stop write the log, so that `replay`
     of metrics.csv repeats the training step by step.
 
     Args:
@@ -48,7 +49,7 @@ class LiveTraining(ipywidgets.VBox):
         self._iteration: Iterator[LogRow] | None = None
         self._measure: Callable[[], LogRow] = dict
         self.dials = loss_dials(config.loss)
-        self.figure = live(plots.live_training([], title="Nothing trained yet: press Start"))
+        self.figure = live(figures.live_training([], title="Nothing trained yet: press Start"))
         self.message = ipywidgets.HTML()
         self.worker = Worker(self._advance, self._failed)
         self._halt = threading.Event()
@@ -131,7 +132,7 @@ class LiveTraining(ipywidgets.VBox):
         return loop.iterate(training, lambda step: self.loss)
 
     def _show(self) -> None:
-        refresh(self.figure, plots.live_training(self.rows, title=f"Step {len(self.rows)}: {self._last()}"))
+        refresh(self.figure, figures.live_training(self.rows, title=f"Step {len(self.rows)}: {self._last()}"))
 
     def _last(self) -> str:
         known = [row for row in self.rows if "rank_1" in row]
@@ -149,3 +150,26 @@ class LiveTraining(ipywidgets.VBox):
         self._iteration = None
         self._save()
         self.message.value = f"<b>It stopped:</b> {error}"
+
+
+def replay(rows: Sequence[LogRow], own: str = "") -> Callable[[int], LossConfig]:
+    """The weights that a log names, step by step, so that `iterate` repeats a training whose weights were changed.
+
+    Args:
+        rows: as `iterate` gives them or metrics.csv holds them.
+        own: name of the own loss that was followed, see `LossConfig`.
+
+    Raises:
+        ValueError: from ``iterate``, when it goes on after the log's end.
+    """
+
+    def weights(step: int) -> LossConfig:
+        if step >= len(rows):
+            raise ValueError(f"step is {step}, expected 0..{len(rows) - 1}: the log ends there")
+        row = rows[step]
+        return LossConfig(
+            row["sas_weight"], row["similarity_weight"], row["mask_value"], warmup_steps=0,
+            asynchronous=bool(row["asynchronous"]), own=own if math.isfinite(row.get("own", math.nan)) else "",
+        )  # fmt: skip
+
+    return weights

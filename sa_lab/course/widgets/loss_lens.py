@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from sa_lab import plots
 from sa_lab.config import LossConfig
+from sa_lab.course import figures
 from sa_lab.course.lens import Lens
 from sa_lab.course.widgets.controls import Dial, live, loss_dials, loss_of, refresh
 from sa_lab.runs import Run
@@ -58,7 +59,7 @@ class LossLens(ipywidgets.VBox):
         spectrum = plots.SPECTRA[int(self.lens.modality[i])]
         kinds = ["own", "cross", *(f"id {self.lens.person_ids[row % count]}" for row in reading.rows[2:])]
         names = [f"{kind}, {plots.SPECTRA[row // count]}" for kind, row in zip(kinds, reading.rows, strict=True)]
-        return plots.loss_lens(
+        return figures.loss_lens(
             self.lens.images[i], names, reading.logits, reading.probabilities, reading.gradients,
             self.lens.gradients(loss),
             title=f"Identity {person}, {spectrum}: L_sa {reading.losses['sa_softmax']:.3f}, "

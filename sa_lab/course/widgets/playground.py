@@ -7,9 +7,8 @@ from dataclasses import replace
 import ipywidgets
 import plotly.graph_objects as go
 
-from sa_lab import plots
 from sa_lab.config import LossConfig
-from sa_lab.course import toy
+from sa_lab.course import figures, toy
 from sa_lab.course.widgets.controls import Dial, Worker, button, choice, live, loss_dials, loss_of, refresh
 
 
@@ -118,7 +117,7 @@ class Playground(ipywidgets.VBox):
         loss, step = self.loss, len(self.toy.rows)
         now = {"step": step, **self.toy.losses(loss), **self.toy.overlap()}
         warm = " (warm-up)" if step < loss.warmup_steps else ""
-        return plots.toy_world(
+        return figures.toy_world(
             **vars(self.toy.scene(loss)), rows=[*self.toy.rows[:: 1 + step // 300], now],
             title=f"Step {step}{warm}: SA-Softmax {now['sa_softmax']:.2f} nats, gap {now['stranger_ratio']:.2f}",
         )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 
-from sa_lab import plots
+from sa_lab.course import figures
 from sa_lab.course.widgets.controls import Dial, choice, live, refresh
 from sa_lab.data import prepare
 from sa_lab.data.store import ImageStore
@@ -130,6 +130,6 @@ class RankingBrowser(ipywidgets.VBox):
             title = f"Query {self.query.value} of {len(self.queries)}: identity {person[0]} and what is found first"
         pixels = self.store.gather(torch.from_numpy(self._rows[images.ravel()])).numpy().copy()
         pixels[images.ravel() < 0] = 255
-        return plots.image_grid(
+        return figures.image_grid(
             pixels, captions.ravel().tolist(), title=title, columns=width, right=right.ravel().tolist()
         )

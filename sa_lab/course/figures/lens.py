@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float, UInt8
 from plotly.subplots import make_subplots
 
-from sa_lab.plots.pictures import data_uri
+from sa_lab.course.figures.pictures import data_uri
 from sa_lab.plots.style import COLOURS, TERMS, finish
 
 
@@ -69,10 +69,7 @@ def loss_lens(
             marker={"size": 8, "color": colour, "symbol": symbol}, name=f"{name}, this sample", row=2, col=1,
         )  # fmt: skip
     figure.update_yaxes(title="samples", row=2, col=1).update_xaxes(
-        title="length of the weighted gradient, nats a unit of embedding",
-        range=[-0.01 * top, 1.02 * top],
-        row=2,
-        col=1,
+        title="length of the weighted gradient, nats a unit of embedding", range=[-0.01 * top, 1.02 * top], row=2, col=1
     )
     finish(figure, title, height=600, width=820)
     return figure.update_layout(legend={"orientation": "h", "y": -0.13}, margin={"t": 80})

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from sa_lab.plots.style import COLOURS, DASHES, SPECTRA, SYMBOLS, TERMS, finish
 
-MEASURES = {"stranger_ratio": "modality gap", "prototype_alignment": "prototype cosine"}
+_OVERLAP = {"stranger_ratio": "modality gap", "prototype_alignment": "prototype cosine"}
 
 
 def toy_world(
@@ -82,7 +82,7 @@ def toy_world(
             legendgroup=term, showlegend=term == "prototype", marker={"size": 3},
             line={"color": colour, "dash": dash, "width": 2}, row=1, col=2,
         )  # fmt: skip
-    for i, (measure, name) in enumerate(MEASURES.items()):
+    for i, (measure, name) in enumerate(_OVERLAP.items()):
         figure.add_scatter(
             x=steps, y=[row.get(measure) for row in rows], mode="lines+markers", name=name,
             line={"color": COLOURS[4 + i], "dash": DASHES[i], "width": 2}, marker={"size": 3}, row=2, col=2,

@@ -1,4 +1,4 @@
-"""Numbers over an axis: curves, points, densities, means with intervals."""
+"""Numbers over an axis: curves, points, a training as it goes, the stages of an iteration."""
 
 from __future__ import annotations
 
@@ -73,26 +73,6 @@ def scatter(
     return finish(figure, title, width=560 if diagonal or groups else 520)
 
 
-def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]], terms: Mapping[str, str]) -> go.Figure:
-    """One panel a loss term, one line a run.
-
-    Args:
-        runs: columns of metrics.csv by run name.
-        terms: panel titles by column.
-    """
-    figure = make_subplots(1, len(terms), subplot_titles=list(terms.values()), horizontal_spacing=0.07)
-    for i, (name, columns) in enumerate(runs.items()):
-        for panel, term in enumerate(terms, start=1):
-            style = {"color": COLOURS[i], "dash": DASHES[i % 5], "width": 2}
-            figure.add_scatter(
-                x=columns["step"], y=columns[term], name=name, legendgroup=name, showlegend=panel == 1,
-                mode="lines", line=style, row=1, col=panel,
-            )  # fmt: skip
-    figure.update_xaxes(title="step").update_yaxes(title="loss, sum over parts", col=1)
-    finish(figure, "Loss terms while training", width=820)
-    return figure.update_layout(legend={"orientation": "h", "y": -0.25}, margin={"b": 90})
-
-
 def live_training(rows: Sequence[Mapping[str, float | int]], *, title: str) -> go.Figure:
     """One training as it goes: loss terms, the weights in use, retrieval on validation identities, overlap.
 
@@ -127,22 +107,45 @@ def live_training(rows: Sequence[Mapping[str, float | int]], *, title: str) -> g
     return figure.update_layout(legend={"orientation": "h", "y": -0.12}, margin={"t": 80}, uirevision="same")
 
 
-def histograms(
-    values: Mapping[str, Float[np.ndarray, " N"]], *, title: str, x_title: str, num_bins: int = 60
-) -> go.Figure:
-    """Overlaid densities on one axis, as steps; only the counts go into the figure, not the values."""
-    edges = np.histogram_bin_edges(np.concatenate(list(values.values())), num_bins)
-    figure = go.Figure(
-        [
-            go.Scatter(
-                x=(edges[:-1] + edges[1:]) / 2, y=np.histogram(v, edges, density=True)[0], name=name, mode="lines",
-                fill="tozeroy", opacity=0.7, line={"color": COLOURS[i], "shape": "hvh", "dash": DASHES[i % 5]},
-            )
-            for i, (name, v) in enumerate(values.items())
-        ]
-    )  # fmt: skip
-    figure.update_xaxes(title=x_title).update_yaxes(title="density")
-    return finish(figure, title)
+def stages(shares: Mapping[str, Mapping[str, float]], title: str) -> go.Figure:
+    """One horizontal bar a preset, made of the shares of its stages; hatching tells apart what colours tell apart.
+
+    Args:
+        shares: ``shares[preset][stage]`` in [0,1], the stages in their order and the same in all.
+        title: says what is seen.
+    """
+    figure = go.Figure()
+    names = list(shares)
+    for i, stage in enumerate(dict.fromkeys(stage for one in shares.values() for stage in one)):
+        figure.add_bar(
+            y=names, x=[100 * one.get(stage, 0.0) for one in shares.values()], name=stage, orientation="h",
+            marker={"color": COLOURS[i % len(COLOURS)], "pattern": {"shape": _PATTERNS[i % len(_PATTERNS)]}},
+            hovertemplate="%{y}, " + stage + ": %{x:.1f} %<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(barmode="stack", legend={"traceorder": "normal"})
+    figure.update_xaxes(title="share of an iteration, %", range=[0, 100])
+    figure.update_yaxes(title="preset", autorange="reversed")
+    return finish(figure, title, height=180 + 70 * len(names))
+
+
+def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]], terms: Mapping[str, str]) -> go.Figure:
+    """One panel a loss term, one line a run.
+
+    Args:
+        runs: columns of metrics.csv by run name.
+        terms: panel titles by column.
+    """
+    figure = make_subplots(1, len(terms), subplot_titles=list(terms.values()), horizontal_spacing=0.07)
+    for i, (name, columns) in enumerate(runs.items()):
+        for panel, term in enumerate(terms, start=1):
+            style = {"color": COLOURS[i], "dash": DASHES[i % 5], "width": 2}
+            figure.add_scatter(
+                x=columns["step"], y=columns[term], name=name, legendgroup=name, showlegend=panel == 1,
+                mode="lines", line=style, row=1, col=panel,
+            )  # fmt: skip
+    figure.update_xaxes(title="step").update_yaxes(title="loss, sum over parts", col=1)
+    finish(figure, "Loss terms while training", width=820)
+    return figure.update_layout(legend={"orientation": "h", "y": -0.25}, margin={"b": 90})
 
 
 def cmc_curves(
@@ -170,10 +173,7 @@ def cmc_curves(
 
 
 def intervals(
-    measures: Mapping[str, Mapping[str, tuple[float, float, float]]],
-    *,
-    title: str,
-    y_title: str,
+    measures: Mapping[str, Mapping[str, tuple[float, float, float]]], *, title: str, y_title: str
 ) -> go.Figure:
     """Means with intervals: groups on the x axis, one mark a run, ``measures[run][group] = (mean, low, high)``."""
     figure = go.Figure()
@@ -188,24 +188,3 @@ def intervals(
         )  # fmt: skip
     figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names).update_yaxes(title=y_title)
     return finish(figure, title)
-
-
-def stages(shares: Mapping[str, Mapping[str, float]], title: str) -> go.Figure:
-    """One horizontal bar a preset, made of the shares of its stages; hatching tells apart what colours tell apart.
-
-    Args:
-        shares: ``shares[preset][stage]`` in [0,1], the stages in their order and the same in all.
-        title: says what is seen.
-    """
-    figure = go.Figure()
-    names = list(shares)
-    for i, stage in enumerate(dict.fromkeys(stage for one in shares.values() for stage in one)):
-        figure.add_bar(
-            y=names, x=[100 * one.get(stage, 0.0) for one in shares.values()], name=stage, orientation="h",
-            marker={"color": COLOURS[i % len(COLOURS)], "pattern": {"shape": _PATTERNS[i % len(_PATTERNS)]}},
-            hovertemplate="%{y}, " + stage + ": %{x:.1f} %<extra></extra>",
-        )  # fmt: skip
-    figure.update_layout(barmode="stack", legend={"traceorder": "normal"})
-    figure.update_xaxes(title="share of an iteration, %", range=[0, 100])
-    figure.update_yaxes(title="preset", autorange="reversed")
-    return finish(figure, title, height=180 + 70 * len(names))

@@ -1,0 +1,100 @@
+"""What chapters ask of a study: is a difference noise, and does overlap go along with retrieval?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from sa_lab.analysis import DEFINITIONS
+from sa_lab.evaluation.reports import SHARES
+from sa_lab.intervals import Interval, bootstrap_statistic
+from sa_lab.reporting.studies import TITLES
+
+
+def verdicts(result: dict[str, Any], measures: Sequence[str] = ("rank_1", "mean_ap", "stranger_ratio")) -> list[str]:
+    """One sentence a variant and measure: its difference to softmax, and whether the interval leaves 0 out."""
+    sentences = []
+    for variant_name, columns in result["variants"].items():
+        for name in measures:
+            if "minus_softmax" not in columns[name]:
+                continue
+            scale, unit = (100, " points") if name in SHARES else (1, "")
+            mean, low, high = (columns[name]["minus_softmax"][key] * scale for key in ("mean", "low", "high"))
+            word = "higher" if low > 0 else "lower" if high < 0 else "not told apart from softmax"
+            digits = 1 if name in SHARES else 2
+            span = f"{mean:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
+            sentences.append(f"{variant_name}: {TITLES[name]} {span}, {word}")
+    return sentences
+
+
+def relation(
+    result: dict[str, Any], measure: str, target: str = "mean_ap", within: bool = False, seed: int = 0
+) -> Interval | None:
+    """Spearman's rank correlation of a measure of overlap with retrieval over all runs of a study, in [-1,1].
+
+    Args:
+        result: of `study`.
+        measure, target: names in `MEASURES`.
+        within: take each loss's mean off its runs first: what is left is how the runs of one loss vary. Only then has
+            the result an interval (95 %, bootstrap over runs); the runs of one loss are alike, so that over all runs
+            as many losses as there are would have to be drawn, which are too few.
+        seed: of the bootstrap.
+
+    Returns:
+        None where the study lacks one of the two, or one does not vary.
+    """
+    columns = list(result["variants"].values())
+    if not all(measure in one and target in one for one in columns):
+        return None
+    pairs = [np.array([one[name]["values"] for one in columns]) for name in (measure, target)]  # (variants, seeds)
+    x, y = ((values - values.mean(axis=1, keepdims=True) * within).ravel() for values in pairs)
+
+    def correlation(weights: np.ndarray) -> float:
+        drawn = weights.astype(int)
+        first, second = np.repeat(x, drawn), np.repeat(y, drawn)
+        if min(len(np.unique(first)), len(np.unique(second))) < 2:
+            return np.nan
+        return float(stats.spearmanr(first, second).statistic)
+
+    value = correlation(np.ones(len(x)))
+    if np.isnan(value):
+        return None
+    if not within:
+        return Interval(value, np.nan, np.nan)
+    rng = np.random.default_rng(seed)
+    return bootstrap_statistic(correlation, len(x), rng, num_samples=1000, limits=(-1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Runs of one loss against softmax of the same seed, by one measure of overlap.
+
+    Attributes:
+        runs: how many.
+        closer: in how many the spectra overlap more.
+        closer_not_better: in how many of these retrieval is not higher: overlap that brings nothing.
+        better_not_closer: in how many retrieval is higher though the spectra do not overlap more: gain without overlap.
+    """
+
+    runs: int
+    closer: int
+    closer_not_better: int
+    better_not_closer: int
+
+
+def disagreements(result: dict[str, Any], measure: str, target: str = "mean_ap") -> dict[str, Disagreement]:
+    """Where overlap by ``measure`` and retrieval part ways, by loss; none where the study lacks one of the two."""
+    sign = 1 if DEFINITIONS[measure.removeprefix("training_")].better == "higher" else -1
+    base, found = result["variants"]["softmax"], {}
+    for name, columns in result["variants"].items():
+        if name == "softmax" or measure not in columns:
+            continue
+        more, gain = (np.array(columns[key]["values"]) - np.array(base[key]["values"]) for key in (measure, target))
+        closer, better = sign * more > 0, gain > 0
+        counts = (len(closer), closer.sum(), (closer & ~better).sum(), (better & ~closer).sum())
+        found[name] = Disagreement(*map(int, counts))
+    return found

@@ -1,0 +1,76 @@
+"""How designs of a loss compare on the validation identities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sa_lab.analysis.descriptors import QUICK, measure_embeddings
+from sa_lab.config import Style
+from sa_lab.data import prepare
+from sa_lab.evaluation import paired, search
+from sa_lab.evaluation.protocols import protocols_of
+from sa_lab.evaluation.validation import ValidationSet
+from sa_lab.experiment import load_model, place
+from sa_lab.reporting import tables
+from sa_lab.runs import Run
+from sa_lab.schema import Embeddings
+from sa_lab.training import processes
+
+
+def report_card(runs: Mapping[str, Run], style: Style = "markdown", progress: bool = True) -> str:
+    """How designs of a loss compare on the validation identities, so that the test identities stay unseen.
+
+    Args:
+        runs: finished runs by name, trained and validated on the same identities; the first is the one to judge.
+        style: of the tables.
+        progress: show bars.
+
+    Returns:
+        Retrieval and overlap of each, and the paired difference of the first to each other one, in words too.
+
+    Raises:
+        ValueError: a run held no identities back, or the runs differ in theirs.
+    """
+    validated = {name: embed_validation(run, progress) for name, run in runs.items()}
+    graded = {
+        name: search.evaluate(embeddings, protocols_of(embeddings.dataset, embeddings.split)[0])
+        for name, embeddings in validated.items()
+    }
+    (mine, own), *others = graded.items()
+    count = f"{own.num_identities} validation identities"
+    overlaps = [
+        {"method": name, **tables.overlap_columns(measure_embeddings(embeddings, only=QUICK))}
+        for name, embeddings in validated.items()
+    ]
+    parts = [
+        f"Retrieval of the {count}, in %; {tables.title([own])}.",
+        tables.render(tables.retrieval({name: [report] for name, report in graded.items()}), style),
+        "How far their spectra overlap (prototypes: of the training identities), with 95 % bootstrap over identities.",
+        tables.render(overlaps, style),
+    ]
+    for name, report in others:
+        change = paired.differences(report, own)["mean_ap"]
+        told = "higher" if change.low > 0 else "lower" if change.high < 0 else "not told apart"
+        span = f"{100 * change.mean:+.1f} points [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+        parts.append(f"{mine} minus {name}: mAP {span}, {told} (paired, 95 % bootstrap over identities; one seed).")
+    return "\n\n".join(parts)
+
+
+def embed_validation(run: Run, progress: bool = True) -> Embeddings:
+    """Descriptors of a run's validation identities, on which designs are compared; kept in the run's folder.
+
+    Raises:
+        ValueError: the run held no identities back.
+    """
+    file = run.folder / "validation_embeddings.npz"
+    if not file.is_file():
+        config = run.config
+        held = ValidationSet.of(config, prepare(config.data, progress))
+        if not len(held):
+            raise ValueError(
+                "data.validation_fraction is 0: no identities were held back to compare designs on; expected more"
+            )
+        model, prototypes, train_ids = load_model(run.folder)
+        place(model, processes.fabric_of(config.train).device, config)
+        held.embed(model, prototypes, train_ids, progress, out=file)
+    return Embeddings.load(file)
