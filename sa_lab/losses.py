@@ -45,7 +45,7 @@ def _check_index(name: str, index: Tensor, limit: int) -> None:
     """Raise unless ``index`` is (B,) integers in 0..limit-1; on a GPU asynchronously, so that no step waits for it."""
     if index.ndim != 1 or index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
         raise ValueError(f"{name} has shape {tuple(index.shape)} and type {index.dtype}, expected (B,) integers")
-    if index.device.type == "cuda":
+    if index.device.type in ("cuda", "meta"):
         torch._assert_async(((index >= 0) & (index < limit)).all(), f"{name} holds values outside 0..{limit - 1}")
     elif len(index) and (int(index.min()) < 0 or int(index.max()) >= limit):
         raise ValueError(f"{name} holds values {int(index.min())}..{int(index.max())}, expected 0..{limit - 1}")
@@ -69,7 +69,8 @@ def _half(name: str, rows: int) -> int:
 def prototype_logits(embeddings: Float[Tensor, "B P D"], prototypes: Float[Tensor, "P K D"]) -> Float[Tensor, "B P K"]:
     """Raw dot products of every part of every sample with the K rows of its part, in autocast's type if that is on."""
     device = embeddings.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else embeddings.dtype
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if autocast else embeddings.dtype
     logits: Tensor = _Products.apply(embeddings.to(dtype), prototypes.to(dtype))
     return logits
 

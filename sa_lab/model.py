@@ -90,27 +90,26 @@ class TwoStreamNet(nn.Module):
 
         Args:
             images: normalised images.
-            modality: 0 visible, 1 infrared, (B,) integers on the CPU; in pinned memory, splitting a GPU batch waits for
-                nothing. An array stays on the CPU with several GPUs, too, where torch sends all tensors to each.
+            modality: 0 visible, 1 infrared, (B,) integers. An array, or a tensor on the CPU, lets a GPU batch be split
+                without waiting; an array stays on the CPU with several GPUs, too, where torch sends tensors to each.
             classify: off, there are no identity logits.
 
         Raises:
             ValueError: ``modality`` has another length, or holds anything but 0 and 1.
         """
-        modality = torch.as_tensor(modality)
-        if modality.shape != images.shape[:1] or not bool(((modality == 0) | (modality == 1)).all()):
-            raise ValueError(f"modality is {modality.tolist()}, expected 0 or 1 for each of {len(images)} images")
-        order = torch.argsort(modality.to(images.device, non_blocking=True), stable=True)
-        num_visible = int((modality == 0).sum())
-        sorted_images = images[order]
-        streams = [
-            stem(part)
-            for stem, part in zip(self.stems, (sorted_images[:num_visible], sorted_images[num_visible:]), strict=True)
-            if len(part)
-        ]
-        maps = self.trunk(torch.cat(streams))
-        pooled = functional.adaptive_avg_pool2d(maps, (self.num_parts, 1)).squeeze(3).transpose(1, 2)  # (B,P,D)
-        part_features = pooled[torch.argsort(order)]
+        codes = modality.cpu().numpy() if isinstance(modality, Tensor) else modality
+        if codes.shape != images.shape[:1] or not np.isin(codes, (0, 1)).all():
+            raise ValueError(f"modality is {codes.tolist()}, expected 0 or 1 for each of {len(images)} images")
+        order, num_visible = np.argsort(codes, kind="stable"), int((codes == 0).sum())
+        # each image through the stem of its own spectrum, visible ones first: (B,3,H,W) -> (B,C,H/4,W/4) in a ResNet
+        sorted_images = images[torch.from_numpy(order).to(images.device, non_blocking=True)]
+        halves = (sorted_images[:num_visible], sorted_images[num_visible:])
+        stems = [stem(half) for stem, half in zip(self.stems, halves, strict=True) if len(half)]
+        # the shared trunk, then P horizontal parts: the mean over each band of rows, (B,D,h,w) -> (B,P,D)
+        maps = self.trunk(torch.cat(stems))
+        pooled = functional.adaptive_avg_pool2d(maps, (self.num_parts, 1)).squeeze(3).transpose(1, 2)
+        part_features = pooled[torch.from_numpy(np.argsort(order)).to(images.device, non_blocking=True)]  # as they came
+        # BN neck: what the losses see, (B,P,D); identity logits f.V, (B,P,C)
         embeddings = self.neck(part_features)
         logits = prototype_logits(embeddings, self.classifier) if classify else embeddings[:, :, :0]
         return Features(part_features, embeddings, logits)

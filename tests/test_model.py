@@ -118,7 +118,7 @@ def test_reference_network_losses_and_three_asynchronous_iterations() -> None:
     np.testing.assert_allclose(first.identity_logits, golden["train_identity_logits"], atol=1e-6, rtol=1e-6)
 
     learner = as_learner(net, criterion)
-    batch = Batch(images, both, modality)
+    batch = Batch(images, both, modality.numpy())
     rows = [
         steps.feature_step(learner, batch, LossConfig()).row() | steps.prototype_step(learner, batch).row()
         for _ in range(3)

@@ -14,10 +14,9 @@ import plotly.graph_objects as go
 import pytest
 from plotly.callbacks import Points
 
-from sa_lab import experiment, losses, plots
+from sa_lab import experiment, losses
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
-from sa_lab.course import figures
-from sa_lab.course import widgets
+from sa_lab.course import figures, widgets
 from sa_lab.course.lens import Lens
 from sa_lab.course.toy import PRESETS, World
 from sa_lab.course.widgets import LiveTraining, LossLens, Playground, ProjectionBrowser, RankingBrowser

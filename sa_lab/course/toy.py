@@ -126,7 +126,7 @@ class Toy:
             feature_optimizer=torch.optim.SGD([{"params": [table.points]}, {"params": [table.classifier]}]),
             prototype_optimizer=torch.optim.SGD(criterion.parameters(), weight_decay=1e-3),
         )  # fmt: skip
-        self.batch = Batch(torch.zeros(len(labels), 3, 1, 1), labels, modality)
+        self.batch = Batch(torch.zeros(len(labels), 3, 1, 1), labels, modality.numpy())
         self.rows: list[LogRow] = []
         self.set_rates(network_lr, prototype_lr)
 
@@ -155,7 +155,7 @@ class Toy:
     def overlap(self) -> dict[str, float]:
         """How far the spectra overlap: means over identities of `analysis.modality_gap` and `prototype_alignment`."""
         samples, prototypes = self._table.points.detach().numpy(), self.learner.criterion.prototypes.detach().numpy()
-        gap = analysis.modality_gap(samples, self.batch.labels.numpy(), self.batch.modality.numpy())
+        gap = analysis.modality_gap(samples, self.batch.labels.numpy(), self.batch.modality)
         return {
             "stranger_ratio": float(gap.stranger_ratio.mean()),
             "prototype_alignment": float(analysis.prototype_alignment(prototypes).mean()),
@@ -171,14 +171,16 @@ class Toy:
     def losses(self, loss: LossConfig) -> dict[str, float]:
         """The unweighted terms as things stand, without moving anything."""
         features = self.learner.model(self.batch.images, self.batch.modality)
-        terms = steps.objective(self.learner.criterion, features, self.batch.labels, self.batch.modality, loss)
+        terms = steps.objective(self.learner.criterion, features, self.batch.labels, self.batch.spectra, loss)
         return {name: float(term.detach()) for name, term in terms.items()}
 
     def scene(self, loss: LossConfig) -> Scene:
         """Where everything stands, and where each term of ``loss`` pulls in the step that comes next."""
         loss = steps.loss_at(loss, len(self.rows))
-        table, (labels, modality) = self._table, (self.batch.labels, self.batch.modality)
-        terms = steps.objective(self.learner.criterion, table(self.batch.images, modality), labels, modality, loss)
+        table, (labels, modality) = self._table, (self.batch.labels, self.batch.spectra)
+        terms = steps.objective(
+            self.learner.criterion, table(self.batch.images, self.batch.modality), labels, modality, loss
+        )
         pulls = {name: -len(labels) * pull for name, pull in steps.gradients(terms, loss, table.points).items()}
         group = functional.one_hot(labels + modality * self.world.num_identities, 2 * self.world.num_identities)
         mean = (group / group.sum(0)).T.float()  # (2C,N)

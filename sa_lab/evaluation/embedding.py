@@ -59,12 +59,9 @@ def embed(
         arrays: dict[str, np.ndarray] = {}
         for start in tqdm(range(0, len(index), batch_size), unit="batch", desc="embed", disable=not progress):
             rows = index[start : start + batch_size]
-            images = store.gather(torch.from_numpy(rows)).to(device)
-            images = transforms.normalize(transforms.to_float(images, precision))
-            modality = torch.from_numpy(store.modality[rows].astype(np.int64))
-            views = [model(view, modality) for view in (images, images.flip(3))]
-            for name in ("part_features", "embeddings"):
-                both = sum(_unit(getattr(view, name)) for view in views).cpu().numpy()  # type: ignore[union-attr]
+            images = transforms.to_float(store.gather(torch.from_numpy(rows)).to(device), precision)
+            for name, values in describe(model, images, store.modality[rows]).items():
+                both = values.cpu().numpy()
                 if name not in arrays:
                     shape = (len(index), *both.shape[1:])
                     file = Path(folder) / f"{name}.npy"
@@ -81,6 +78,17 @@ def embed(
             return found
         found.save(out, dtype)
     return Embeddings.load(out, mapped=True)
+
+
+def describe(
+    model: nn.Module, images: Float[Tensor, "B 3 H W"], modality: Int[np.ndarray, " B"]
+) -> dict[str, Float[Tensor, "B P D"]]:
+    """Descriptor A (``part_features``) and B (``embeddings``) of images in [0,1], on their device; see `embed`."""
+    normalised = transforms.normalize(images)
+    first, mirrored = (model(view, modality) for view in (normalised, normalised.flip(3)))
+    return {
+        name: _unit(getattr(first, name)) + _unit(getattr(mirrored, name)) for name in ("part_features", "embeddings")
+    }
 
 
 def _unit(features: Float[Tensor, "B P D"]) -> Float[Tensor, "B P D"]:

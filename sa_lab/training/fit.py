@@ -95,7 +95,7 @@ def fit(
             of = f"_process_{processes.rank()}" if processes.size() > 1 else ""
             file = run / f"failed_step_{len(training.rows)}{of}.pt"
             with atomic_path(file) as temporary:
-                torch.save({name: value.cpu() for name, value in error.batch.__dict__.items()}, temporary)
+                torch.save(error.batch.state_dict(), temporary)
             message = (
                 f"step {len(training.rows)}: {error}; the batch is in {file} (torch.load); try a lower learning rate, "
                 "with another run folder"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from lightning_fabric import Fabric
@@ -28,11 +29,25 @@ OwnLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Batch:
-    """Normalised images with the label in 0..C-1 and the modality of each; the modality is kept on the CPU."""
+    """Normalised images with the label in 0..C-1 and the modality of each.
+
+    Attributes:
+        images, labels: on the device of the network.
+        modality: 0 visible, 1 infrared; on the host, where it decides which image goes through which stem.
+    """
 
     images: Float[Tensor, "B 3 H W"]
     labels: Int[Tensor, " B"]
-    modality: Int[Tensor, " B"]
+    modality: Int[np.ndarray, " B"]
+
+    @property
+    def spectra(self) -> Int[Tensor, " B"]:
+        """``modality`` beside the labels, on their device, sent without waiting."""
+        return torch.from_numpy(self.modality).to(self.labels.device, non_blocking=True)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything as tensors on the host."""
+        return {"images": self.images.cpu(), "labels": self.labels.cpu(), "modality": torch.from_numpy(self.modality)}
 
 
 class NonFiniteLossError(Refusal):

@@ -186,11 +186,13 @@ def draw_batch(training: Training, index: Int[np.ndarray, " B"]) -> Batch:
     """Gather, augment and normalise the images at ``index`` (positions within ``train_index``)."""
     rows = training.train_index[index]
     store, device = training.store, training.fabric.device
-    modality = torch.from_numpy(store.modality[rows].astype(np.int64))  # stays on the CPU, where it is asked for
+    modality = store.modality[rows].astype(np.int64)
     labels = torch.from_numpy(np.searchsorted(training.train_ids, store.person_ids[rows]))
     dtype = torch.float64 if training.config.train.precision == "64-true" else torch.float32
     images = store.gather(torch.from_numpy(rows)).to(device, non_blocking=True)  # (B,3,H,W) bytes
-    images = transforms.augment(images, modality, training.config.train.augmentation, training.generator, dtype)
+    images = transforms.augment(
+        images, torch.from_numpy(modality), training.config.train.augmentation, training.generator, dtype
+    )
     return Batch(transforms.normalize(images, in_place=True), labels.to(device, non_blocking=True), modality)
 
 

@@ -68,7 +68,7 @@ def feature_step(learner: Learner, batch: Batch, loss: LossConfig) -> Measured:
     with record_function("forward"):  # images (B,3,H,W) -> embeddings (B,P,D) and identity logits (B,P,C)
         features = _forward(learner, batch)
     with record_function("losses"):  # three terms, each (): L_id of the logits, L_sa and L_as of embeddings and W
-        terms = objective(learner.criterion, features, batch.labels, batch.modality, loss, learner.own_loss)
+        terms = objective(learner.criterion, features, batch.labels, batch.spectra, loss, learner.own_loss)
     weights = term_weights(loss)
     followed = {name for name, weight in weights.items() if weight}
     if processes.size() > 1:
@@ -105,8 +105,7 @@ def prototype_step(
         if embeddings is None:
             with torch.no_grad(), record_function("second forward"):  # the updated network: images -> (B,P,D)
                 embeddings = _forward(learner, batch, classify=False).embeddings
-        modality = batch.modality.to(batch.labels.device, non_blocking=True)
-        loss = learner.criterion.prototype_loss(embeddings, batch.labels, modality)  # the fourth term, (): L_p
+        loss = learner.criterion.prototype_loss(embeddings, batch.labels, batch.spectra)  # the fourth term, (): L_p
         values = _average({"prototype": loss})
         if not follow:
             return Measured(values, {"prototype": torch.zeros_like(values["prototype"])}, batch, learner.failed)
@@ -138,7 +137,6 @@ def objective(
     own_loss: OwnLoss | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """The unweighted terms of the feature objective on what the network says of a batch; arguments as of `Learner`."""
-    modality = modality.to(labels.device, non_blocking=True)
     criterion.mask_value = loss.mask_value
     sa_softmax, absolute = criterion.feature_terms(
         features.embeddings, labels, modality, hold_prototypes=loss.asynchronous
@@ -164,7 +162,7 @@ def _forward(learner: Learner, batch: Batch, classify: bool = True) -> Features:
     """The network on a batch; Fabric would hand the output of a double-precision network back in single."""
     double = learner.criterion.prototypes.dtype == torch.float64
     network = cast(nn.Module, learner.model.module) if double else learner.model
-    features: Features = network(batch.images, batch.modality.numpy(), classify)
+    features: Features = network(batch.images, batch.modality, classify)
     return features
 
 

@@ -82,4 +82,4 @@ def check_equal(training: loop.Training) -> None:
     ((images, labels, modality),) = loading.loader_of(training, [index], 0)
     torch.testing.assert_close(ours.images.cpu(), images)
     torch.testing.assert_close(ours.labels.cpu(), labels)
-    torch.testing.assert_close(ours.modality, modality)
+    torch.testing.assert_close(ours.spectra.cpu(), modality)
