@@ -202,7 +202,7 @@ class TrainConfig:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExperimentConfig:
     """One run: data, model, loss, training and the seed of everything that is drawn in training."""
 
@@ -217,6 +217,21 @@ class ExperimentConfig:
     seed: int = 0
     """Seed of initial weights, batches and augmentation."""
 
+    def __repr__(self) -> str:
+        return f"ExperimentConfig({', '.join(f'{name}={value!r}' for name, value in self.changed().items())})"
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows: the dials that are not those of the preset tiny."""
+        rows = [f"| {name} | {value} |" for name, value in self.changed().items()]
+        if not rows:
+            return "The preset tiny, every dial as it is."
+        return "\n".join(["The preset tiny, but for", "", "| dial | value |", "|---|---|", *rows])
+
+    def changed(self) -> dict[str, Any]:
+        """The dials that differ from the preset tiny, by their name with dots."""
+        mine, usual = _flat(asdict(self)), _flat(asdict(ExperimentConfig()))
+        return {name: value for name, value in mine.items() if value != usual[name]}
+
     def replace(self, dials: str | Mapping[str, Any], value: Any = None) -> ExperimentConfig:
         """This config with some dials changed, named with dots, as in ``replace("loss.mask_value", 0)``.
 
@@ -227,23 +242,14 @@ class ExperimentConfig:
         Raises:
             ValueError: there is no such dial, or the value does not fit.
         """
-        changed = asdict(self)
-
-        def put(names: Mapping[str, Any], prefix: str = "") -> None:
-            for name, given in names.items():
-                if isinstance(given, Mapping):
-                    put(given, f"{prefix}{name}.")
-                    continue
-                *groups, last = f"{prefix}{name}".split(".")
-                place: Any = changed
-                for group in groups:
-                    place = place.get(group) if isinstance(place, dict) else None
-                if not isinstance(place, dict) or last not in place or isinstance(place[last], dict):
-                    raise ValueError(f"there is no dial {prefix}{name}, expected one of {', '.join(dial_names())}")
-                place[last] = given
-
-        put({dials: value} if isinstance(dials, str) else dials)
-        return _structured(changed, "config")
+        given = _flat({dials: value} if isinstance(dials, str) else dials)
+        nested = asdict(self)
+        if unknown := [name for name in given if name not in _flat(nested)]:
+            raise ValueError(f"there is no dial {', '.join(unknown)}, expected some of {', '.join(_flat(nested))}")
+        for name, new in given.items():
+            *group, dial = name.split(".")
+            (nested[group[0]] if group else nested)[dial] = new
+        return _structured(nested, "config")
 
     def dials(self) -> dict[str, Any]:
         """Everything that can change a result, as plain values: all but the place where the images lie."""
@@ -281,10 +287,12 @@ def _structured(values: Any, source: str) -> ExperimentConfig:
         raise ValueError(f"{source}: " + "; ".join(reasons)) from error
 
 
-def dial_names() -> list[str]:
-    """Every dial with its dots, as `ExperimentConfig.replace` takes it."""
-    groups = {name: value for name, value in asdict(ExperimentConfig()).items() if isinstance(value, dict)}
-    return [f"{group}.{name}" for group, dials in groups.items() for name in dials] + ["seed"]
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dials by their name with dots."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
 
 
 def read_dials(path: Path) -> dict[str, Any]:

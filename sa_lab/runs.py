@@ -23,7 +23,7 @@ PEOPLE_FILES = {"unseen": "embeddings.npz", "training": "training_embeddings.npz
 """The two sets of people of a run's folder, and where their descriptors are; evaluated descriptors have the first."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A folder: config.json, made_of.json (library version and hash of the images), metrics.csv, checkpoint.pt (to go
     on from), model.pt (the selected network), probes/ (descriptors along the training, a file a step),
@@ -32,6 +32,17 @@ class Run:
     """
 
     folder: Path
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows: which run it is, and what came out so far."""
+        if not (self.folder / "config.json").is_file():
+            return f"**Run** `{self.folder}`: nothing trained yet"
+        config, done = self.config, (self.folder / "report.json").is_file()
+        result = self.report._repr_markdown_() if done else "not finished"
+        return f"**Run** `{self.folder.name}`: {loss_name(config)}, seed {config.seed}\n\n{result}"
 
     @property
     def config(self) -> ExperimentConfig:
@@ -64,6 +75,11 @@ class Run:
         with (self.folder / "metrics.csv").open() as file:
             rows = list(csv.DictReader(file))
         return {key: np.array([float(row[key]) if row[key] else np.nan for row in rows]) for key in rows[0]}
+
+
+def load_embeddings(path: Path | str) -> Embeddings:
+    """Anybody's descriptors, see `sa_lab.schema.Embeddings.load`."""
+    return Embeddings.load(Path(path))
 
 
 def loss_name(config: ExperimentConfig) -> str:

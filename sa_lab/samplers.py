@@ -92,7 +92,7 @@ class CrossModalityIdentitySampler:
         share = self.ids_per_batch // self.num_ranks
         mine = slice(self.rank * share, (self.rank + 1) * share)
         plan = []
-        for identities in self._identity_rounds(rng):
+        for identities in self._identity_rounds(rng):  # P of them; K images each, visible half first: (2PK,)
             drawn = [[self._draw(self._pools[m][i], rng) for i in identities] for m in (0, 1)]
             plan.append(np.concatenate([np.concatenate(half[mine]) for half in drawn]))
         return plan
@@ -102,7 +102,7 @@ class CrossModalityIdentitySampler:
         count = len(self._pools[0])
         queue: list[int] = []
         for _ in range(self.steps_per_epoch):
-            while len(queue) < self.ids_per_batch:
+            while len(queue) < self.ids_per_batch:  # a new round; who still waits comes last in it
                 fresh = rng.permutation(count).tolist()
                 waiting = set(queue)
                 queue += [i for i in fresh if i not in waiting] + [i for i in fresh if i in waiting]

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks import heads, iteration, overlap, ranking
 
+from sa_lab.course import claims
 from sa_lab.disk import write_text
 from sa_lab.reporting import studies, tables
 
@@ -23,7 +24,7 @@ def result(name: str) -> dict[str, Any]:
 
 def options() -> dict[str, Any]:
     """The complete loss with each option side by side."""
-    return studies.joined({name: result(f"option-{name}") for name in OPTIONS})
+    return claims.joined({name: result(f"option-{name}") for name in OPTIONS})
 
 
 def study(name: str) -> str:

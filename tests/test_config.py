@@ -188,3 +188,23 @@ def test_where_the_images_lie_changes_no_run() -> None:
     assert here.digest() == there.digest()
     assert here.dials() == there.dials()
     assert here.data.root == str(Path("here").absolute())
+
+
+def test_dials_are_changed_by_their_names() -> None:
+    config = ExperimentConfig()
+    assert config.replace("loss.mask_value", 0) == ExperimentConfig(loss=LossConfig(mask_value=0))
+    both = config.replace({"train.num_epochs": 9, "loss": {"sas_weight": 0.5}, "seed": 3})
+    assert both.changed() == {"loss.sas_weight": 0.5, "train.num_epochs": 9, "seed": 3}
+    assert config.replace({"data.dataset": "sysu", "data.root": "/images"}).data.dataset == "sysu", "both at once"
+    for name in ("loss", "loss.mask", "mask_value", "loss.mask_value.x", ""):
+        with pytest.raises(ValueError, match=rf"there is no dial {name}, expected some of data.dataset"):
+            config.replace(name, 1)
+    with pytest.raises(ValueError, match=r"loss.mask_value is -1"):
+        config.replace("loss.mask_value", -1)
+
+
+def test_a_config_shows_what_is_not_as_usual() -> None:
+    assert repr(ExperimentConfig()) == "ExperimentConfig()"
+    changed = ExperimentConfig(seed=2).replace("loss.mask_value", 0)
+    assert repr(changed) == "ExperimentConfig(loss.mask_value=0.0, seed=2)"
+    assert "| loss.mask_value | 0.0 |" in changed._repr_markdown_()

@@ -147,11 +147,11 @@ def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
     assert "| softmax  | 1      |" in text
     assert one.folder.name in text
     assert {"date", "commit", "library", "torch", "machine"} < set(result)
-    both = studies.joined({"one": result, "other": result})
+    both = claims.joined({"one": result, "other": result})
     assert studies.table(both).count("\n") == 3
-    assert studies.paired(both, "one", "other", "mean_ap")["mean"] == 0
+    assert claims.paired(both, "one", "other", "mean_ap")["mean"] == 0
     with pytest.raises(ValueError, match=r"the seeds of studies are .*\[0, 1\].*\[0, 2\].*, expected the same"):
-        studies.joined({"one": result, "other": result | {"seeds": [0, 2]}})
+        claims.joined({"one": result, "other": result | {"seeds": [0, 2]}})
     with pytest.raises(ValueError, match="at least two"):
         study.study(config, ("softmax",), (0,), progress=False)
 

@@ -23,7 +23,7 @@ from sa_lab.course.lens import Lens
 from sa_lab.data import prepare
 from sa_lab.evaluation.protocols import protocols_of
 from sa_lab.evaluation.search import evaluate
-from sa_lab.reporting import cards, overlap, page, studies
+from sa_lab.reporting import cards, overlap, page
 from sa_lab.runs import Run, measure_folder
 from sa_lab.schema import Embeddings
 
@@ -251,4 +251,4 @@ def test_runs_in_which_overlap_and_retrieval_part_ways_are_counted() -> None:
 
 def test_losses_are_compared_by_seed() -> None:
     result = study_of({"a": [0.0] * 3, "b": [0.0] * 3}, {"a": [0.5, 0.75, 1.0], "b": [0.25, 0.5, 0.75]})
-    assert studies.paired(result, "a", "b", "mean_ap") == pytest.approx({"mean": 0.25, "low": 0.25, "high": 0.25})
+    assert claims.paired(result, "a", "b", "mean_ap") == pytest.approx({"mean": 0.25, "low": 0.25, "high": 0.25})

@@ -33,7 +33,7 @@ def test_reduce_of_few_rows_keeps_every_dot_product(dtype: type, atol: float) ->
     points = rng().normal(size=(12, 50)).astype(dtype)
     reduced = analysis.reduce(points, rng())
     assert reduced.points.shape == (12, 12)
-    assert reduced.kept == 1.0
+    assert reduced.kept_share == 1.0
     assert reduced.points.dtype == np.result_type(dtype, np.float32)
     exact = points.astype(np.float64)
     np.testing.assert_allclose(reduced.points @ reduced.points.T, exact @ exact.T, atol=atol)
@@ -50,20 +50,20 @@ def test_reduce_of_many_rows_keeps_what_the_directions_hold() -> None:
     low = (rng().normal(size=(80, 3)) + 5) @ rng(1).normal(size=(3, 30))
     reduced = analysis.reduce(low, rng(), num_components=3, exact_up_to=10)
     assert reduced.points.shape == (80, 3)
-    assert reduced.kept == pytest.approx(1, abs=1e-9)
+    assert reduced.kept_share == pytest.approx(1, abs=1e-9)
     np.testing.assert_allclose(reduced.points @ reduced.points.T, low @ low.T, atol=1e-9)
     axes = np.tile(np.diag([3.0, 2, 1]), (20, 1))
     two = analysis.reduce(axes, rng(), num_components=2, exact_up_to=10)
-    assert two.kept == pytest.approx(13 / 14)
+    assert two.kept_share == pytest.approx(13 / 14)
     np.testing.assert_array_equal(two.points, analysis.reduce(axes, rng(), num_components=2, exact_up_to=10).points)
-    assert analysis.reduce(0 * axes, rng(), num_components=2, exact_up_to=10).kept == 1.0
+    assert analysis.reduce(0 * axes, rng(), num_components=2, exact_up_to=10).kept_share == 1.0
 
 
 def test_reduce_keeps_nearly_as_much_as_can_be_kept() -> None:
     points = rng().normal(size=(300, 200))
     squares = np.square(np.linalg.svd(points, compute_uv=False))
     best = squares[:20].sum() / squares.sum()
-    kept = analysis.reduce(points, rng(), num_components=20, exact_up_to=10).kept
+    kept = analysis.reduce(points, rng(), num_components=20, exact_up_to=10).kept_share
     assert 0.97 * best < kept <= best
 
 

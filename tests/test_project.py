@@ -16,11 +16,10 @@ import yaml
 
 from sa_lab import cli
 from sa_lab.config import PRESETS, TrainConfig
-from sa_lab.course import chapters, exercises
+from sa_lab.course import chapters, claims, exercises
 from sa_lab.disk import home
 from sa_lab.evaluation.protocols import PROTOCOLS
 from sa_lab.evaluation.search import evaluate
-from sa_lab.reporting import studies
 from sa_lab.schema import Embeddings
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +53,7 @@ def test_readme_says_what_the_options_cost() -> None:
     assert all(len(readme.result(f"option-{name}")["seeds"]) >= 5 for name in readme.OPTIONS)
     joined = readme.options()
     mean_ap, alignment = (
-        studies.paired(joined, "reuse_features", "exact", name) for name in ("mean_ap", "prototype_alignment")
+        claims.paired(joined, "reuse_features", "exact", name) for name in ("mean_ap", "prototype_alignment")
     )
     assert mean_ap["low"] > 0, "README: a little higher"
     assert alignment["high"] < 0, "README: further apart"

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sa_lab.course.claims import breakdown
 from sa_lab.evaluation.paired import differences
 from sa_lab.evaluation.protocols import INFRARED_TO_VISIBLE, SYSU_ALL
-from sa_lab.evaluation.reports import QUERY_VALUES, Report, RetrievalResult, breakdown, summarise
+from sa_lab.evaluation.reports import QUERY_VALUES, Report, RetrievalResult, summarise
 from sa_lab.intervals import randomisation_test
 
 PERSONS = np.array([1, 1, 2, 2, 3, 3])

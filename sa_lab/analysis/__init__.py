@@ -14,7 +14,7 @@ from sa_lab.analysis.neighbours import (
     centroid_transfer,
     neighbourhood,
     silhouettes,
-)
+)  # fmt: skip
 from sa_lab.analysis.overlap import measure_overlap
 from sa_lab.analysis.pairs import (
     Alignment,
@@ -25,7 +25,7 @@ from sa_lab.analysis.pairs import (
     pair_similarities,
     separation,
     uniformity,
-)
+)  # fmt: skip
 from sa_lab.analysis.points import NotMeasurable, Reduced, reduce
 from sa_lab.analysis.probe import ProbeResult, modality_probe
 from sa_lab.analysis.projection import CAUTION, Projection, project, project_along
@@ -35,7 +35,7 @@ from sa_lab.analysis.prototypes import (
     prototype_cosines,
     prototype_similarities,
     whole_prototypes,
-)
+)  # fmt: skip
 from sa_lab.intervals import Interval, bootstrap_interval, bootstrap_statistic
 
 __all__ = [

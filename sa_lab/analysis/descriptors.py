@@ -62,7 +62,7 @@ def measure_embeddings(
                 prototypes=marks if len(marks) else None, prototype_ids=known,
             )  # fmt: skip
 
-        if thin.kept == 1:  # the same in every dot product
+        if thin.kept_share == 1:  # the same in every dot product
             return measured(thin.points[:count], thin.points[count:] if compared else prototypes, only)
         found = measured(points, prototypes, [key for key in only if key not in OF_ALL_PAIRS])
         found |= measured(thin.points[:count], prototypes[:0], [key for key in only if key in OF_ALL_PAIRS])

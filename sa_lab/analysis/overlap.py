@@ -23,7 +23,7 @@ from sa_lab.analysis.pairs import (
     overlap_coefficient,
     pair_similarities,
     ranking_area,
-)
+)  # fmt: skip
 from sa_lab.analysis.points import NotMeasurable, as_points, unit_rows
 from sa_lab.analysis.probe import modality_probe
 from sa_lab.analysis.prototypes import PrototypeSimilarities, prototype_alignment, prototype_similarities

@@ -23,11 +23,11 @@ class Reduced:
 
     Attributes:
         points: (N,K) the rows along K orthonormal directions.
-        kept: share of the squared lengths that is left, in [0,1]; 1.0 where nothing was left out.
+        kept_share: share of the squared lengths that is left, in [0,1]; 1.0 where nothing was left out.
     """
 
     points: Float[np.ndarray, "N K"]
-    kept: float
+    kept_share: float
 
 
 def reduce(

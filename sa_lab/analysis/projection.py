@@ -40,19 +40,19 @@ class Projection:
             Venna and Kaski 2001. Of a picture below about 0.9 only the coarse layout means something. Of more than
             3,000 points it is that of 3,000 drawn at random.
         method: "umap" or "pca".
-        kept: share of the squared lengths that entered the fit, see `sa_lab.analysis.reduce`; 1 up to 3,000 points.
+        kept_share: of the squared lengths, what entered the fit, see `sa_lab.analysis.reduce`; 1 up to 3,000 points.
     """
 
     samples: Float[np.ndarray, "N K"]
     prototypes: Float[np.ndarray, "M K"]
     trustworthiness: float
     method: str
-    kept: float = 1.0
+    kept_share: float = 1.0
 
     @property
     def caption(self) -> str:
         """Method and trustworthiness, to stand under the drawing."""
-        reduced = f", of {100 * self.kept:.1f} % of the squared lengths" if self.kept < 1 else ""
+        reduced = f", of {100 * self.kept_share:.1f} % of the squared lengths" if self.kept_share < 1 else ""
         return f"{self.method.upper()}, trustworthiness {self.trustworthiness:.2f}{reduced}"
 
     @property
@@ -84,8 +84,8 @@ def project(
     seed, thin = int(generator.integers(2**31)), _reduced([samples], [prototypes], generator)
     dials = {"n_components": num_dimensions, "n_neighbors": num_neighbors, "min_dist": min_distance}
     release = version("umap-learn") if method == "umap" else ""
-    drawn = _kept(_fit, thin.frames[0], method, seed, dials, release)
-    return _projection(drawn, thin.frames[0], len(samples), method, num_neighbors, thin.kept, generator)
+    drawn = _cached(_fit, thin.frames[0], method, seed, dials, release)
+    return _projection(drawn, thin.frames[0], len(samples), method, num_neighbors, thin.kept_share, generator)
 
 
 def project_along(
@@ -124,9 +124,9 @@ def project_along(
         drawn = PCA(2, random_state=seed).fit_transform(np.concatenate(thin.frames)).reshape(len(samples), -1, 2)
     else:
         dials = {"n_neighbors": num_neighbors, "min_dist": min_distance}
-        drawn = _kept(_fit_aligned, np.stack(thin.frames), seed, dials, version("umap-learn"))
+        drawn = _cached(_fit_aligned, np.stack(thin.frames), seed, dials, version("umap-learn"))
     return [
-        _projection(one, points, len(samples[0]), method, num_neighbors, thin.kept, generator)
+        _projection(one, points, len(samples[0]), method, num_neighbors, thin.kept_share, generator)
         for one, points in zip(drawn, thin.frames, strict=True)
     ]
 
@@ -134,7 +134,7 @@ def project_along(
 @dataclass(frozen=True)
 class _Thin:
     frames: list[np.ndarray]
-    kept: float
+    kept_share: float
 
 
 def _reduced(samples: Sequence[Any], prototypes: Sequence[Any], generator: np.random.Generator) -> _Thin:
@@ -145,7 +145,7 @@ def _reduced(samples: Sequence[Any], prototypes: Sequence[Any], generator: np.ra
         if known is not None:
             rows.append(unit_rows(known, "prototypes"))
     thin = reduce(np.concatenate(rows), generator)
-    return _Thin(np.split(thin.points, len(samples)), thin.kept)
+    return _Thin(np.split(thin.points, len(samples)), thin.kept_share)
 
 
 def _check(method: str, num_dimensions: int, count: int, channels: int) -> None:
@@ -164,17 +164,17 @@ def _projection(
     count: int,
     method: str,
     neighbors: int,
-    kept: float,
+    kept_share: float,
     rng: np.random.Generator,
 ) -> Projection:
     some = rng.permutation(len(points))[:_TRUSTED]
     trust = trustworthiness(
         points[some], drawn[some], n_neighbors=min(neighbors, (len(some) - 1) // 2), metric="cosine"
     )
-    return Projection(drawn[:count], drawn[count:], float(trust), method, kept)
+    return Projection(drawn[:count], drawn[count:], float(trust), method, kept_share)
 
 
-def _kept(fit: Callable[..., np.ndarray], *arguments: Any) -> np.ndarray:
+def _cached(fit: Callable[..., np.ndarray], *arguments: Any) -> np.ndarray:
     """``fit(*arguments)``, looked up by their content; the last of them, a version, only tells fits apart."""
     cached = Memory(home() / "cache" / "projections", verbose=0).cache(fit)
     with warnings.catch_warnings():

@@ -11,9 +11,8 @@ import tyro
 
 from sa_lab import __version__
 from sa_lab.cli import presets
-from sa_lab.cli.making import course, generate, prepare, study, train
+from sa_lab.cli.making import app, course, generate, prepare, study, train
 from sa_lab.cli.scoring import compare, embed, evaluate, report
-from sa_lab.cli.serving import app
 from sa_lab.schema import Refusal
 
 

@@ -1,4 +1,4 @@
-"""Commands that make something: data sets, runs, studies, the executed course."""
+"""Commands that make something: data sets, runs, studies, the executed course, a page."""
 
 from __future__ import annotations
 
@@ -161,3 +161,16 @@ def course(
     from sa_lab.course import chapters
 
     print(chapters.run_course(dataset, root, out, seed, epochs))
+
+
+def app(runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (), port: int = 0, browser: bool = True) -> None:
+    """Serve the prototype playground and the rankings of finished runs as a page on this machine, until Ctrl-C.
+
+    Args:
+        runs: folders of one or two finished runs, whose rankings are shown; without them, the playground alone.
+        port: on 127.0.0.1; 0 takes a free one.
+        browser: open the page in the browser, too; its address is printed in any case.
+    """
+    from sa_lab.course.app import serve
+
+    serve(runs, port, browser)

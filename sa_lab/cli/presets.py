@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,16 +24,9 @@ def annotation(arguments: Sequence[str]) -> Any:
     Raises:
         ValueError, OSError: the file cannot be read, or has a dial that there is not.
     """
-    file = _config_file(arguments)
-    dials = read_dials(file) if file else {}
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    reader.add_argument("--config", nargs="?")
+    file = reader.parse_known_args(arguments)[0].config
+    dials = read_dials(Path(file)) if file else {}
     presets = {name: preset().replace(dials) if dials else preset() for name, preset in PRESETS.items()}
     return Annotated[tyro.extras.subcommand_type_from_defaults(presets, _MEANINGS), tyro.conf.arg(name="")]
-
-
-def _config_file(arguments: Sequence[str]) -> Path | None:
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if argument == "--config" and following:
-            return Path(following)
-        if argument.startswith("--config="):
-            return Path(argument.removeprefix("--config="))
-    return None

@@ -1,8 +1,8 @@
-"""What chapters ask of a study: is a difference noise, and does overlap go along with retrieval?"""
+"""What chapters ask of studies and reports: is a difference noise, who is found, does overlap go with retrieval?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,8 @@ import numpy as np
 from scipy import stats
 
 from sa_lab.analysis import DEFINITIONS
-from sa_lab.evaluation.reports import SHARES
-from sa_lab.intervals import Interval, bootstrap_statistic
+from sa_lab.evaluation.reports import SHARES, Measure, Report, bounds_over_people, deviation, values_of
+from sa_lab.intervals import Interval, bootstrap_statistic, student_interval
 from sa_lab.reporting.studies import TITLES
 
 
@@ -98,3 +98,41 @@ def disagreements(result: dict[str, Any], measure: str, target: str = "mean_ap")
         counts = (len(closer), closer.sum(), (closer & ~better).sum(), (better & ~closer).sum())
         found[name] = Disagreement(*map(int, counts))
     return found
+
+
+def joined(studies: Mapping[str, dict[str, Any]], loss: str = "complete") -> dict[str, Any]:
+    """One loss of several studies side by side, for `table` and `paired`: what another dial than the loss changes.
+
+    Raises:
+        ValueError: their seeds differ.
+    """
+    seeds = {name: study["seeds"] for name, study in studies.items()}
+    if len({tuple(one) for one in seeds.values()}) > 1:
+        raise ValueError(f"the seeds of studies are {seeds}, expected the same")
+    return {"variants": {name: study["variants"][loss] for name, study in studies.items()}}
+
+
+def paired(result: dict[str, Any], first: str, second: str, measure: str) -> dict[str, float]:
+    """``measure`` of loss ``first`` less that of loss ``second``, paired by seed, see `student_interval`."""
+    one, other = (np.array(result["variants"][name][measure]["values"]) for name in (first, second))
+    return student_interval(one - other)
+
+
+def breakdown(report: Report, column: str, measure: str = "mean_ap", seed: int = 0) -> dict[Any, Measure]:
+    """A measure for each camera, or each identity, of the queries: mean, deviation over trials, interval.
+
+    Args:
+        report: with its queries.
+        column: ``camera_id`` or ``person_id``.
+        measure: a name in `QUERY_VALUES`.
+    """
+    values, trials = values_of(report.queries)[measure], report.queries["trial"]
+    parts = {}
+    for key in np.unique(report.queries[column]):
+        chosen = (report.queries[column] == key) & ~np.isnan(values)
+        if not chosen.any():
+            continue
+        means = np.array([values[chosen & (trials == t)].mean() for t in np.unique(trials[chosen])])
+        low, high = bounds_over_people(values[chosen], report.queries["person_id"][chosen], seed, 1000)
+        parts[key.item()] = Measure(float(means.mean()), deviation(means), low, high)
+    return parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,17 +32,12 @@ def list_images(data: DataConfig) -> Listing:
             )
         )  # fmt: skip
     root = Path(str(data.root))
-    match data.dataset:
-        case "sysu":
-            return sysu_mm01.listing(root)
-        case "regdb":
-            return regdb.listing(root, data.split)
-        case "llcm":
-            return llcm.listing(root)
-        case "roadscene":
-            return roadscene.listing(root, seed=data.seed)
-        case _:
-            return folder.listing(root, seed=data.seed)
+    ways: dict[str, Callable[[], Listing]] = {
+        "sysu": lambda: sysu_mm01.listing(root), "regdb": lambda: regdb.listing(root, data.split),
+        "llcm": lambda: llcm.listing(root), "roadscene": lambda: roadscene.listing(root, seed=data.seed),
+        "folder": lambda: folder.listing(root, seed=data.seed),
+    }  # fmt: skip
+    return ways[data.dataset]()
 
 
 def prepare(data: DataConfig, progress: bool = True, listing: Listing | None = None) -> ImageStore:
@@ -66,5 +61,4 @@ def statistics(images: Listing | ImageStore) -> dict[str, int]:
 
 def published_counts(name: str) -> Mapping[str, int] | None:
     """What its authors say is in the data set of this name (``sysu``, ``regdb`` or ``llcm``); None for any other."""
-    counts = {"sysu": sysu_mm01.PUBLISHED, "regdb": regdb.PUBLISHED, "llcm": llcm.PUBLISHED}
-    return counts.get(name)
+    return {"sysu": sysu_mm01.PUBLISHED, "regdb": regdb.PUBLISHED, "llcm": llcm.PUBLISHED}.get(name)

@@ -49,7 +49,7 @@ def read_pair(root: Path, lists: Mapping[Modality, tuple[str, str]], faults: lis
     for modality, (name, _) in lists.items():
         _check_labels(root / name, entries[modality], faults)
     if all(entries.values()):
-        _compare({root / name: entries[modality] for modality, (name, _) in lists.items()}, faults)
+        _check_same_identities({root / name: entries[modality] for modality, (name, _) in lists.items()}, faults)
     return entries
 
 
@@ -160,7 +160,7 @@ def _check_labels(path: Path, entries: list[Entry], faults: list[str]) -> None:
         ]
 
 
-def _compare(lists: Mapping[Path, list[Entry]], faults: list[str]) -> None:
+def _check_same_identities(lists: Mapping[Path, list[Entry]], faults: list[str]) -> None:
     """The visible and the infrared list hold the same identities under the same labels."""
     (first, labels), (second, others) = (
         (path, {entry.person: entry.label for entry in entries}) for path, entries in lists.items()

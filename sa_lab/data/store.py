@@ -71,6 +71,7 @@ class ImageStore:
 
     def gather(self, indices: Int[Tensor, " B"]) -> UInt8[Tensor, "B 3 H W"]:
         """The images at ``indices``, on the device of the store."""
+        # one gather for the whole batch; from a memory-mapped cache it reads these rows alone: (N,3,H,W) -> (B,3,H,W)
         return self.images.index_select(0, indices.to(self.images.device, non_blocking=True))
 
     def find(self, paths: Sequence[str]) -> Int[np.ndarray, " B"]:

@@ -73,6 +73,7 @@ def evaluate_ranking(
     def measure(start: int) -> tuple[Tensor, ...]:
         rows = slice(start, start + step)
         match = wanted[rows, None] == groups
+        # one sort of integers ranks the visible gallery: similarity, column, match in 64 bits; hidden entries go last
         keys = _keys(similarity[rows].detach().to(device), match, None if hidden is None else hidden[rows].to(device))
         return _measure(_sorted(keys), groups if first_occurrence else None, len(identities))
 
@@ -130,7 +131,7 @@ def _measure(
     nth = torch.arange(1, len(row) + 1, device=row.device) - (end - count)[row]
     precision = torch.zeros(len(keys), max(1, int(count.max())), dtype=torch.float64, device=row.device)
     precision[row, nth - 1] = nth.double() / (place + 1)
-    ap = precision.sum(dim=1) / count.clamp(min=1)
+    ap = precision.sum(dim=1) / count.clamp(min=1)  # mean over the matches of (matches up to here) / (rank)
     place = torch.cat([place, place.new_zeros(1)])  # what the queries without a match read
     inp = count.double() / (place[(end - 1).clamp(min=0)] + 1)
     first = place[end - count]

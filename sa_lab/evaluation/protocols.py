@@ -56,29 +56,26 @@ class Protocol:
     split: int | None = None
 
     def __post_init__(self) -> None:
-        if self.query_modality == self.gallery_modality:
-            raise ValueError(
-                f"{self.name}: query_modality and gallery_modality are both {Modality(self.query_modality).name}, "
-                "expected one of each"
-            )
-        if self.sampling not in get_args(Sampling):
-            raise ValueError(f"{self.name}: sampling is {self.sampling!r}, expected one of {get_args(Sampling)}")
-        if self.sampling == "all" and (self.shots is not None or self.num_trials != 1):
-            raise ValueError(
-                f"{self.name}: shots is {self.shots} and num_trials {self.num_trials}, expected None and 1, "
-                "as sampling 'all' draws nothing"
-            )
-        if self.sampling != "all" and (self.shots is None or self.shots < 1):
-            raise ValueError(f"{self.name}: shots is {self.shots}, expected at least 1 with sampling {self.sampling!r}")
-        if self.num_trials < 1:
-            raise ValueError(f"{self.name}: num_trials is {self.num_trials}, expected at least 1")
-        if self.hiding not in get_args(HidingRule):
-            raise ValueError(f"{self.name}: hiding is {self.hiding!r}, expected one of {get_args(HidingRule)}")
-        if (self.hiding == "camera_pairs") != bool(self.hidden_cameras):
-            raise ValueError(
-                f"{self.name}: hiding is {self.hiding!r} and hidden_cameras {self.hidden_cameras}, "
-                "expected pairs with 'camera_pairs' and none otherwise"
-            )
+        draws, pairs = self.sampling != "all", self.hiding == "camera_pairs"
+        modality, samplings = Modality(self.query_modality).name, get_args(Sampling)
+        checks = (
+            (self.query_modality != self.gallery_modality,
+             f"query_modality and gallery_modality are both {modality}, expected one of each"),
+            (self.sampling in samplings, f"sampling is {self.sampling!r}, expected one of {samplings}"),
+            (draws or (self.shots is None and self.num_trials == 1),
+             f"shots is {self.shots} and num_trials {self.num_trials}, expected None and 1, as sampling 'all' draws "
+             "nothing"),
+            (not draws or (self.shots is not None and self.shots >= 1),
+             f"shots is {self.shots}, expected at least 1 with sampling {self.sampling!r}"),
+            (self.num_trials >= 1, f"num_trials is {self.num_trials}, expected at least 1"),
+            (self.hiding in get_args(HidingRule), f"hiding is {self.hiding!r}, expected one of {get_args(HidingRule)}"),
+            (pairs == bool(self.hidden_cameras),
+             f"hiding is {self.hiding!r} and hidden_cameras {self.hidden_cameras}, expected pairs with 'camera_pairs' "
+             "and none otherwise"),
+        )  # fmt: skip
+        for fits, message in checks:
+            if not fits:
+                raise ValueError(f"{self.name}: {message}")
 
     @property
     def description(self) -> str:

@@ -104,7 +104,7 @@ class Measure:
     high: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What came of one protocol.
 
@@ -140,10 +140,22 @@ class Report:
         count = f"{self.num_queries} queries of {self.num_identities} identities"
         return f"{self.protocol['description']}; {self.reranking or 'no re-ranking'}; {self.dataset}, {count}"
 
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{TITLES[name]} {100 * self.measures[name].mean:.1f} %" for name in SHARES)
+        return f"Report({self.protocol['name']}, {self.dataset}, {self.num_queries} queries: {shown})"
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows: the rules, and each measure with its interval over identities."""
+        rows = [
+            f"| {TITLES[name]} | {100 * one.mean:.1f} % [{100 * one.low:.1f}, {100 * one.high:.1f}] |"
+            for name, one in self.measures.items()
+        ]
+        return "\n".join([self.title, "", "| measure | mean [95 % interval] |", "|---|---|", *rows])
+
     def cmc(self, max_rank: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rank-k for k = 1..max_rank over all trials: mean, and the bounds of its 95 % bootstrap over identities."""
         hits = [_within(self.queries["first_rank"], k) for k in range(1, max_rank + 1)]
-        bounds = [_bounds(hit, self.queries["person_id"], seed, 1000) for hit in hits]
+        bounds = [bounds_over_people(hit, self.queries["person_id"], seed, 1000) for hit in hits]
         low, high = np.array(bounds).T
         return np.array([np.nanmean(hit) for hit in hits]), low, high
 
@@ -220,8 +232,8 @@ def summarise(
     measures = {}
     for name, value in values.items():
         means = np.nanmean(value.reshape(count, -1), axis=1)
-        low, high = _bounds(value, queries["person_id"], seed, draws)
-        measures[name] = Measure(float(means.mean()), _deviation(means), low, high)
+        low, high = bounds_over_people(value, queries["person_id"], seed, draws)
+        measures[name] = Measure(float(means.mean()), deviation(means), low, high)
     valid = results[0].valid
     return Report(
         {**asdict(protocol), "description": protocol.description}, dataset, reranking, gallery, measures,
@@ -235,35 +247,15 @@ def values_of(queries: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.asarray(value(*kept), dtype=float) for name, value in QUERY_VALUES.items()}
 
 
-def _deviation(means: np.ndarray) -> float:
+def deviation(means: np.ndarray) -> float:
     """Sample deviation; 0 of a single number."""
     return float(means.std(ddof=1)) if len(means) > 1 else 0.0
 
 
-def _bounds(values: np.ndarray, persons: np.ndarray, seed: int, draws: int) -> tuple[float, float]:
+def bounds_over_people(values: np.ndarray, persons: np.ndarray, seed: int, draws: int) -> tuple[float, float]:
     """95 % bootstrap over persons of the mean of what is not NaN; (0, 1) for one, of whom nothing more is known."""
     known = ~np.isnan(values)
     if len(np.unique(persons[known])) < 2:
         return 0.0, 1.0
     interval = bootstrap_interval(values[known], persons[known], np.random.default_rng(seed), num_samples=draws)
     return interval.low, interval.high
-
-
-def breakdown(report: Report, column: str, measure: str = "mean_ap", seed: int = 0) -> dict[Any, Measure]:
-    """A measure for each camera, or each identity, of the queries: mean, deviation over trials, interval.
-
-    Args:
-        report: with its queries.
-        column: ``camera_id`` or ``person_id``.
-        measure: a name in `QUERY_VALUES`.
-    """
-    values, trials = values_of(report.queries)[measure], report.queries["trial"]
-    parts = {}
-    for key in np.unique(report.queries[column]):
-        chosen = (report.queries[column] == key) & ~np.isnan(values)
-        if not chosen.any():
-            continue
-        means = np.array([values[chosen & (trials == t)].mean() for t in np.unique(trials[chosen])])
-        low, high = _bounds(values[chosen], report.queries["person_id"][chosen], seed, 1000)
-        parts[key.item()] = Measure(float(means.mean()), _deviation(means), low, high)
-    return parts

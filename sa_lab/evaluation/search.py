@@ -155,7 +155,7 @@ def _searches(
             for trial in (range(protocol.num_trials) if trials is None else trials)
         ]  # fmt: skip
         drawn.append((protocol, query_indices(protocol, modality=modality, camera_ids=cameras), galleries))
-    scores = {}
+    scores = {}  # a direction's similarities once, (Q,G); each trial then takes the columns of its gallery
     for asking in {protocol.query_modality for protocol in protocols}:
         same = [(query, galleries) for protocol, query, galleries in drawn if protocol.query_modality == asking]
         asked = np.unique(np.concatenate([query for query, _ in same]))

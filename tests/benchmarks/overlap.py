@@ -65,7 +65,7 @@ def measure_here(place: str, images: int, channels: int, identities: int) -> dic
 
     found = timed("measure", lambda: measure_embeddings(whole, progress=True))
     drawn = timed("draw", lambda: picture(whole, identities))
-    return {"kept": drawn.projection.kept, "measures": len(found), "seconds": seconds, "peak_gb": memory}
+    return {"kept": drawn.projection.kept_share, "measures": len(found), "seconds": seconds, "peak_gb": memory}
 
 
 def sentence(result: dict[str, Any]) -> str:

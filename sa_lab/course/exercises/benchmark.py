@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sa_lab.course.exercises.checking import Function, compare, exercise
+from sa_lab.course.exercises.checking import Function, check_cases, exercise
 from sa_lab.evaluation import galleries, metrics, protocols
 from sa_lab.evaluation.reports import RetrievalResult
 
@@ -41,7 +41,7 @@ def check_rank_k(function: Function) -> str:
         """Places compared with ids: the forgotten look-up in `gallery_ids`."""
         return float((similarity.topk(k).indices == query_ids[:, None]).any(1).double().mean())
 
-    compare(
+    check_cases(
         function,
         cases,
         rank,
@@ -101,7 +101,7 @@ def check_average_precision(function: Function) -> str:
     def precision(matches: Tensor, late: int = 0) -> Tensor:
         return matches.cumsum(0) / (torch.arange(len(matches)) + 1 + late)
 
-    compare(
+    check_cases(
         function,
         cases,
         lambda matches: measured(matches).mean_ap,
@@ -152,7 +152,7 @@ def check_hidden(function: Function) -> str:
             gallery=places[len(query_cameras) :],
         )
 
-    compare(
+    check_cases(
         function,
         cases,
         hidden,

@@ -19,7 +19,7 @@ def problem(seed: int, batch: int, parts: int, identities: int, channels: int) -
     }
 
 
-def people(seed: int, identities: int, least: int, most: int) -> dict[str, Any]:
+def some_people(seed: int, identities: int, least: int, most: int) -> dict[str, Any]:
     """person_ids and modality (N,) of images in no order: least..most images of each person in each spectrum."""
     generator = np.random.default_rng(seed)
     ids = np.sort(generator.permutation(100)[:identities] + 1)

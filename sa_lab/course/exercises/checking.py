@@ -155,7 +155,7 @@ def fits(value: np.ndarray, shape: tuple[int, ...], kind: str, asked: str) -> No
         raise Wrong("The answer holds NaN.")
 
 
-def compare(function: Function, cases: Sequence[Case], reference: Function, asked: str, mistakes: Mistakes) -> None:
+def check_cases(function: Function, cases: Sequence[Case], reference: Function, asked: str, mistakes: Mistakes) -> None:
     """Raise `Wrong` unless the function answers as the reference on every case.
 
     Args:

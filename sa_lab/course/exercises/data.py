@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sa_lab import transforms
-from sa_lab.course.exercises.cases import people
-from sa_lab.course.exercises.checking import Case, Function, Wrong, array, call, compare, exercise, fits
+from sa_lab.course.exercises.cases import some_people
+from sa_lab.course.exercises.checking import Case, Function, Wrong, array, call, check_cases, exercise, fits
 
 
 @exercise("02.1")
@@ -20,7 +20,7 @@ def check_split(function: Function) -> str:
     sizes = ((24, 0.25), (11, 0.25), (13, 0.25), (5, 0.01), (4, 0.99))
     cases = [
         {
-            "person_ids": people(seed, identities, 2, 5)["person_ids"],
+            "person_ids": some_people(seed, identities, 2, 5)["person_ids"],
             "share": share,
             "generator": np.random.default_rng(seed),
         }
@@ -79,7 +79,7 @@ def check_batch(function: Function) -> str:
     ):
         numbers = {"ids_per_batch": ids_per_batch, "images_per_id": images_per_id}
         generator = np.random.default_rng(seed)
-        cases.append({**people(seed, identities, least, 7), **numbers, "generator": generator})
+        cases.append({**some_people(seed, identities, least, 7), **numbers, "generator": generator})
     for case in cases:
         _judge_batch(_batch(function, case), **case)
     _follows_generator(lambda case: _batch(function, case), cases[0], "The batch is the same")
@@ -166,7 +166,7 @@ def check_normalise(function: Function) -> str:
         return scaled((3, 1, 1))(images, mean.flip(0), std.flip(0))
 
     channel = (3, 1, 1)
-    compare(
+    check_cases(
         function,
         cases,
         lambda images, mean, std: transforms.normalize(transforms.to_float(images)),

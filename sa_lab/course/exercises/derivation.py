@@ -10,7 +10,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy, one_hot
 
 from sa_lab import losses
 from sa_lab.course.exercises.cases import problem
-from sa_lab.course.exercises.checking import Function, compare, exercise
+from sa_lab.course.exercises.checking import Function, check_cases, exercise
 
 
 @exercise("01.1")
@@ -20,7 +20,7 @@ def check_cross_prototype(function: Function) -> str:
     for seed, (batch, identities) in enumerate(((8, 5), (6, 3), (10, 7))):
         drawn = problem(seed, batch, 1, identities, 1)
         cases.append({"labels": drawn["labels"], "modality": drawn["modality"], "num_identities": identities})
-    compare(
+    check_cases(
         function,
         cases,
         losses.cross_prototype,
@@ -67,7 +67,7 @@ def check_masked_loss(function: Function) -> str:
         """(B,P)"""
         return cross_entropy(logits.transpose(1, 2), rows[:, None].expand(logits.shape[:2]), reduction="none")
 
-    compare(
+    check_cases(
         function,
         cases,
         loss,
@@ -134,7 +134,7 @@ def check_prototype_gradient(function: Function) -> str:
     def surplus(f: Tensor, w: Tensor, own: Tensor, target: Tensor, mask: float) -> Tensor:
         return (f @ w.T - mask * one_hot(own, len(w))).softmax(1) - one_hot(target, len(w))
 
-    compare(
+    check_cases(
         function,
         cases,
         gradient,
@@ -200,7 +200,7 @@ def check_absolute_term(function: Function) -> str:
     def every(f: Tensor, w: Tensor, cross: Tensor) -> Tensor:
         return (1 - cosine_similarity(f[:, None], w[:, cross].transpose(0, 1)[None], dim=3)).square()  # (B,B,P)
 
-    compare(
+    check_cases(
         function,
         cases,
         term,

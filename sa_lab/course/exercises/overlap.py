@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from sa_lab import analysis
-from sa_lab.course.exercises.cases import people
-from sa_lab.course.exercises.checking import Function, compare, exercise
+from sa_lab.course.exercises.cases import some_people
+from sa_lab.course.exercises.checking import Function, check_cases, exercise
 
 
 @exercise("04.1")
@@ -27,7 +27,7 @@ def check_prototype_alignment(function: Function) -> str:
     def product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return np.asarray((first * second).sum(2))
 
-    compare(
+    check_cases(
         function,
         cases,
         analysis.prototype_alignment,
@@ -59,7 +59,7 @@ def check_modality_gap(function: Function) -> str:
     """Check f(points (N,D), person_ids (N,), modality (N,), person) -> float, the person's stranger ratio."""
     cases: list[dict[str, Any]] = []
     for seed, (identities, channels) in enumerate(((4, 3), (6, 5), (3, 2))):
-        known = people(seed, identities, 2, 5)
+        known = some_people(seed, identities, 2, 5)
         generator = np.random.default_rng(seed + 30)
         centres = generator.normal(size=(2, 101, channels))
         points = 3 * centres[known["modality"], known["person_ids"]] + generator.normal(
@@ -105,7 +105,7 @@ def check_modality_gap(function: Function) -> str:
         strangers += [table[ids[m == 0] == i][:, two].mean() for i in np.unique(ids) if i != person]
         return float(table[one][:, two].mean() / np.mean(strangers))
 
-    compare(
+    check_cases(
         function,
         cases,
         ratio,
@@ -149,7 +149,7 @@ def check_overlap(function: Function) -> str:
     def counted(first: np.ndarray, second: np.ndarray, edges: np.ndarray) -> tuple[Any, Any]:
         return np.histogram(first, bins=edges)[0], np.histogram(second, bins=edges)[0]
 
-    compare(
+    check_cases(
         function,
         cases,
         lambda first, second, edges: analysis.overlap_coefficient(first, second, num_bins=len(edges) - 1),

@@ -8,7 +8,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from sa_lab import losses
 from sa_lab.course.exercises.cases import problem
-from sa_lab.course.exercises.checking import Function, compare, exercise
+from sa_lab.course.exercises.checking import Function, check_cases, exercise
 
 
 @exercise("00.1")
@@ -16,7 +16,7 @@ def check_logits(function: Function) -> str:
     """Check f(embeddings (B,P,D), prototypes (P,K,D)) -> (B,P,K), the dot products part by part."""
     sizes = ((4, 3, 2, 5), (3, 3, 4, 3), (5, 1, 3, 4), (2, 4, 3, 2))
     drawn = [problem(seed, *size) for seed, size in enumerate(sizes)]
-    compare(
+    check_cases(
         function,
         [{name: case[name] for name in ("embeddings", "prototypes")} for case in drawn],
         losses.prototype_logits,
@@ -60,7 +60,7 @@ def check_cosine(function: Function) -> str:
     def matrix(a: Tensor, b: Tensor) -> Tensor:
         return normalize(a, dim=1) @ normalize(b, dim=1).T
 
-    compare(
+    check_cases(
         function,
         cases,
         lambda a, b: cosine_similarity(a, b, dim=1),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sa_lab import losses
 from sa_lab.course.exercises.cases import problem
-from sa_lab.course.exercises.checking import Function, compare, compare_gradients, exercise
+from sa_lab.course.exercises.checking import Function, check_cases, compare_gradients, exercise
 
 _SIZES = ((6, 1, 4, 5), (8, 3, 3, 4), (4, 2, 5, 6))
 
@@ -60,7 +60,7 @@ def check_feature_objective(function: Function) -> str:
         wrong = losses.absolute_similarity_loss(f, w, y, 1 - m)
         return total((*terms(f, z, w, y, m)[:2], wrong), 1 - sas, sas, similarity)
 
-    compare(
+    check_cases(
         function,
         cases,
         objective,
@@ -108,7 +108,7 @@ def check_prototype_objective(function: Function) -> str:
     def objective(f: Tensor, w: Tensor, y: Tensor, m: Tensor) -> Tensor:
         return losses.prototype_loss(losses.prototype_logits(f.detach(), w), y, m)
 
-    compare(
+    check_cases(
         function,
         cases,
         objective,
@@ -154,7 +154,7 @@ def check_warmup(function: Function) -> str:
     def ramp(step: int, warmup: int, sas: float, similarity: float) -> np.ndarray:
         return min(1.0, step / warmup if warmup else 1.0) * np.array([sas, similarity])
 
-    compare(
+    check_cases(
         function,
         cases,
         weights,

@@ -10,7 +10,7 @@ from PIL import ImageFilter
 
 from sa_lab.data.drawn.canvas import Canvas, Part, Pose
 from sa_lab.data.drawn.strokes import arm, bag, head, leg, torso
-from sa_lab.data.drawn.wardrobe import SPECTRA, Garment, Identity, Surface
+from sa_lab.data.drawn.wardrobe import BANDS, Garment, Identity, Surface
 
 _FLATNESS = {"visible": 1.0, "nir": 0.6, "thermal": 0.45}  # how much of the relief shows: frontal or own light flattens
 
@@ -98,7 +98,7 @@ def paint(identity: Identity, figure: Figure, spectrum: str) -> Float[np.ndarray
     Returns:
         Brightness in [0,1]; 0 where there is no person.
     """
-    channels, up, low = SPECTRA[spectrum], identity.upper, identity.lower
+    channels, up, low = BANDS[spectrum], identity.upper, identity.lower
     sleeve = up.accent if up.pattern == "raglan" else up.main
     main: list[Surface] = [np.zeros(5), identity.skin, identity.hair, up.main, sleeve, up.accent, low.main]
     main += [identity.shoes, identity.bag, identity.hat, identity.tights]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFilter
 
-from sa_lab.data.drawn.wardrobe import LUMINANCE, SPECTRA
+from sa_lab.data.drawn.wardrobe import BANDS, LUMINANCE
 
 _WIDE = 6  # a place is a strip this many image widths long, of which each image shows a window
 
@@ -136,7 +136,7 @@ def backdrop(
     Returns:
         Brightness in [0,1].
     """
-    strip = _place(seed, place, outdoor, height, width)[list(SPECTRA).index(spectrum)]
+    strip = _place(seed, place, outdoor, height, width)[list(BANDS).index(spectrum)]
     zoom = rng.uniform(0.75, 1.0)
     x, y = rng.uniform(0, (_WIDE - zoom) * width), rng.uniform(0, (1 - zoom) * height)
     window = strip.resize((width, height), Image.Resampling.BILINEAR, box=(x, y, x + zoom * width, y + zoom * height))

@@ -36,7 +36,7 @@ _HAIR = np.array([(24, 22, 22), (44, 34, 30), (72, 54, 42), (112, 84, 60), (166,
 Surface = Float[np.ndarray, " 5"]
 """What a camera sees of a material: R, G, B, near infrared, heat; each in [0,1]."""
 
-SPECTRA: dict[str, slice] = {"visible": slice(0, 3), "nir": slice(3, 4), "thermal": slice(4, 5)}
+BANDS: dict[str, slice] = {"visible": slice(0, 3), "nir": slice(3, 4), "thermal": slice(4, 5)}
 """Which columns of a `Surface` a camera records."""
 
 # cut: probability, share of the arm that is sleeve, hem below the crotch, bulk, insulation

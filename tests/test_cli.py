@@ -1,0 +1,124 @@
+"""The commands before they do anything: help and usage errors come at once, without the training engine."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sa_lab
+from sa_lab import cli
+from sa_lab.config import PRESETS
+from sa_lab.runs import Run
+
+WRONG = (
+    "", "nonsense", "train", "train huge", "train tiny --loss.mask-value x", "train tiny --loss.mask 3",
+    "train tiny --data.dataset nowhere", "train tiny --train.milestones a", "train tiny --config", "train tiny --run",
+    "evaluate", "evaluate x --rerank 1 2", "embed", "embed x", "report x --style bold", "compare x", "generate sysu",
+    "prepare nowhere", "course --epochs many", "study tiny --seeds one", "app --port here",
+)  # fmt: skip
+
+
+def sa_lab_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "sa_lab", *arguments], capture_output=True, text=True)
+
+
+def cpu_seconds(*command: str) -> float:
+    """Of a process, the fastest of three."""
+
+    def once() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    return min(once() for _ in range(3))
+
+
+@pytest.mark.parametrize("arguments", ["--help", "train tiny --help", "course --help", "report"])
+def test_help_and_usage_errors_take_little_more_than_the_parser(arguments: str) -> None:
+    """A ratio, since machines differ; 3 is the limit, about 2 is measured."""
+    floor = cpu_seconds(sys.executable, "-c", "import numpy, tyro")
+    assert cpu_seconds(sys.executable, "-m", "sa_lab", *arguments.split()) < 3 * floor
+
+
+def test_help_stays_small_and_loads_no_engine() -> None:
+    code = (
+        "import sys\nfrom sa_lab import cli\n"
+        "try:\n    cli.main(['train', 'tiny', '--help'])\nexcept SystemExit:\n    pass\n"
+        "peak = [line for line in open('/proc/self/status') if line.startswith('VmHWM')]\n"
+        "print(int(peak[0].split()[1]) // 1024, 'torch' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    megabytes, torch = told.split()[-2:]
+    assert int(megabytes) < 150
+    assert torch == "False"
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+def test_no_error_names_an_inside_of_the_parser(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments.split())
+    assert stop.value.code not in (None, 0)
+    told = capsys.readouterr()
+    assert not re.search(r"__|Traceback", told.out + told.err + str(stop.value.code))
+
+
+def test_version() -> None:
+    assert sa_lab_command("--version").stdout == f"sa-lab {sa_lab.__version__}\n"
+    pyproject = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    assert sa_lab.__version__ not in pyproject, "written in one place"
+
+
+@pytest.mark.parametrize("kind", ["nested", "dotted", "yaml"])
+def test_a_file_of_dials_stands_before_the_preset_and_behind_options(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "dials"
+    dials = {"loss": {"mask_value": 7, "similarity_weight": 2}, "seed": 3}
+    written = {
+        "nested": json.dumps(dials),
+        "dotted": json.dumps({"loss.mask_value": 7, "loss.similarity_weight": 2, "seed": 3}),
+        "yaml": "loss:\n  mask_value: 7\n  similarity_weight: 2\nseed: 3\n",
+    }  # fmt: skip
+    file.write_text(written[kind])
+    given = []
+    monkeypatch.setattr("sa_lab.experiment.run", lambda config, *_, **__: given.append(config) or Run(tmp_path))
+    monkeypatch.setattr("sa_lab.reporting.comparison.tables_of", lambda *_: "")
+    cli.main(["train", "small", "--config", str(file), "--loss.similarity-weight", "0.5"])
+    assert given == [PRESETS["small"]().replace(dials).replace("loss.similarity_weight", 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "is no JSON or YAML"), ("[1]", "holds list, expected dials by name"), ("", "holds NoneType"),
+        ('{"loss": {"mask": 1}}', "there is no dial loss.mask, expected some of data.dataset"),
+        ('{"loss.mask_value": -1}', "loss.mask_value is -1"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_config_is_told_in_one_line(text: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "my.json"
+    file.write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "tiny", f"--config={file}"])
+    assert told in str(stop.value.code)
+    assert "\n" not in str(stop.value.code)
+
+
+def test_what_people_look_for_is_offered_and_comes_when_asked_for() -> None:
+    code = "import sys, sa_lab\nassert 'torch' not in sys.modules\nprint(*dir(sa_lab))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert {"SASoftmaxLoss", "ExperimentConfig", "run", "Run", "load_embeddings"} <= set(told.stdout.split()), (
+        told.stderr
+    )
+    for name in sa_lab.__all__:
+        assert callable(getattr(sa_lab, name)), name
+    with pytest.raises(AttributeError, match="has no attribute 'Runs'; it offers ExperimentConfig"):
+        sa_lab.Runs  # noqa: B018
+    assert cpu_seconds(sys.executable, "-c", "import sa_lab") < 0.2 + cpu_seconds(sys.executable, "-c", "")
