@@ -26,7 +26,10 @@ _HOMES = {
     "list_images": "data", "prepare": "data", "run": "experiment", "Run": "runs", "load_embeddings": "runs",
     "evaluate": "evaluation.search",
 }  # fmt: skip
-__all__ = [*_HOMES]
+__all__ = [
+    "ExperimentConfig", "LossConfig", "Run", "SASoftmaxLoss", "evaluate", "list_images", "load_embeddings", "prepare",
+    "run", "variant",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

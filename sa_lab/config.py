@@ -223,9 +223,7 @@ class ExperimentConfig:
     def _repr_markdown_(self) -> str:
         """What a notebook shows: the dials that are not those of the preset tiny."""
         rows = [f"| {name} | {value} |" for name, value in self.changed().items()]
-        if not rows:
-            return "The preset tiny, every dial as it is."
-        return "\n".join(["The preset tiny, but for", "", "| dial | value |", "|---|---|", *rows])
+        return "\n".join(["The preset tiny, but for", "", "| dial | value |", "|---|---|", *(rows or ["| - | - |"])])
 
     def changed(self) -> dict[str, Any]:
         """The dials that differ from the preset tiny, by their name with dots."""
@@ -249,7 +247,7 @@ class ExperimentConfig:
         for name, new in given.items():
             *group, dial = name.split(".")
             (nested[group[0]] if group else nested)[dial] = new
-        return _structured(nested, "config")
+        return structured(nested, "config")
 
     def dials(self) -> dict[str, Any]:
         """Everything that can change a result, as plain values: all but the place where the images lie."""
@@ -273,18 +271,23 @@ class ExperimentConfig:
             ValueError: the file has unknown keys or values out of range.
         """
         try:
-            return _structured(json.loads(Path(path).read_text()), str(path))
+            return structured(json.loads(Path(path).read_text()), str(path))
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is no JSON: {error}") from error
 
 
-def _structured(values: Any, source: str) -> ExperimentConfig:
-    """A config from plain values; ``source``: what an error calls them."""
+def structured(values: Any, source: str) -> ExperimentConfig:
+    """A config from plain values, those of 0.5.0 too; ``source``: what an error calls them."""
+    if isinstance(values, dict) and isinstance(train := values.get("train"), dict):
+        values = values | {"train": {name: value for name, value in train.items() if (name, value) not in _RETIRED}}
     try:
         return cattrs.Converter(forbid_extra_keys=True).structure(values, ExperimentConfig)
     except cattrs.BaseValidationError as error:
         reasons = cattrs.transform_error(error, format_exception=_reason)
         raise ValueError(f"{source}: " + "; ".join(reasons)) from error
+
+
+_RETIRED = (("sample_rate", 1.0), ("compile", False))  # dials of 0.5.0, as they were unless they were changed
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

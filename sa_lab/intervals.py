@@ -19,11 +19,6 @@ class Interval:
     high: float
 
 
-def _check_draws(confidence: float, num_samples: int) -> None:
-    if not 0 < confidence < 1 or num_samples < 1:
-        raise ValueError(f"confidence is {confidence} and num_samples {num_samples}, expected in (0,1) and at least 1")
-
-
 def bootstrap_interval(
     values: Shaped[np.ndarray, " N"],
     groups: Shaped[np.ndarray, " N"],
@@ -47,7 +42,8 @@ def bootstrap_interval(
         raise ValueError(f"groups holds {len(names)} groups, expected at least 2 to draw from")
     if not np.isfinite(values).all():
         raise ValueError(f"values holds {int((~np.isfinite(values)).sum())} entries that are NaN or infinite")
-    _check_draws(confidence, num_samples)
+    if not 0 < confidence < 1 or num_samples < 1:
+        raise ValueError(f"confidence is {confidence} and num_samples {num_samples}, expected in (0,1) and at least 1")
     counts, sums = np.bincount(codes), np.bincount(codes, weights=values)
     draws = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=num_samples)
     low, high = np.quantile((draws @ sums) / (draws @ counts), [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -87,7 +83,8 @@ def bootstrap_statistic(
     """
     if num_groups < 2:
         raise ValueError(f"num_groups is {num_groups}, expected at least 2 to draw from")
-    _check_draws(confidence, num_samples)
+    if not 0 < confidence < 1 or num_samples < 1:
+        raise ValueError(f"confidence is {confidence} and num_samples {num_samples}, expected in (0,1) and at least 1")
     mean = float(statistic(np.ones(num_groups)))
     if not np.isfinite(mean):
         raise ValueError(f"statistic is {mean} with every group drawn once, expected a finite number")

@@ -208,3 +208,16 @@ def test_a_config_shows_what_is_not_as_usual() -> None:
     changed = ExperimentConfig(seed=2).replace("loss.mask_value", 0)
     assert repr(changed) == "ExperimentConfig(loss.mask_value=0.0, seed=2)"
     assert "| loss.mask_value | 0.0 |" in changed._repr_markdown_()
+
+
+def test_a_config_of_the_last_release_is_read_but_for_what_is_gone(tmp_path: Path) -> None:
+    file, config = tmp_path / "config.json", ExperimentConfig(seed=3)
+    config.save(file)
+    values = json.loads(file.read_text())
+    values["train"] |= {"sample_rate": 1.0, "compile": False}
+    file.write_text(json.dumps(values))
+    assert ExperimentConfig.load(file) == config
+    values["train"]["sample_rate"] = 0.1
+    file.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="sample_rate"):
+        ExperimentConfig.load(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -252,3 +253,25 @@ def test_runs_in_which_overlap_and_retrieval_part_ways_are_counted() -> None:
 def test_losses_are_compared_by_seed() -> None:
     result = study_of({"a": [0.0] * 3, "b": [0.0] * 3}, {"a": [0.5, 0.75, 1.0], "b": [0.25, 0.5, 0.75]})
     assert claims.paired(result, "a", "b", "mean_ap") == pytest.approx({"mean": 0.25, "low": 0.25, "high": 0.25})
+
+
+def test_a_page_measures_each_folder_once(folders: dict[str, Path], tmp_path: Path, monkeypatch) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(
+        cards, "measure_folder", lambda folder, *_: asked.append(folder) or measure_folder(folder, False)
+    )
+    monkeypatch.setattr("sa_lab.reporting.comparison.measure_folder", lambda *_, **__: pytest.fail("asked again"))
+    page.write(list(folders.values()), tmp_path / "report.html", progress=False)
+    assert asked == list(folders.values())
+
+
+def test_a_run_and_a_report_show_themselves(folders: dict[str, Path], tmp_path: Path) -> None:
+    run = Run(folders["complete"])
+    assert repr(run) == f"Run({str(run.folder)!r})"
+    assert re.fullmatch(
+        r"Report\(sysu-all, synthetic, \d+ queries: Rank-1 .* %, mAP .* %, mINP .* %\)", repr(run.report)
+    )
+    shown = run._repr_markdown_()
+    assert shown.startswith("**Run** `complete`: complete, seed 0\n\nsysu-all: ")
+    assert re.search(r"\| mAP \| \d+\.\d % \[\d+\.\d, \d+\.\d\] \|", shown)
+    assert Run(tmp_path)._repr_markdown_() == f"**Run** `{tmp_path}`: nothing trained yet"

@@ -1,7 +1,4 @@
-"""The commands: ``sa-lab prepare | generate | train | evaluate | embed | report | compare | study | course | app``.
-
-Each imports what it uses when it runs, so that help and usage errors come at once.
-"""
+"""The commands; each imports what it uses when it runs, so that help and usage errors come at once."""
 
 from __future__ import annotations
 

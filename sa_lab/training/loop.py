@@ -17,7 +17,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.profiler import record_function
 
 from sa_lab import transforms
-from sa_lab.config import ExperimentConfig, LossConfig, TrainConfig
+from sa_lab.config import ExperimentConfig, LossConfig, TrainConfig, structured
 from sa_lab.data.store import ImageStore, split_identities
 from sa_lab.losses import SASoftmaxLoss
 from sa_lab.model import TwoStreamNet, build_model
@@ -97,9 +97,9 @@ class Training(Learner):
         Raises:
             ValueError: the state belongs to another config or other identities.
         """
-        mine = self.config.dials()
-        if state["config"] != mine:
-            wrong = [f"{k}: {state['config'].get(k)} here {v}" for k, v in mine.items() if state["config"].get(k) != v]
+        mine, theirs = self.config.dials(), structured(state["config"], "the checkpoint").dials()
+        if theirs != mine:
+            wrong = [f"{name}: {theirs[name]} here {value}" for name, value in mine.items() if theirs[name] != value]
             raise ValueError("the checkpoint belongs to another config; " + "; ".join(wrong))
         if state["data"] != self.store.digest:
             raise ValueError("the checkpoint was trained on other images than these; choose another run folder")

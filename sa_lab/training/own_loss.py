@@ -9,9 +9,7 @@ from sa_lab.training.learner import OwnLoss
 
 
 def own_loss_name(own_loss: OwnLoss) -> str:
-    """What `LossConfig.own` calls a function: its name and a digest of its source.
-
-    What the function calls, and values that it reads from outside, are not part of the digest.
+    """What `LossConfig.own` calls a function: its name and a digest of its source, not of what it calls or reads.
 
     Raises:
         ValueError: the source cannot be read, or the function has no name.
