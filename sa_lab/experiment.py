@@ -187,8 +187,8 @@ def _make(
     parts = {"training_embeddings": first_people(store, train_ids, 600), "embeddings": np.flatnonzero(~store.is_train)}
     for name, index in parts.items():
         file = run.folder / f"{name}.npz"
-        found = embed(model, store, index, device, prototypes, train_ids, seen, progress=progress, out=file)
-    first, *others = evaluate_all(found, protocols_of(found.dataset, found.split, found.gallery_order is not None))
+        tested = embed(model, store, index, device, prototypes, train_ids, seen, progress=progress, out=file)
+    first, *others = evaluate_all(tested, protocols_of(tested.dataset, tested.split, tested.gallery_order is not None))
     for report in others:
         report.save(run.folder, f"-{report.protocol['name']}")
     first.save(run.folder)

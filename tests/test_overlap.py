@@ -256,6 +256,7 @@ def test_losses_are_compared_by_seed() -> None:
 
 
 def test_a_page_measures_each_folder_once(folders: dict[str, Path], tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("umap")
     asked: list[Path] = []
     monkeypatch.setattr(
         cards, "measure_folder", lambda folder, *_: asked.append(folder) or measure_folder(folder, False)

@@ -62,7 +62,7 @@ def evaluate(
     if source.is_dir():
         if (dataset, root, split, method) != (None, None, None, ""):
             raise ValueError("--dataset, --root, --split and --method are not for a run, which knows its own")
-        folder, found = out or source, Embeddings.load(source / "embeddings.npz", mapped=True)
+        folder, tested = out or source, Embeddings.load(source / "embeddings.npz", mapped=True)
     else:
         theirs = None
         if source.suffix == ".npz":
@@ -78,11 +78,11 @@ def evaluate(
 
             data = DataConfig(dataset=dataset or "sysu", root=root, split=split or 1, height=height, width=width)
             theirs = reference.embed_reference(source, prepare(data), _device(device), folder / "embeddings.npz")
-        found = theirs
+        tested = theirs
         if not (folder / "embeddings.npz").is_file():
-            found.save(folder / "embeddings.npz", found.embeddings.dtype.type)  # `report` measures their overlap
-    own = protocols_of(found.dataset, found.split, found.gallery_order is not None)
-    for report in evaluate_all(found, [PROTOCOLS[name] for name in protocol] or own, rerank=ranker):
+            tested.save(folder / "embeddings.npz", tested.embeddings.dtype.type)  # `report` measures their overlap
+    own = protocols_of(tested.dataset, tested.split, tested.gallery_order is not None)
+    for report in evaluate_all(tested, [PROTOCOLS[name] for name in protocol] or own, rerank=ranker):
         is_first = folder == source and report.protocol["name"] == own[0].name and not ranker
         reranked = "-reranked-" + "-".join(map(str, rerank)) if rerank else ""
         report.save(folder, "" if is_first else f"-{report.protocol['name']}{reranked}")
@@ -110,16 +110,16 @@ def _claim(folder: Path, source: Path, method: str, split: int | None) -> None:
     write_text(folder / "source.json", json.dumps(note, indent=2))
 
 
-def _labelled(found: Embeddings, dataset: str | None, split: int | None) -> Embeddings:
+def _labelled(embeddings: Embeddings, dataset: str | None, split: int | None) -> Embeddings:
     """Descriptors with the data set and split that the caller names.
 
     Raises:
         ValueError: they name others themselves.
     """
-    for name, given, own in (("dataset", dataset, found.dataset or None), ("split", split, found.split)):
+    for name, given, own in (("dataset", dataset, embeddings.dataset or None), ("split", split, embeddings.split)):
         if given is not None and own not in (None, given):
             raise ValueError(f"--{name} is {given}, but the descriptors name {own}")
-    return replace(found, dataset=dataset or found.dataset, split=split or found.split)
+    return replace(embeddings, dataset=dataset or embeddings.dataset, split=split or embeddings.split)
 
 
 def embed(
@@ -164,11 +164,11 @@ def embed(
     numbered = data.dataset in LAYOUTS and tested.dataset == store.name  # the same people in any copy
     seen = tested.seen_ids if own or numbered else None
     where = _device(device)
-    found = embed_images(
+    embeddings = embed_images(
         model.to(where), store, index, where, prototypes if own else None, train_ids if own else None, seen, out=out,
         dtype=np.float16 if dtype == "float16" else np.float32,
     )  # fmt: skip
-    print(f"{len(found)} descriptors in {out}")
+    print(f"{len(embeddings)} descriptors in {out}")
 
 
 def report(runs: Annotated[list[Path], tyro.conf.Positional], style: Style = "html", out: Path | None = None) -> None:

@@ -25,10 +25,10 @@ def query_indices(
     Raises:
         ValueError: no image fits the protocol.
     """
-    found = np.flatnonzero(_takes_part(protocol.query_modality, protocol.query_cameras, modality, camera_ids))
-    if len(found) == 0:
+    queries = np.flatnonzero(_takes_part(protocol.query_modality, protocol.query_cameras, modality, camera_ids))
+    if len(queries) == 0:
         raise ValueError(f"no query among {len(modality)} images, expected some for {protocol.description}")
-    return found
+    return queries
 
 
 def gallery_indices(
@@ -59,11 +59,11 @@ def gallery_indices(
     """
     if not 0 <= trial < protocol.num_trials:
         raise ValueError(f"trial is {trial}, expected 0..{protocol.num_trials - 1} for {protocol.name}")
-    found = np.flatnonzero(_takes_part(protocol.gallery_modality, protocol.gallery_cameras, modality, camera_ids))
-    if len(found) == 0:
+    candidates = np.flatnonzero(_takes_part(protocol.gallery_modality, protocol.gallery_cameras, modality, camera_ids))
+    if len(candidates) == 0:
         raise ValueError(f"no gallery image among {len(modality)} images, expected some for {protocol.description}")
     folders: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-    for index in sorted(found.tolist(), key=lambda i: paths[i]):
+    for index in sorted(candidates.tolist(), key=lambda i: paths[i]):
         folders[int(person_ids[index]), int(camera_ids[index])].append(index)
     place = None
     if protocol.sampling == "official":

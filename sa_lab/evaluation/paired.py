@@ -34,11 +34,11 @@ def pairs(first: Path, second: Path) -> list[tuple[Report, Report]]:
         ValueError: there is no such pair.
     """
     before, after = ({report.rules: report for report in Report.load_all(folder)} for folder in (first, second))
-    found = [(report, after[rules]) for rules, report in before.items() if rules in after]
-    if not found:
-        told = " and ".join("; ".join(report.title for report in one.values()) for one in (before, after))
+    shared = [(report, after[rules]) for rules, report in before.items() if rules in after]
+    if not shared:
+        told = " and ".join("; ".join(report.title for report in reports.values()) for reports in (before, after))
         raise ValueError(f"{first} and {second} share no protocol on one data set, so nothing can be paired: {told}")
-    return found
+    return shared
 
 
 def differences(first: Report, second: Report, seed: int = 0, draws: int = 10_000) -> dict[str, Difference]:
@@ -51,9 +51,9 @@ def differences(first: Report, second: Report, seed: int = 0, draws: int = 10_00
     if first.rules != second.rules:
         raise ValueError(f"the reports follow different rules, expected the same: {first.title}; {second.title}")
     queries = []
-    for one in (first, second):
-        order = np.lexsort((one.queries["path"], one.queries["trial"]))
-        queries.append({name: column[order] for name, column in one.queries.items()})
+    for report in (first, second):
+        order = np.lexsort((report.queries["path"], report.queries["trial"]))
+        queries.append({name: column[order] for name, column in report.queries.items()})
     for name in ("trial", "path", "person_id"):
         if not np.array_equal(queries[0][name], queries[1][name]):
             raise ValueError(f"the reports differ in the {name} of their queries, expected the same test images")

@@ -147,8 +147,8 @@ class Report:
     def _repr_markdown_(self) -> str:
         """What a notebook shows: the rules, and each measure with its interval over identities."""
         rows = [
-            f"| {TITLES[name]} | {100 * one.mean:.1f} % [{100 * one.low:.1f}, {100 * one.high:.1f}] |"
-            for name, one in self.measures.items()
+            f"| {TITLES[name]} | {100 * measure.mean:.1f} % [{100 * measure.low:.1f}, {100 * measure.high:.1f}] |"
+            for name, measure in self.measures.items()
         ]
         return "\n".join([self.title, "", "| measure | mean [95 % interval] |", "|---|---|", *rows])
 

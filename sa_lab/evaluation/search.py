@@ -68,8 +68,8 @@ class Search:
     def first_is_right(self, person_ids: Int[np.ndarray, " N"]) -> Bool[np.ndarray, " Q"]:
         """Whether the first image that a query may see is of its own person; never where it may see none."""
         scores = np.where(self.hidden, -np.inf, self.similarity)
-        found = self.gallery[scores.argmax(axis=1)]
-        right: np.ndarray = (person_ids[found] == person_ids[self.query]) & (~self.hidden).any(axis=1)
+        first = self.gallery[scores.argmax(axis=1)]
+        right: np.ndarray = (person_ids[first] == person_ids[self.query]) & (~self.hidden).any(axis=1)
         return right
 
     def within(self, keep: Bool[np.ndarray, " G"]) -> Search:
@@ -120,18 +120,18 @@ def evaluate_all(
     for protocol in protocols:
         results: list[RetrievalResult] = []
         drawn = hashlib.sha256()
-        for found in islice(searches, protocol.num_trials):
-            query, gallery = ids[found.query], ids[found.gallery]
-            drawn.update("\n".join(embeddings.paths[i] for i in found.gallery).encode())
-            hidden = torch.from_numpy(found.hidden) if found.hidden.any() else None
-            similarities = torch.from_numpy(found.similarity)
+        for trial in islice(searches, protocol.num_trials):
+            query, gallery = ids[trial.query], ids[trial.gallery]
+            drawn.update("\n".join(embeddings.paths[i] for i in trial.gallery).encode())
+            hidden = torch.from_numpy(trial.hidden) if trial.hidden.any() else None
+            similarities = torch.from_numpy(trial.similarity)
             results.append(
                 evaluate_ranking(similarities, query, gallery, hidden, first_occurrence=protocol.first_occurrence)
             )
         columns = {
-            "path": np.array([embeddings.paths[i] for i in found.query]),
-            "person_id": embeddings.person_ids[found.query],
-            "camera_id": embeddings.camera_ids[found.query],
+            "path": np.array([embeddings.paths[i] for i in trial.query]),
+            "person_id": embeddings.person_ids[trial.query],
+            "camera_id": embeddings.camera_ids[trial.query],
         }
         named = {"dataset": embeddings.dataset, "reranking": rerank.description if rerank else ""}
         named["gallery"] = drawn.hexdigest()
@@ -173,11 +173,11 @@ def _searches(
             g = np.searchsorted(searched, gallery)
             if rerank:
                 rows = np.concatenate([q, len(asked) + g])
-                found = k_reciprocal(inner[np.ix_(rows, rows)], len(q), rerank)
+                similarities = k_reciprocal(inner[np.ix_(rows, rows)], len(q), rerank)
             else:
-                found = np.take(inner if len(q) == len(asked) else inner[q], g, axis=1)
+                similarities = np.take(inner if len(q) == len(asked) else inner[q], g, axis=1)
             hidden = hidden_mask(protocol, person_ids=persons, camera_ids=cameras, query=query, gallery=gallery)
-            yield Search(query, gallery, hidden, found)
+            yield Search(query, gallery, hidden, similarities)
 
 
 def _refuse(embeddings: Embeddings, protocol: Protocol) -> None:

@@ -100,14 +100,14 @@ def _run_card(folder: Path, people: int, seed: int, measured: Mapping[str, Mappi
     similarities = pairs(unseen, seed)
     retrieval = Report.load(folder).measures if (folder / "report.json").is_file() else {}
     shown = {
-        f"{title}, %": (100 * one.mean, 100 * one.low, 100 * one.high)
+        f"{title}, %": (100 * measure.mean, 100 * measure.low, 100 * measure.high)
         for key, title in (("rank_1", "Rank-1"), ("mean_ap", "mAP"))
-        if (one := retrieval.get(key))
+        if (measure := retrieval.get(key))
     }
     for people_of, keys in ON_A_CARD.items():
         for key in keys:
-            if found := measured.get(people_of, {}).get(key):
-                shown[f"{DEFINITIONS[key].title}, {PEOPLE[people_of]}"] = (found.mean, found.low, found.high)
+            if interval := measured.get(people_of, {}).get(key):
+                shown[f"{DEFINITIONS[key].title}, {PEOPLE[people_of]}"] = (interval.mean, interval.low, interval.high)
     return RunCard(
         drawn.projection.samples, drawn.embeddings.person_ids, drawn.embeddings.modality, drawn.projection.prototypes,
         {title: values for title, values in similarities.items() if title in DECIDING}, shown,
@@ -119,8 +119,8 @@ def pairs(embeddings: Embeddings, seed: int = 0) -> dict[str, np.ndarray]:
     """Cosine similarities by kind of pair, up to 20,000 of each; kinds that do not occur are left out."""
     points, _ = rows_of(embeddings)
     rng = np.random.default_rng(seed)
-    found = analysis.pair_similarities(points, embeddings.person_ids, embeddings.modality, rng)
-    return {title: values for kind, title in KINDS.items() if len(values := getattr(found, kind))}
+    kinds = analysis.pair_similarities(points, embeddings.person_ids, embeddings.modality, rng)
+    return {title: values for kind, title in KINDS.items() if len(values := getattr(kinds, kind))}
 
 
 def measure_table(
@@ -147,12 +147,12 @@ def measure_table(
 def film_of(moments: Mapping[int, Picture], title: str) -> go.Figure:
     """The moments of a training as an animation, colours by identity; the title goes on with its trustworthiness."""
     first = next(iter(moments.values())).embeddings
-    drawn = [one.projection for one in moments.values()]
-    trust = [one.trustworthiness for one in drawn]
+    drawn = [moment.projection for moment in moments.values()]
+    trust = [moment.trustworthiness for moment in drawn]
     title += f" ({drawn[0].method.upper()}, trustworthiness {min(trust):.2f} to {max(trust):.2f})"
     return plots.film(
-        list(moments), [one.samples for one in drawn], first.person_ids, first.modality,
-        prototypes=[one.prototypes for one in drawn], prototype_ids=first.prototype_ids,
+        list(moments), [moment.samples for moment in drawn], first.person_ids, first.modality,
+        prototypes=[moment.prototypes for moment in drawn], prototype_ids=first.prototype_ids,
         colour_by="identity", title=title,
     )  # fmt: skip
 
@@ -166,12 +166,12 @@ def first_match(embeddings: Embeddings) -> np.ndarray:
     rule = protocols_of(embeddings.dataset, embeddings.split, embeddings.gallery_order is not None)[0]
     words = np.full(len(embeddings), "not a query")
     try:
-        found = search.search(embeddings, rule)
+        trial = search.search(embeddings, rule)
     except LeakageError:
         raise
     except ValueError:  # nothing that this protocol could ask
         return words
-    words[found.query] = np.where(found.first_is_right(embeddings.person_ids), "right", "wrong")
+    words[trial.query] = np.where(trial.first_is_right(embeddings.person_ids), "right", "wrong")
     return words
 
 

@@ -36,9 +36,9 @@ def tables_of(
     named = methods(folders)
     reports: dict[tuple[str, ...], dict[str, list[Report]]] = {}
     for name, group in named.items():
-        for rules, found in _by_rules(group).items():
-            reports.setdefault(rules, {})[name] = found
-    shared = [found for found in reports.values() if len(found) == len(named)]
+        for rules, reports_of in _by_rules(group).items():
+            reports.setdefault(rules, {})[name] = reports_of
+    shared = [reports_of for reports_of in reports.values() if len(reports_of) == len(named)]
     if not shared:
         answered = "; ".join(sorted(" ".join(filter(None, rules)) for rules in reports))
         raise ValueError(f"the methods share no protocol on the same data set and splits, but answer {answered}")
@@ -103,11 +103,11 @@ def methods(folders: Sequence[Path]) -> dict[str, list[Path]]:
 
 def _by_rules(group: Sequence[Path]) -> dict[tuple[str, ...], list[Report]]:
     """The reports of a method by protocol, re-ranking, data set and splits."""
-    found: dict[tuple[str, ...], list[Report]] = {}
+    by_rules: dict[tuple[str, ...], list[Report]] = {}
     for report in (report for folder in group for report in Report.load_all(folder)):
-        found.setdefault((tables.protocol_family(report), report.reranking, report.dataset), []).append(report)
-    splits = {rules: ", ".join(str(one.protocol["split"] or "") for one in reports) for rules, reports in found.items()}
-    return {(*rules, splits[rules] and f"splits {splits[rules]}"): reports for rules, reports in found.items()}
+        by_rules.setdefault((tables.protocol_family(report), report.reranking, report.dataset), []).append(report)
+    splits = {rules: ", ".join(str(r.protocol["split"] or "") for r in reports) for rules, reports in by_rules.items()}
+    return {(*rules, splits[rules] and f"splits {splits[rules]}"): reports for rules, reports in by_rules.items()}
 
 
 def _words(text: str, style: Style) -> str:

@@ -29,17 +29,17 @@ def pictures_along(
     Raises:
         ValueError: the run has no probes of these people.
     """
-    probes = {step: of_people(one, people) for step, one in run.probes().items()}
-    probes = {step: some_people(one, np.unique(one.person_ids)[:most]) for step, one in probes.items()}
+    probes = {step: of_people(probe, people) for step, probe in run.probes().items()}
+    probes = {step: some_people(probe, np.unique(probe.person_ids)[:most]) for step, probe in probes.items()}
     if not probes or not all(map(len, probes.values())):
         raise ValueError(f"{run.folder} has no probes of {people} people; expected a run with train.num_probes above 0"
                          " and, for unseen people, validation identities")  # fmt: skip
-    rows = [rows_of(one) for one in probes.values()]
+    rows = [rows_of(probe) for probe in probes.values()]
     known = [prototypes for _, prototypes in rows] if len(rows[0][1]) else None
     drawn = analysis.project_along(
         [points for points, _ in rows], np.random.default_rng(seed), prototypes=known, **dials
     )
-    return {step: Picture(one, where) for (step, one), where in zip(probes.items(), drawn, strict=True)}
+    return {step: Picture(probe, where) for (step, probe), where in zip(probes.items(), drawn, strict=True)}
 
 
 def by_part(embeddings: Embeddings, only: Sequence[str] = QUICK) -> dict[str, dict[str, Interval]]:

@@ -72,8 +72,8 @@ def write(folders: Sequence[Path], out: Path, seed: int = 0, progress: bool = Tr
             body += [f"<h2>Measures of {title}</h2>", tables.render(rows, "html")]
     body.append(_text(_READING))
     body.append("<ul>" + "".join(
-        f"<li><b>{escape(one.title)}</b> ({one.range}, {one.better} is better): {escape(one.meaning)}</li>"
-        for one in DEFINITIONS.values()
+        f"<li><b>{escape(known.title)}</b> ({known.range}, {known.better} is better): {escape(known.meaning)}</li>"
+        for known in DEFINITIONS.values()
     ) + "</ul>")  # fmt: skip
     for name, folder in tqdm(named.items(), "figures", unit="run", disable=not progress):
         body += [f"<h2>{escape(name)}</h2>", *_figures_of(folder, seed)]
@@ -97,22 +97,22 @@ def _figures_of(folder: Path, seed: int) -> Iterator[str]:
     """What can be drawn of one folder: people in the plane, with their images; prototypes; similarities; parts; the
     training."""
     unseen = Embeddings.load(folder / PEOPLE_FILES["unseen"], mapped=True)
-    found: dict[str, Embeddings] = {"unseen": unseen}
+    by_people: dict[str, Embeddings] = {"unseen": unseen}
     trained = folder / PEOPLE_FILES["training"]
     if trained.is_file():
-        found["training"] = Embeddings.load(trained)
+        by_people["training"] = Embeddings.load(trained)
     store = _images(folder)
     if store is None:
         yield _text(
             "Points have no thumbnails: there are no images to these descriptors, or they are not where they were."
         )
-    for people, embeddings in found.items():
+    for people, embeddings in by_people.items():
         yield from _map(embeddings, people, store, seed)
-    if "training" in found and found["training"].prototypes is not None:
-        yield from _prototypes(found["training"])
+    if "training" in by_people and by_people["training"].prototypes is not None:
+        yield from _prototypes(by_people["training"])
     if pairs := cards.pairs(unseen, seed):
         yield _figure(plots.histograms(pairs, title="Similarities of pairs of unseen people", x_title="cosine, -1..1"))
-    for people, embeddings in found.items():
+    for people, embeddings in by_people.items():
         yield _text(f"Part by part, from the top, {cards.PEOPLE[people]}:")
         yield tables.render(_parts(embeddings, _OF_PARTS[people]), "html")
     if (folder / "probes").is_dir():
@@ -122,7 +122,7 @@ def _figures_of(folder: Path, seed: int) -> Iterator[str]:
 def _parts(embeddings: Embeddings, only: Sequence[str]) -> list[tables.TableRow]:
     parts = overlap.by_part(embeddings, only).items()
     return [
-        {"part": part, **{DEFINITIONS[key].title: tables.interval(one.get(key)) for key in only}} for part, one in parts
+        {"part": part, **{DEFINITIONS[key].title: tables.interval(row.get(key)) for key in only}} for part, row in parts
     ]
 
 
@@ -141,8 +141,8 @@ def _map(embeddings: Embeddings, people: str, store: ImageStore | None, seed: in
         words = dict(zip(embeddings.paths, cards.first_match(embeddings), strict=True))
         colourings["first match"] = np.array([words[path] for path in these.paths])
     pictures = cards.atlas_of(these, store)
-    for one in drawn.values():
-        where = one.projection
+    for drawing in drawn.values():
+        where = drawing.projection
         figures = {
             name: plots.projection(
                 where.samples, these.person_ids, these.modality, prototypes=where.prototypes,
@@ -179,7 +179,7 @@ def _prototypes(trained: Embeddings) -> Iterator[str]:
 def _training(run: Run, store: ImageStore | None, seed: int) -> Iterator[str]:
     columns = {title: overlap.along(run, people) for people, title in cards.PEOPLE.items()}
     steps, _ = columns[next(iter(columns))]
-    known = {name: one for name, (_, one) in columns.items() if any(np.isfinite(v).any() for v in one.values())}
+    known = {name: lines for name, (_, lines) in columns.items() if any(np.isfinite(v).any() for v in lines.values())}
     yield _figure(plots.over_training(steps, known, {key: DEFINITIONS[key].title for key in QUICK}))
     moments = overlap.pictures_along(run, seed=seed)
     first = next(iter(moments.values())).embeddings
