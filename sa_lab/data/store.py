@@ -167,7 +167,7 @@ def _hash(title: str, *columns: Iterable[Any]) -> str:
 
 
 def _is_sound(folder: Path, digest: str, shape: tuple[int, ...]) -> bool:
-    """Whether ``folder`` holds this very cache, whole."""
+    """Whether ``folder`` holds this very cache: its name and shape, and a checksum of some images spread over it."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         pixels = np.load(folder / "images.npy", mmap_mode="r")
