@@ -277,17 +277,20 @@ class ExperimentConfig:
 
 
 def structured(values: Any, source: str) -> ExperimentConfig:
-    """A config from plain values, those of 0.5.0 too; ``source``: what an error calls them."""
-    if isinstance(values, dict) and isinstance(train := values.get("train"), dict):
-        values = values | {"train": {name: value for name, value in train.items() if (name, value) not in _RETIRED}}
+    """A config from plain values; ``source``: what an error calls them."""
     try:
-        return cattrs.Converter(forbid_extra_keys=True).structure(values, ExperimentConfig)
+        return cattrs.Converter(forbid_extra_keys=True).structure(_current(values), ExperimentConfig)
     except cattrs.BaseValidationError as error:
         reasons = cattrs.transform_error(error, format_exception=_reason)
         raise ValueError(f"{source}: " + "; ".join(reasons)) from error
 
 
-_RETIRED = (("sample_rate", 1.0), ("compile", False))  # dials of 0.5.0, as they were unless they were changed
+def _current(values: Any) -> Any:
+    """Nested dials without those that 0.5.0 had besides, as they were unless they were changed."""
+    if isinstance(values, dict) and isinstance(train := values.get("train"), dict):
+        retired = (("sample_rate", 1.0), ("compile", False))
+        return values | {"train": {name: value for name, value in train.items() if (name, value) not in retired}}
+    return values
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -307,8 +310,9 @@ def read_dials(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        dials = yaml.safe_load(Path(path).read_text(encoding="utf-8"))  # JSON is YAML, too
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+        dials = _current(json.loads(text) if path.suffix == ".json" else yaml.safe_load(text))
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path} is no JSON or YAML: {' '.join(str(error).split())}") from error
     if not isinstance(dials, dict) or not all(isinstance(name, str) for name in dials):
         raise ValueError(f"{path} holds {type(dials).__name__}, expected dials by name, as in a run's config.json")

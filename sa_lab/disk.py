@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import struct
-import tempfile
+import uuid
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,14 +30,11 @@ class atomic_path:
 
     def __enter__(self) -> Path:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.stem}-", suffix=self.path.suffix)
-        os.close(handle)
-        self.temporary = Path(name)
+        self.temporary = self.path.with_name(f".{self.path.stem}-{uuid.uuid4().hex}{self.path.suffix}")
         return self.temporary
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
         if kind is None:
-            os.chmod(self.temporary, 0o666 & ~_umask())
             os.replace(self.temporary, self.path)
         else:
             self.temporary.unlink(missing_ok=True)
@@ -56,12 +53,6 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, fields)
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def mapped_arrays(path: Path) -> dict[str, np.ndarray]:

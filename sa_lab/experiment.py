@@ -94,7 +94,7 @@ def run(
     if num_processes > 1:
         _check_reuse(result, config, made_of)
         if not (folder / "report.json").is_file():
-            prepare(config.data, progress, listing)
+            prepare(config.data, progress, listing, made_of["data"])
             processes.launch(_share, (config, folder, progress), num_processes)
         return result
     first = processes.is_first()
@@ -105,7 +105,8 @@ def run(
             return result
         if first:
             write_text(folder / "made_of.json", json.dumps(made_of))
-        _make(result, config, prepare(config.data, progress and first, listing), watch, progress, own_loss)
+        store = prepare(config.data, progress and first, listing, made_of["data"])
+        _make(result, config, store, watch, progress, own_loss)
     processes.agree_with_first()  # has evaluated
     return result
 

@@ -42,7 +42,7 @@ def cross_prototype(labels: Tensor, modality: Tensor, num_identities: int) -> In
 
 
 def _check_index(name: str, index: Tensor, limit: int) -> None:
-    """Raise unless ``index`` is (B,) integers in 0..limit-1; on a GPU asynchronously, so that no step waits for it."""
+    """Raise unless ``index`` is (B,) integers in 0..limit-1; on a GPU (or meta) the device does, and no step waits."""
     if index.ndim != 1 or index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
         raise ValueError(f"{name} has shape {tuple(index.shape)} and type {index.dtype}, expected (B,) integers")
     if index.device.type in ("cuda", "meta"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -77,6 +78,10 @@ class Run:
         return {key: np.array([float(row[key]) if row[key] else np.nan for row in rows]) for key in rows[0]}
 
 
+Measuring = Callable[[Path], Mapping[str, Mapping[str, Interval]]]
+"""`measure_folder`, or anything that gives the same of a folder."""
+
+
 def load_embeddings(path: Path | str) -> Embeddings:
     """Anybody's descriptors, see `sa_lab.schema.Embeddings.load`."""
     return Embeddings.load(Path(path))
@@ -93,7 +98,7 @@ def loss_name(config: ExperimentConfig) -> str:
     return "custom"
 
 
-def measure_folder(folder: Path, progress: bool = True) -> dict[str, dict[str, Interval]]:
+def measure_folder(folder: Path, progress: bool = False) -> dict[str, dict[str, Interval]]:
     """All measures of overlap of a run, or of evaluated descriptors, by set of people (`PEOPLE_FILES`).
 
     They are kept in the folder as overlap.json until the content of the descriptors, or the library, changes. Unseen

@@ -52,7 +52,7 @@ def _modality_codes(owner: str, modality: np.ndarray) -> None:
         raise ValueError(f"{owner}: modality holds {wrong}, expected only 0 (visible) and 1 (infrared)")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Listing:
     """What a data set hands to the store: which images there are and whose they are.
 

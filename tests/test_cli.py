@@ -75,15 +75,17 @@ def test_version() -> None:
     assert sa_lab.__version__ not in pyproject, "written in one place"
 
 
-@pytest.mark.parametrize("kind", ["nested", "dotted", "yaml"])
+@pytest.mark.parametrize("kind", ["nested", "dotted", "tabs", "yaml", "last release"])
 def test_a_file_of_dials_stands_before_the_preset_and_behind_options(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "dials"
+    file = tmp_path / ("dials.yaml" if kind == "yaml" else "dials.json")
     dials = {"loss": {"mask_value": 7, "similarity_weight": 2}, "seed": 3}
     written = {
         "nested": json.dumps(dials),
         "dotted": json.dumps({"loss.mask_value": 7, "loss.similarity_weight": 2, "seed": 3}),
+        "tabs": json.dumps(dials, indent="\t"),
+        "last release": json.dumps(dials | {"train": {"sample_rate": 1.0, "compile": False}}),
         "yaml": "loss:\n  mask_value: 7\n  similarity_weight: 2\nseed: 3\n",
     }  # fmt: skip
     file.write_text(written[kind])
@@ -97,7 +99,7 @@ def test_a_file_of_dials_stands_before_the_preset_and_behind_options(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{", "is no JSON or YAML"), ("[1]", "holds list, expected dials by name"), ("", "holds NoneType"),
+        ("{", "is no JSON or YAML"), ("[1]", "holds list, expected dials by name"), ("null", "holds NoneType"),
         ('{"loss": {"mask": 1}}', "there is no dial loss.mask, expected some of data.dataset"),
         ('{"loss.mask_value": -1}', "loss.mask_value is -1"),
     ],
@@ -109,6 +111,12 @@ def test_a_file_that_is_no_config_is_told_in_one_line(text: str, told: str, tmp_
         cli.main(["train", "tiny", f"--config={file}"])
     assert told in str(stop.value.code)
     assert "\n" not in str(stop.value.code)
+
+
+def test_a_file_of_dials_is_read_for_the_commands_that_take_one() -> None:
+    told = sa_lab_command("evaluate", "x", "--config", "nowhere")
+    assert told.returncode
+    assert "nrecognized" in told.stdout + told.stderr
 
 
 def test_what_people_look_for_is_offered_and_comes_when_asked_for() -> None:

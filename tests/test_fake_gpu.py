@@ -2,7 +2,9 @@
 
 Fake tensors have a shape and a device but no numbers: two devices in one operation raise, and so does every question to
 the host. Torch's autograd engine needs a real device, so gradients are filled in by hand here, and the backward pass
-runs on the meta device, where the same two things raise. Not proved, since it needs a driver: `Measured.send`.
+runs on the meta device, where the same two things raise. Validation is proved up to the descriptors: what comes after
+them is on the host. Not proved, since it needs a driver: `Measured.send`, the pinning of images, generators of the
+device, and RandomLinear, which asks.
 """
 
 from __future__ import annotations

@@ -255,15 +255,17 @@ def test_losses_are_compared_by_seed() -> None:
     assert claims.paired(result, "a", "b", "mean_ap") == pytest.approx({"mean": 0.25, "low": 0.25, "high": 0.25})
 
 
-def test_a_page_measures_each_folder_once(folders: dict[str, Path], tmp_path: Path, monkeypatch) -> None:
+def test_a_report_asks_once_for_the_overlap_of_each_folder(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch
+) -> None:
     pytest.importorskip("umap")
     asked: list[Path] = []
-    monkeypatch.setattr(
-        cards, "measure_folder", lambda folder, *_: asked.append(folder) or measure_folder(folder, False)
-    )
-    monkeypatch.setattr("sa_lab.reporting.comparison.measure_folder", lambda *_, **__: pytest.fail("asked again"))
-    page.write(list(folders.values()), tmp_path / "report.html", progress=False)
+    monkeypatch.setattr(runs, "measure_folder", lambda folder, progress: asked.append(folder) or measure_folder(folder))
+    cli.main(["report", *map(str, folders.values()), "--out", str(tmp_path / "report.html")])
     assert asked == list(folders.values())
+    with pytest.raises(SystemExit):
+        cli.main(["report", *[str(folders["softmax"])] * 2, "--out", str(tmp_path / "again.html")])
+    assert asked == list(folders.values()), "refused before anything is measured"
 
 
 def test_a_run_and_a_report_show_themselves(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -164,8 +164,8 @@ def test_a_whole_run_on_two_processes(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_command_under_torchrun(tmp_path: Path) -> None:
     """The first process alone talks and writes; a finished run is found again; another config is told."""
     dials = "--data.height 32 --data.width 16 --data.train-ids 10 --data.test-ids 6 --data.images-per-camera 1 "
-    dials += "--model.backbone resnet18 --model.weights random --loss.warmup-steps 0 --loop.device cpu "
-    dials += "--loop.ids-per-batch 4 --loop.num-epochs 1 --loop.steps-per-epoch 2 --loop.num-probes 0"
+    dials += "--model.backbone resnet18 --model.weights random --loss.warmup-steps 0 --train.device cpu "
+    dials += "--train.ids-per-batch 4 --train.num-epochs 1 --train.steps-per-epoch 2 --train.num-probes 0"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     command = [*torchrun, "--", "sa_lab", "train", "tiny", "--run", str(tmp_path / "run"), *dials.split()]
     environment = os.environ | {"SA_LAB_HOME": str(tmp_path)}

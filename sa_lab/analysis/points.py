@@ -19,7 +19,7 @@ class NotMeasurable(ValueError):
 
 @dataclass(frozen=True)
 class Reduced:
-    """Points with fewer columns and, as far as ``kept`` says, the same dot products.
+    """Points with fewer columns and, as far as ``kept_share`` says, the same dot products.
 
     Attributes:
         points: (N,K) the rows along K orthonormal directions.

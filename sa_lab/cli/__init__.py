@@ -22,11 +22,11 @@ def main(arguments: list[str] | None = None) -> None:
         return
     try:
         for command in (train, study):
-            command.__annotations__["config"] = presets.annotation(given)
+            command.__annotations__["config"] = presets.annotation(given if command.__name__ in given[:1] else ())
         tyro.extras.subcommand_cli_from_dict(
             {command.__name__: command for command in commands}, args=given, prog="sa-lab",
             config=(tyro.conf.CascadeSubcommandArgs,),
-            description="SA-Softmax for visible-infrared person re-identification.",
+            description="SA-Softmax for visible-infrared person re-identification. --version alone tells the version.",
         )  # fmt: skip
     except (ValueError, OSError, Refusal) as error:
         sys.exit(f"sa-lab: {error}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -185,14 +186,16 @@ def report(runs: Annotated[list[Path], tyro.conf.Positional], style: Style = "ht
     if not runs:
         raise ValueError("runs is empty, expected the folders of one or more runs")
     from sa_lab.reporting import comparison
+    from sa_lab.runs import measure_folder
 
-    text = comparison.tables_of(runs, "console" if style == "html" else style)
+    measure = cache(partial(measure_folder, progress=True))  # once for tables and page
+    text = comparison.tables_of(runs, "console" if style == "html" else style, measure)
     print(text)
     if style == "html":
         from sa_lab.reporting import page
 
         out = out or Path("report.html")
-        page.write(runs, out)
+        page.write(runs, out, measure=measure)
         print(f"the page is {out}")
     elif out:
         write_text(out, text)

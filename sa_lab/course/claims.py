@@ -38,7 +38,7 @@ def relation(
 
     Args:
         result: of `study`.
-        measure, target: names in `MEASURES`.
+        measure, target: names in `sa_lab.study.MEANINGS`.
         within: take each loss's mean off its runs first: what is left is how the runs of one loss vary. Only then has
             the result an interval (95 %, bootstrap over runs); the runs of one loss are alike, so that over all runs
             as many losses as there are would have to be drawn, which are too few.
@@ -101,7 +101,7 @@ def disagreements(result: dict[str, Any], measure: str, target: str = "mean_ap")
 
 
 def joined(studies: Mapping[str, dict[str, Any]], loss: str = "complete") -> dict[str, Any]:
-    """One loss of several studies side by side, for `table` and `paired`: what another dial than the loss changes.
+    """One loss of several studies side by side, for a table and `paired`: what another dial than the loss changes.
 
     Raises:
         ValueError: their seeds differ.

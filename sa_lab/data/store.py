@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +115,13 @@ def split_identities(store: ImageStore, fraction: float, seed: int) -> tuple[np.
     return np.unique(store.person_ids[train & ~is_held]), np.unique(store.person_ids[train & is_held])
 
 
-def build_store(listing: Listing, height: int, width: int, cache: Path, progress: bool = True) -> ImageStore:
+def build_store(
+    listing: Listing, height: int, width: int, cache: Path, progress: bool = True, digest: str = ""
+) -> ImageStore:
     """Open the prepared cache of ``listing`` at ``height`` x ``width``, building it first where it is missing.
 
     Two processes that build the same cache wait for each other; an interrupted build goes on where it stopped; a
-    truncated or foreign cache is thrown away and built again.
+    truncated or foreign cache is thrown away and built again. ``digest``: what `digest_of` gives, if it is known.
 
     Raises:
         DataError: images that cannot be read, all of them listed; no cache is left behind.
@@ -139,12 +140,11 @@ def build_store(listing: Listing, height: int, width: int, cache: Path, progress
         pixels = np.load(folder / "images.npy", mmap_mode="c")
     return ImageStore(
         listing.name, torch.from_numpy(pixels), listing.person_ids, listing.camera_ids, listing.modality,
-        listing.is_train, listing.group_ids, listing.paths, digest_of(listing, height, width), listing.split,
+        listing.is_train, listing.group_ids, listing.paths, digest or digest_of(listing, height, width), listing.split,
         listing.gallery_order,
     )  # fmt: skip
 
 
-@lru_cache(maxsize=4)
 def digest_of(listing: Listing, height: int, width: int) -> str:
     """Hash of everything that decides the pixels of a store and what is known of them."""
     title = f"{FORMAT_VERSION} {listing.name} {height} {width}"

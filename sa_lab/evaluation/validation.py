@@ -50,7 +50,7 @@ class ValidationSet:
         progress: bool = False,
         out: Path | None = None,
     ) -> Embeddings:
-        """Descriptors by ``model``, on its own device, as of `sa_lab.evaluation.search.embed`."""
+        """Descriptors by ``model``, on its own device, as of `sa_lab.evaluation.embedding.embed`."""
         device: torch.device = next(model.parameters()).device
         return embed(
             model, self.store, self.index, device, prototypes, train_ids, train_ids, progress=progress, out=out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from sa_lab.evaluation.reports import Report
 from sa_lab.intervals import Interval
 from sa_lab.plots import Atlas, RunCard
 from sa_lab.reporting import tables
-from sa_lab.runs import PEOPLE_FILES, Run, loss_name, measure_folder
+from sa_lab.runs import PEOPLE_FILES, Measuring, Run, loss_name, measure_folder
 from sa_lab.schema import Embeddings, LeakageError
 
 KINDS = {
@@ -62,35 +62,22 @@ def _loss_and_seed(folder: Path) -> str:
     return f"{loss_name(run.config)}, seed {run.config.seed}"
 
 
-def card(
-    folders: Mapping[str, Path],
-    people: int = 8,
-    seed: int = 0,
-    measured: Mapping[Path, Mapping[str, Mapping[str, Interval]]] | None = None,
-    progress: bool = True,
-) -> go.Figure:
+def card(folders: Mapping[str, Path], people: int = 8, seed: int = 0, measure: Measuring = measure_folder) -> go.Figure:
     """Up to four runs in one picture: where some people lie, how similar pairs of unseen people are, and the measures.
 
     Args:
         folders: of runs, or of evaluated descriptors, by the name they are shown with.
         people: persons in the projections: people trained on, with their prototypes, where the folder has them.
         seed: of projections and pairs.
-        measured: overlap by folder, where it is at hand (`sa_lab.runs.measure_folder`).
-        progress: show bars.
+        measure: gives the overlap of a folder.
 
     Raises:
         ValueError: no run, or more than four.
     """
-    measured = measured or measure_all(folders.values(), progress)
     return plots.overlap_card(
-        {name: _run_card(folder, people, seed, measured[folder]) for name, folder in folders.items()},
+        {name: _run_card(folder, people, seed, measure(folder)) for name, folder in folders.items()},
         title="Overlap of the spectra: projection, similarities, measures with 95 % intervals",
     )
-
-
-def measure_all(folders: Iterable[Path], progress: bool = True) -> dict[Path, dict[str, dict[str, Interval]]]:
-    """`sa_lab.runs.measure_folder` of each folder."""
-    return {folder: measure_folder(folder, progress) for folder in folders}
 
 
 def _run_card(folder: Path, people: int, seed: int, measured: Mapping[str, Mapping[str, Interval]]) -> RunCard:
@@ -127,19 +114,17 @@ def measure_table(
     folders: Mapping[str, Path],
     people: str,
     only: Sequence[str] = tuple(DEFINITIONS),
-    measured: Mapping[Path, Mapping[str, Mapping[str, Interval]]] | None = None,
-    progress: bool = True,
+    measure: Measuring = measure_folder,
 ) -> list[tables.TableRow]:
     """One row a measure of "unseen" people or of those in "training": its range, whether more or less is better, and
     mean [95 % interval over identities] of each run; a measure that no run has is left out."""
-    measured = measured or measure_all(folders.values(), progress)
-    columns = {name: measured[folder].get(people, {}) for name, folder in folders.items()}
+    columns = {name: measure(folder).get(people, {}) for name, folder in folders.items()}
     return [
         {
-            "measure": measure.title, "range": measure.range, "better": measure.better,
+            "measure": definition.title, "range": definition.range, "better": definition.better,
             **{name: tables.interval(column.get(key)) for name, column in columns.items()},
         }
-        for key, measure in DEFINITIONS.items()
+        for key, definition in DEFINITIONS.items()
         if key in only and any(key in column for column in columns.values())
     ]  # fmt: skip
 

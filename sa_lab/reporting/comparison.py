@@ -12,22 +12,18 @@ from sa_lab.config import REGDB_SPLITS, Style
 from sa_lab.evaluation.reports import Report
 from sa_lab.intervals import Interval
 from sa_lab.reporting import tables
-from sa_lab.runs import Run, loss_name, measure_folder
+from sa_lab.runs import Measuring, Run, loss_name, measure_folder
 from sa_lab.schema import LeakageError
 
 
-def tables_of(
-    folders: Sequence[Path],
-    style: Style = "markdown",
-    measured: Mapping[Path, Mapping[str, Mapping[str, Interval]]] | None = None,
-) -> str:
+def tables_of(folders: Sequence[Path], style: Style = "markdown", measure: Measuring = measure_folder) -> str:
     """Retrieval under every protocol that the methods share, published results beside, and overlap.
 
     Args:
         folders: of finished runs, or of evaluated descriptors and checkpoints.
         style: of the tables. In CSV it is one table, with protocol, re-ranking and data set as columns; in LaTeX what
             is not a table is a comment, in HTML a paragraph.
-        measured: overlap by folder, where it is at hand (`sa_lab.runs.measure_folder`).
+        measure: gives the overlap of a folder.
 
     Raises:
         ValueError: a folder is given twice, or the methods share no protocol, data set and splits.
@@ -61,7 +57,7 @@ def tables_of(
         parts += [
             "How far the spectra overlap on the test identities (prototypes: of those trained on), with 95 % bootstrap "
             "over identities:",
-            [_overlap_row(folder, (measured or {}).get(folder)) for folder in own],
+            [_overlap_row(folder, measure(folder)) for folder in own],
         ]
     legend = (
         "In %. Of one training: mean ± sample deviation over trials [95 % bootstrap over identities]; it says nothing "
@@ -133,8 +129,8 @@ def _method_and_split(folder: Path) -> tuple[str, int | None]:
     return f"regdb, {loss_name(config)}, seed {config.seed}, {same.digest()}", config.data.split
 
 
-def _overlap_row(folder: Path, measured: Mapping[str, Mapping[str, Interval]] | None) -> tables.TableRow:
-    config, measured = Run(folder).config, measured or measure_folder(folder, progress=False)
+def _overlap_row(folder: Path, measured: Mapping[str, Mapping[str, Interval]]) -> tables.TableRow:
+    config = Run(folder).config
     prototypes = {**measured.get("training", {}), **measured["unseen"]}  # only people trained on have prototypes
     return {
         "run": folder.name, "loss": loss_name(config), "seed": str(config.seed), **tables.overlap_columns(prototypes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import cache, partial
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -21,7 +22,7 @@ from sa_lab.data.store import ImageStore
 from sa_lab.disk import write_text
 from sa_lab.plots import Atlas
 from sa_lab.reporting import cards, comparison, overlap, tables
-from sa_lab.runs import PEOPLE_FILES, Run
+from sa_lab.runs import PEOPLE_FILES, Measuring, Run, measure_folder
 from sa_lab.schema import DataError, Embeddings
 
 _MOST = 5000
@@ -40,7 +41,9 @@ _READING = (
 )
 
 
-def write(folders: Sequence[Path], out: Path, seed: int = 0, progress: bool = True) -> None:
+def write(
+    folders: Sequence[Path], out: Path, seed: int = 0, progress: bool = True, measure: Measuring | None = None
+) -> None:
     """Cards, tables and interactive figures as one page that needs no other file and no network.
 
     Args:
@@ -48,6 +51,7 @@ def write(folders: Sequence[Path], out: Path, seed: int = 0, progress: bool = Tr
         out: the page.
         seed: of projections and pairs.
         progress: show bars.
+        measure: gives the overlap of a folder, where somebody has it.
 
     Raises:
         ValueError: a folder is given twice.
@@ -57,18 +61,18 @@ def write(folders: Sequence[Path], out: Path, seed: int = 0, progress: bool = Tr
     for folder in folders:
         if not (folder / PEOPLE_FILES["unseen"]).is_file():
             raise FileNotFoundError(f"{folder} has no {PEOPLE_FILES['unseen']}; expected a finished run")
-    measured = cards.measure_all(folders, progress)
-    tables_of_all = comparison.tables_of(folders, "html", measured)
+    measure = measure or cache(partial(measure_folder, progress=progress))
+    tables_of_all = comparison.tables_of(folders, "html", measure)
     body = ["<h1>Overlap of the spectra</h1>", _text(_ABOUT), tables_of_all, "<h2>At one glance</h2>"]
     names = list(named)
     for start in range(0, len(names), plots.MOST_RUNS):
         some = {name: named[name] for name in names[start : start + plots.MOST_RUNS]}
         try:
-            body += [_figure(cards.card(some, seed=seed, measured=measured)), _text(analysis.CAUTION["umap"])]
+            body += [_figure(cards.card(some, seed=seed, measure=measure)), _text(analysis.CAUTION["umap"])]
         except ValueError as error:  # a handful of images
             body.append(_text(f"No card of {', '.join(some)}: {error}."))
     for people, title in cards.PEOPLE.items():
-        if rows := cards.measure_table(named, people, measured=measured):
+        if rows := cards.measure_table(named, people, measure=measure):
             body += [f"<h2>Measures of {title}</h2>", tables.render(rows, "html")]
     body.append(_text(_READING))
     body.append("<ul>" + "".join(

@@ -148,8 +148,8 @@ class Measured:
     def send(self) -> Measured:
         """Send the numbers to the host as soon as they are known, before any work that is launched later.
 
-        The way over pinned memory and an event has not been run on a GPU yet; nothing else of an iteration is for GPUs
-        alone.
+        The way over pinned memory and an event, and the pinning of images in `sa_lab.training.loop.draw_batch`, are for
+        GPUs alone and have not been run on one yet.
         """
         numbers, ready = self._numbers(), None
         if numbers.device.type == "cuda":

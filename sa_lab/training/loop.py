@@ -1,6 +1,7 @@
 """A training from its start to its end: what it is made of, where it stands, and `iterate`, which repeats the steps.
 
-On a GPU, one iteration is always under way while the numbers of the one before are read, so that the GPU never waits.
+On a GPU, one iteration is under way while the numbers of the one before are read, so that the GPU does not wait for
+Python; but RandomLinear asks it which images go on, and so waits for it with each batch.
 """
 
 from __future__ import annotations
@@ -189,7 +190,10 @@ def draw_batch(training: Training, index: Int[np.ndarray, " B"]) -> Batch:
     modality = store.modality[rows].astype(np.int64)
     labels = torch.from_numpy(np.searchsorted(training.train_ids, store.person_ids[rows]))
     dtype = torch.float64 if training.config.train.precision == "64-true" else torch.float32
-    images = store.gather(torch.from_numpy(rows)).to(device, non_blocking=True)  # (B,3,H,W) bytes
+    images = store.gather(torch.from_numpy(rows))  # (B,3,H,W) bytes
+    if device.type == "cuda" != images.device.type:
+        images = images.pin_memory()  # else the copy would wait for what the GPU is doing
+    images = images.to(device, non_blocking=True)
     images = transforms.augment(
         images, torch.from_numpy(modality), training.config.train.augmentation, training.generator, dtype
     )

@@ -1,4 +1,4 @@
-"""Descriptors of test images: `sa_lab.evaluation.search.embed`, or the field's loop over a loader."""
+"""Descriptors of test images: `sa_lab.evaluation.embedding.embed`, or the field's loop over a loader."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def show(result: Result) -> str:
 
 
 def stage_shares(result: Result) -> dict[str, dict[str, float]]:
-    """Share in [0,1] of each stage, by preset, for `sa_lab.plots.stages`."""
+    """Share in [0,1] of each stage, by preset, for `sa_lab.course.figures.stages`."""
     return {
         name: {stage: shares[stage] for stage in STAGES}
         for part in result.values()

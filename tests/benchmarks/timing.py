@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 Comparison = dict[str, float]
-"""What `compare` measures, by name."""
+"""What `compare_in_turn` measures, by name."""
 
 
 def compare_in_turn(

@@ -24,8 +24,8 @@ from sa_lab.training.learner import LogRow
 class LiveTraining(ipywidgets.VBox):
     """Start, pause and stop a training of ``config``; its mask and weights follow the dials from the next step on.
 
-    Every step is logged with the weights it used. Pause and stop write the log, so that `replay`
-    of metrics.csv repeats the training step by step.
+    Every step is logged with the weights it used. Pause and stop write the log, so that `replay` of
+    metrics.csv repeats the training step by step.
 
     Args:
         config: what is trained; its loss is where the dials begin.
@@ -153,7 +153,7 @@ class LiveTraining(ipywidgets.VBox):
 
 
 def replay(rows: Sequence[LogRow], own: str = "") -> Callable[[int], LossConfig]:
-    """The weights that a log names, step by step, so that `iterate` repeats a training whose weights were changed.
+    """The weights that a log names, step by step, so that `loop.iterate` repeats a training whose weights were changed.
 
     Args:
         rows: as `iterate` gives them or metrics.csv holds them.
