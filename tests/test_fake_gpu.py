@@ -2,9 +2,8 @@
 
 Fake tensors have a shape and a device but no numbers: two devices in one operation raise, and so does every question to
 the host. Torch's autograd engine needs a real device, so gradients are filled in by hand here, and the backward pass
-runs on the meta device, where the same two things raise. Validation is proved up to the descriptors: what comes after
-them is on the host. Not proved, since it needs a driver: `Measured.send`, the pinning of images, generators of the
-device, and RandomLinear, which asks.
+runs on the meta device, where the same two things raise. Not proved, since it needs a driver: `Measured.send`, the
+pinning of images, generators of the device; and RandomLinear, which asks.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from torch._subclasses import FakeTensorMode
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
     FakeTensorDeviceMismatchError,
 )
 
@@ -27,6 +27,8 @@ from sa_lab import transforms
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
 from sa_lab.data.store import ImageStore
 from sa_lab.evaluation.embedding import describe
+from sa_lab.evaluation.protocols import INFRARED_TO_VISIBLE
+from sa_lab.evaluation.validation import ValidationSet
 from sa_lab.losses import SASoftmaxLoss
 from sa_lab.model import TwoStreamNet
 from sa_lab.samplers import CrossModalityIdentitySampler
@@ -136,6 +138,26 @@ def test_descriptors_of_the_papers_network_stay_on_its_device() -> None:
     assert {name: (value.device.type, tuple(value.shape)) for name, value in found.items()} == dict.fromkeys(
         ("part_features", "embeddings"), ("cuda", (6, 12, 2048))
     )
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_validation_asks_for_descriptors_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With numbers drawn at random where fake ones reach the host; from there on everything is real."""
+    asked: list[tuple[int, ...]] = []
+
+    def numbers(values: FakeTensor) -> np.ndarray:
+        assert values.device.type == "cpu"
+        asked.append(tuple(values.shape))
+        return np.random.default_rng(len(asked)).normal(size=tuple(values.shape)).astype(np.float32)
+
+    monkeypatch.setattr(FakeTensor, "numpy", numbers)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        training = training_on_a_fake_gpu("none", "resnet18")
+        held = ValidationSet(training.store, np.arange(12), INFRARED_TO_VISIBLE)
+        found = held.embed(training.network)
+    transforms._colour.cache_clear()
+    assert asked == [(12, 12, 512)] * 2, "descriptor A and B of one batch"
+    assert set(held.grade(found)) == {"rank_1", "mean_ap"}
 
 
 @pytest.mark.usefixtures("fake", "unchecked")
