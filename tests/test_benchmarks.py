@@ -11,17 +11,7 @@ import benchmarks
 import numpy as np
 import pytest
 import torch
-from benchmarks import (
-    extraction,
-    heads,
-    inputs,
-    iteration,
-    loading,
-    sizes,
-    stages,
-    summary,
-    timing,
-)  # fmt: skip
+from benchmarks import extraction, heads, inputs, iteration, loading, sizes, stages, summary, timing  # fmt: skip
 from torch.utils.flop_counter import FlopCounterMode
 
 from sa_lab import study
@@ -296,6 +286,9 @@ def test_a_part_replaces_its_own_result_alone(
     assert result["heads"] == {"new": "cpu"}
     assert "paper" not in result
     assert "paper is left out: it is measured on cuda alone" in capsys.readouterr().out
+    nothing = benchmarks.run_all(CPU, ["paper"], tmp_path / "none.json")
+    assert nothing == {"tables": {}, "stage_shares": {}}
+    assert summary.show(nothing) == ""
     with pytest.raises(ValueError, match=r"only is speed, expected names among heads"):
         benchmarks.run_all(CPU, ["speed"], out)
 
