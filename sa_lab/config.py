@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import cattrs
 
-from sa_lab.disk import write_text
+from sa_lab.disk import read_json, write_text
 
 Dataset = Literal["synthetic", "thermal", "roadscene", "folder", "sysu", "regdb", "llcm"]
 Style = Literal["console", "markdown", "latex", "csv", "html"]
@@ -23,6 +23,7 @@ REGDB_SPLITS = 10
 NUM_TRIALS = 10
 """Galleries that SYSU-MM01 and LLCM average over; so many permutations has SYSU-MM01's own file."""
 Augmentation = Literal["none", "light", "random_linear", "channel_mix"]
+Resize = Literal["lanczos", "bicubic", "bilinear"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["32-true", "bf16-mixed", "64-true"]
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
@@ -69,6 +70,8 @@ class DataConfig:
     """Height of the stored images in pixels."""
     width: int = 32
     """Width of the stored images in pixels."""
+    resize: Resize = "lanczos"
+    """Filter that brings images to this size; reference, AGW, MMN and DEEN use lanczos, and results depend on it."""
     train_ids: int = 200
     """Identities for training and validation; synthetic and thermal only."""
     test_ids: int = 80
@@ -89,6 +92,7 @@ class DataConfig:
             train_ids=_positive(self.train_ids), test_ids=_positive(self.test_ids),
             split=(self.split, self.split in range(1, splits + 1), f"1..{splits} for {self.dataset}"),
             images_per_camera=_positive(self.images_per_camera), validation_fraction=_share(self.validation_fraction),
+            resize=_choice(self.resize, Resize),
             root=(self.root, self.root is not None or self.dataset in ("synthetic", "thermal"),
                   f"the folder of the {self.dataset} data set"),
         )  # fmt: skip
@@ -255,12 +259,17 @@ class ExperimentConfig:
         dials["data"]["root"] = None
         return dials
 
+    def changes_to(self, other: ExperimentConfig) -> str:
+        """The dials that differ, with both values, as in "loss.mask_value 50.0 there, 0.0 here"; empty for none."""
+        there, here = _flat(self.dials()), _flat(other.dials())
+        return "; ".join(f"{name} {there[name]} there, {here[name]} here" for name in here if there[name] != here[name])
+
     def digest(self) -> str:
         """Eight hexadecimal digits that change with any of `dials`."""
         return hashlib.sha256(json.dumps(self.dials(), sort_keys=True).encode()).hexdigest()[:8]
 
     def save(self, path: Path) -> None:
-        """Write as JSON, atomically."""
+        """Write as JSON, atomically; without a checksum, since the place of the images may be changed by hand."""
         write_text(path, json.dumps(asdict(self), indent=2))
 
     @classmethod
@@ -270,10 +279,11 @@ class ExperimentConfig:
         Raises:
             ValueError: the file has unknown keys or values out of range.
         """
-        try:
-            return structured(json.loads(Path(path).read_text()), str(path))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is no JSON: {error}") from error
+        values = read_json(Path(path))
+        data = values.get("data")
+        if isinstance(data, dict):
+            data.setdefault("resize", "bilinear")  # as 0.5.0 did, which had no such dial
+        return structured(values, str(path))
 
 
 def structured(values: Any, source: str) -> ExperimentConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,27 +10,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import nn
 from tqdm.auto import tqdm
 
 from sa_lab import __version__
 from sa_lab.config import REGDB_SPLITS, DataConfig, ExperimentConfig
 from sa_lab.data import list_images, prepare
-from sa_lab.data.store import ImageStore, digest_of
-from sa_lab.disk import home, write_text
+from sa_lab.data.contents import contents_of, digest_of
+from sa_lab.data.store import ImageStore
+from sa_lab.disk import DamagedFileError, check_seal, home, locked, read_json, tell, write_csv, write_json
 from sa_lab.evaluation.embedding import embed
 from sa_lab.evaluation.protocols import protocols_of
 from sa_lab.evaluation.search import evaluate_all
 from sa_lab.evaluation.validation import ValidationSet, few_images, first_people
-from sa_lab.model import TwoStreamNet
-from sa_lab.runs import Run, loss_name
-from sa_lab.schema import Listing
+from sa_lab.model import TwoStreamNet, load_state
+from sa_lab.provenance import TRAINING, code_digest, function_name
+from sa_lab.runs import PEOPLE_FILES, Run, loss_name
+from sa_lab.schema import Embeddings, Listing
 from sa_lab.training import processes
 from sa_lab.training.fit import fit
 from sa_lab.training.learner import LogRow, OwnLoss
 from sa_lab.training.loop import Training
-from sa_lab.training.own_loss import own_loss_name
 
 _PROBED_PEOPLE, _PROBED_IMAGES = 16, 4
 """Training identities, and as many validation identities, whose descriptors are saved along the training, and images of
@@ -38,19 +38,29 @@ each in each spectrum."""
 
 
 def run_folder(config: ExperimentConfig) -> Path:
-    """Where the run of this config, these images and this version of the library lives."""
+    """Where the run of this config, these images and this code of the library lives; files are hashed, but not decoded,
+    when they are seen for the first time."""
     return _folder(config, _made_of(list_images(config.data), config.data))
 
 
 def _folder(config: ExperimentConfig, made_of: dict[str, str]) -> Path:
     split = f"-split{config.data.split}" if config.data.dataset == "regdb" else ""
-    name = f"{config.data.dataset}{split}-{loss_name(config)}-seed{config.seed}"
-    return home() / "runs" / f"{name}-{config.digest()}-{made_of['data'][:8]}-v{made_of['library']}"
+    loss = re.sub(r"[^\w.-]+", "-", loss_name(config))
+    name = f"{config.data.dataset}{split}-{loss[:60]}-seed{config.seed}"
+    return home() / "runs" / f"{name}-{config.digest()}-{made_of['data'][:8]}-{made_of['code'][:8]}"
 
 
-def _made_of(listing: Listing, data: DataConfig) -> dict[str, str]:
-    """What a run depends on besides its config: version of the library and hash of the images."""
-    return {"library": __version__, "data": digest_of(listing, data.height, data.width)}
+def _made_of(listing: Listing, data: DataConfig, progress: bool = True) -> dict[str, str]:
+    """What a run depends on besides its config: hashes of the library's code and of the images; and what decides its
+    digits, or tells which release that was, but makes no other run of it."""
+    contents = contents_of(listing, home() / "prepared", progress)
+    digest = digest_of(listing, data.height, data.width, data.resize, contents)
+    return {"code": code_digest(TRAINING), "data": digest, "library": __version__, **machine()}
+
+
+def machine() -> dict[str, str]:
+    """What decides the digits of a result besides its seed: torch's version, and how wide the processor computes."""
+    return {"torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability()}
 
 
 def run(
@@ -80,32 +90,31 @@ def run(
             or ``own_loss`` with new processes, which they cannot reach.
     """
     if own_loss:
-        config = replace(config, loss=replace(config.loss, own=own_loss_name(own_loss)))
+        config = replace(config, loss=replace(config.loss, own=function_name(own_loss)))
     if num_processes < 1:
         raise ValueError(f"num_processes is {num_processes}, expected at least 1")
     if num_processes > 1 and (watch or own_loss):
         raise ValueError(f"num_processes is {num_processes}, expected 1 with watch or own_loss; or start with torchrun")
     processes.fabric_of(config.train)  # a device that is not there is told before the images are prepared
     listing = list_images(config.data)
-    made_of = _made_of(listing, config.data)
+    first = processes.is_first()
+    made_of = _made_of(listing, config.data, progress and first)
     folder = folder or _folder(config, made_of)
     result = Run(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if num_processes > 1:
-        _check_reuse(result, config, made_of)
-        if not (folder / "report.json").is_file():
-            prepare(config.data, progress, listing, made_of["data"])
-            processes.launch(_share, (config, folder, progress), num_processes)
-        return result
-    first = processes.is_first()
-    with FileLock(folder.with_name(f".{folder.name}.lock")) if first else nullcontext():
+    with locked(folder, f"trains {folder.name}") if first and num_processes == 1 else nullcontext():
         if first:
             _check_reuse(result, config, made_of)
-        if processes.agree_with_first((folder / "report.json").is_file()):
+        if processes.agree_with_first(first and _is_finished(result)):
+            if first:
+                _complete(result, listing)
+            return result
+        store = prepare(config.data, progress and first, listing)
+        if num_processes > 1:
+            processes.launch(_share, (config, folder, progress), num_processes)
             return result
         if first:
-            write_text(folder / "made_of.json", json.dumps(made_of))
-        store = prepare(config.data, progress and first, listing, made_of["data"])
+            write_json(folder / "made_of.json", made_of)
+            _write_images(folder / "images.csv", store)
         _make(result, config, store, watch, progress, own_loss)
     processes.agree_with_first()  # has evaluated
     return result
@@ -142,15 +151,71 @@ def of_every_split(config: ExperimentConfig) -> list[ExperimentConfig]:
 
 def _check_reuse(run: Run, config: ExperimentConfig, made_of: dict[str, str]) -> None:
     """Raise unless the run's folder is empty or holds a run of this config, these images and this library."""
-    if (run.folder / "config.json").is_file() and run.config.dials() != config.dials():
-        raise ValueError(f"{run.folder} holds the run of another config; choose another folder")
-    if (run.folder / "made_of.json").is_file():
-        known = json.loads((run.folder / "made_of.json").read_text())
-        changed = [name for name, value in made_of.items() if known.get(name) != value]
+    advice = f"remove {run.folder}, or choose another folder"
+    try:
+        if (run.folder / "config.json").is_file() and (changes := run.config.changes_to(config)):
+            raise ValueError(f"{run.folder} holds the run of another config: {changes}; {advice}")
+        file = run.folder / "made_of.json"
+        known = read_json(file) if file.is_file() else None
+    except DamagedFileError as error:
+        raise ValueError(f"{error}; {advice}") from error
+    if known is None and (run.folder / "config.json").is_file():
+        raise ValueError(f"{run.folder} holds a run that does not say what it was made of; {advice}")
+    if known is not None:
+        kinds = {"code": "code of the library", "data": "images than these"}
+        changed = [
+            f"{kind} ({name} {str(known.get(name))[:8]} there, {made_of[name][:8]} here)"
+            for name, kind in kinds.items()
+            if known.get(name) != made_of[name]
+        ]
         if changed:
-            raise ValueError(
-                f"{run.folder} was made of another {' and another '.join(changed)}; remove it or choose another folder"
-            )
+            raise ValueError(f"{run.folder} was made of other {' and other '.join(changed)}; {advice}")
+
+
+def _is_finished(run: Run) -> bool:
+    """Whether everything that a run leaves behind is there and whole; what is damaged is removed, to be made again."""
+    try:
+        _ = run.report, run.metrics()
+        for name in (*PEOPLE_FILES.values(), "model.pt"):
+            check_seal(run.folder / name)
+    except FileNotFoundError:
+        return False
+    except ValueError as error:
+        tell(f"{error}; it is made again")
+        return False
+    return True
+
+
+def _complete(run: Run, listing: Listing) -> None:
+    """Evaluate what only came with a file that was fetched after the run: the galleries its data set prescribes."""
+    tested = Embeddings.load(run.folder / "embeddings.npz", mapped=True)
+    if listing.gallery_order is None or tested.gallery_order is not None:
+        return
+    place = {path: row for row, path in enumerate(listing.paths)}
+    order = listing.gallery_order[[place[path] for path in tested.paths]]
+    replace(tested, gallery_order=order).save(run.folder / "embeddings.npz")
+    _evaluate(run, Embeddings.load(run.folder / "embeddings.npz", mapped=True))
+
+
+def _evaluate(run: Run, tested: Embeddings) -> None:
+    """The reports of all protocols, that of the first one last."""
+    first, *others = evaluate_all(tested, protocols_of(tested.dataset, tested.split, tested.gallery_order is not None))
+    for report in others:
+        report.save(run.folder, f"-{report.protocol['name']}")
+    first.save(run.folder)
+
+
+def _write_images(path: Path, store: ImageStore) -> None:
+    """What each image of the data set was, and on which side of the split."""
+    columns = zip(store.paths, store.contents, store.person_ids, store.modality, store.is_train, strict=True)
+    parts = ("test", "train")
+    write_csv(
+        path,
+        [
+            {"path": path, "content": content, "person": person, "modality": code, "part": parts[int(train)]}
+            for path, content, person, code, train in columns
+        ],
+    )
 
 
 def _make(
@@ -189,10 +254,7 @@ def _make(
     for name, index in parts.items():
         file = run.folder / f"{name}.npz"
         tested = embed(model, store, index, device, prototypes, train_ids, seen, progress=progress, out=file)
-    first, *others = evaluate_all(tested, protocols_of(tested.dataset, tested.split, tested.gallery_order is not None))
-    for report in others:
-        report.save(run.folder, f"-{report.protocol['name']}")
-    first.save(run.folder)
+    _evaluate(run, tested)
 
 
 def place(model: nn.Module, device: torch.device, config: ExperimentConfig) -> None:
@@ -205,9 +267,10 @@ def load_model(folder: Path) -> tuple[TwoStreamNet, torch.Tensor, np.ndarray]:
 
     Raises:
         FileNotFoundError: no model was selected yet.
+        WeightsError: the file is damaged.
     """
     config = ExperimentConfig.load(folder / "config.json")
-    state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
+    state = load_state(folder / "model.pt")
     train_ids = state["train_ids"].numpy()
     model = TwoStreamNet(len(train_ids), config.model.backbone, config.model.num_parts)
     model.load_state_dict(state["model"])

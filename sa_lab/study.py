@@ -120,7 +120,7 @@ def conditions() -> dict[str, Any]:
     commit = _git("rev-parse", "--short", "HEAD") + (", changed" if _git("status", "--porcelain", "--", ".") else "")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return {
-        "date": date.today().isoformat(), "commit": commit or None, "library": __version__, "torch": torch.__version__,
+        "date": date.today().isoformat(), "commit": commit or None, "library": __version__, **experiment.machine(),
         "python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores, {gpu}",
     }  # fmt: skip
 

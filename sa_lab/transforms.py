@@ -21,7 +21,6 @@ Pixels = Images | UInt8[Tensor, "B 3 H W"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 ERASING_FILL = (0.4914, 0.4822, 0.4465)
-_ATTEMPTS = 20
 
 
 def to_float(images: Pixels, dtype: torch.dtype = torch.float32) -> Images:
@@ -109,8 +108,10 @@ def random_erasing(images: Images, generator: Generator, probability: float = 0.
 def random_linear(images: Images, generator: Generator, probability: float = 0.5, rounds: int = 100) -> Images:
     """RandomLinear: scale random rectangles, channel by channel, until some pixel has nearly gone dark.
 
-    Repeat, at most ``rounds`` times: draw a rectangle as Random Erasing does and one beta ~ Beta(0.5, 0.5); multiply
-    each channel inside by beta / max(channel inside); stop when the smallest accumulated factor is below 0.01.
+    Repeat, at most ``rounds`` times: draw a rectangle as Random Erasing does and, for each of the three channels c, a
+    beta_c ~ Beta(0.5, 0.5) of its own; multiply c inside by beta_c / max(c inside); stop when the smallest accumulated
+    factor is below 0.01. A rectangle that does not fit into the image is skipped, and counts as a round. Infrared
+    images, whose channels are equal, thus become coloured.
 
     Which images go on is asked of the device after some of the rounds alone: each question waits for it.
     """
@@ -121,9 +122,9 @@ def random_linear(images: Images, generator: Generator, probability: float = 0.5
     for done in range(1, rounds + 1):
         if not len(active):
             break
-        inside = _rectangles(current, generator, _goes_on(factors))
+        inside = _rectangles(current, generator, _goes_on(factors), attempts=1)
         peak = torch.where(inside, current, 0).amax((2, 3), keepdim=True)
-        uniform = torch.rand(len(active), 1, 1, 1, generator=generator, device=images.device, dtype=images.dtype)
+        uniform = torch.rand(len(active), 3, 1, 1, generator=generator, device=images.device, dtype=images.dtype)
         beta = torch.sin(uniform * (math.pi / 2)).square()  # Beta(0.5, 0.5) is the arcsine law
         factor = torch.where(inside & (peak > 0), beta / peak.clamp_min(1e-12), 1)
         current, factors = current.mul_(factor), factors.mul_(factor)
@@ -155,14 +156,15 @@ def _rectangles(
     chosen: Bool[Tensor, " B"],
     area: tuple[float, float] = (0.02, 0.4),
     aspect: float = 0.3,
+    attempts: int = 20,
 ) -> Bool[Tensor, "B 1 H W"]:
     """One rectangle in each chosen sample: area share uniform in ``area``, height/width uniform in aspect..1/aspect.
 
-    Rectangles that do not fit are drawn anew, at most 20 times (the definition says 100; the chance that 20 do not
-    suffice is below 1e-6 at 1:2); then there is none.
+    Rectangles that do not fit are drawn anew, ``attempts`` times in all (Random Erasing says 100; the chance that 20
+    do not suffice is below 1e-6 at 1:2); then there is none.
     """
     batch, _, height, width = images.shape
-    draw = torch.rand(4, batch, _ATTEMPTS, generator=generator, device=images.device)
+    draw = torch.rand(4, batch, attempts, generator=generator, device=images.device)
     pixels = (area[0] + (area[1] - area[0]) * draw[0]) * height * width
     ratio = aspect + (1 / aspect - aspect) * draw[1]
     tall, wide = (pixels * ratio).sqrt().round(), (pixels / ratio).sqrt().round()

@@ -16,7 +16,7 @@ from sa_lab.config import PRESETS, VARIANTS, DataConfig, ExperimentConfig, LossC
 OTHER_VALUES = {
     "dataset": "thermal", "root": "elsewhere", "backbone": "resnet18", "weights": "random", "optimizer": "sgd",
     "milestones": (1, 2), "augmentation": "none", "precision": "64-true", "device": "cpu", "steps_per_epoch": None,
-    "asynchronous": False, "own": "mine-12345678",
+    "resize": "bilinear", "asynchronous": False, "own": "mine-12345678",
 }  # fmt: skip
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -86,7 +86,7 @@ def test_unknown_keys_are_named(tmp_path: Path, section: str | None) -> None:
 @pytest.mark.parametrize("content", ["", "{", "nothing"])
 def test_files_that_are_no_json_are_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ValueError, match=r"config\.json is no JSON"):
+    with pytest.raises(ValueError, match=r"config\.json is damaged, or no JSON"):
         ExperimentConfig.load(tmp_path / "config.json")
 
 

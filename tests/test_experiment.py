@@ -83,8 +83,8 @@ def test_run_is_made_once_and_reused(config: ExperimentConfig, tmp_path: Path) -
     run = experiment.run(config, tmp_path / "run", watch=rows.append, progress=False)
     assert len(rows) == 6
     assert sorted(path.name for path in run.folder.iterdir()) == [
-        "checkpoint.pt", "config.json", "embeddings.npz", "made_of.json", "metrics.csv", "model.pt", "probes",
-        "queries-visible-to-infrared.csv", "queries.csv", "report-visible-to-infrared.json", "report.json",
+        "checkpoint.pt", "config.json", "embeddings.npz", "images.csv", "made_of.json", "metrics.csv", "model.pt",
+        "probes", "queries-visible-to-infrared.csv", "queries.csv", "report-visible-to-infrared.json", "report.json",
         "training_embeddings.npz",
     ]  # fmt: skip
     assert run.config == config
@@ -235,7 +235,7 @@ def test_failed_preparation_leaves_nothing_behind(
             (broken / spectrum / person / "0.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"(?s)4 images cannot be read.*a/0\.png.*b/0\.png"):
         prepare(replace(config.data, root=str(broken)), progress=False)
-    assert not [path for path in (tmp_path / "prepared").iterdir() if path.is_dir()]
+    assert [path.name for path in (tmp_path / "prepared").iterdir() if path.is_dir()] == ["contents"]
 
 
 def test_changed_images_are_never_served_from_an_old_run(
@@ -249,7 +249,7 @@ def test_changed_images_are_never_served_from_an_old_run(
     named = experiment.run(config, tmp_path / "named", progress=False)
     shutil.copy(root / "visible" / "p00" / "0.png", root / "visible" / "p00" / "9.png")
     assert experiment.run_folder(config) != first.folder
-    with pytest.raises(ValueError, match="was made of another data"):
+    with pytest.raises(ValueError, match=r"was made of other images than these \(data \w{8} there, \w{8} here\)"):
         experiment.run(config, named.folder, progress=False)
 
 
@@ -270,7 +270,9 @@ def test_a_first_look_must_outlast_the_warm_up() -> None:
 @pytest.mark.parametrize(
     ("values", "name"),
     [({}, "complete"), ({"mask_value": 0.0}, "no_mask"), ({"similarity_weight": 0.0}, "no_absolute"),
-     ({"sas_weight": 0.0, "similarity_weight": 0.0}, "softmax"), ({"sas_weight": 0.5}, "custom")],
+     ({"sas_weight": 0.0, "similarity_weight": 0.0}, "softmax"), ({"sas_weight": 0.5}, "complete, sas_weight 0.5"),
+     ({"mask_value": 5.0}, "complete, mask_value 5"), ({"asynchronous": False}, "complete, asynchronous 0"),
+     ({"mask_value": 0.0, "similarity_weight": 2.0}, "no_mask, similarity_weight 2")],
 )  # fmt: skip
 def test_a_loss_has_one_name(values: dict, name: str) -> None:
     assert loss_name(ExperimentConfig(loss=LossConfig(warmup_steps=7, **values))) == name
@@ -293,7 +295,8 @@ def test_regdb_is_an_experiment_of_ten_trainings(
     runs = experiment.run_splits(toy, tmp_path / "ten", progress=False)
     assert [run.config.data.split for run in runs] == list(range(1, 11))
     assert set((tmp_path / "ten").glob("split*")) == {run.folder for run in runs}  # as a shell would find them
-    assert len([path for path in (tmp_path / "prepared").iterdir() if path.is_dir()]) == 1  # the pixels are shared
+    folders = {path.name for path in (tmp_path / "prepared").iterdir() if path.is_dir()} - {"contents"}
+    assert len(folders) == 1  # the pixels are shared
     for run in runs:
         tested = run.embeddings
         assert not set(tested.seen_ids.tolist()) & set(tested.person_ids.tolist())

@@ -76,7 +76,7 @@ def test_splits_divide_the_same_images_and_share_one_cache(clean: Path, tmp_path
         assert {int(line.split("/")[1]) for line in lines} == set(table.person_ids[table.is_train].tolist())
     assert len({tuple(table.is_train.tolist()) for table in tables}) > 1
     first, second = (build_store(table, 8, 4, tmp_path, progress=False) for table in tables[:2])
-    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+    assert len({path.name for path in tmp_path.iterdir() if path.is_dir()} - {"contents"}) == 1
     assert first.digest != second.digest
     assert (first.split, second.split) == (1, 2)
 
@@ -130,8 +130,8 @@ FAULTS = {
     "another folder": (lambda root: entry(root, "Thermal/4/a.bmp 0"), ["line 21: 'Thermal/4/a.bmp 0'; expected 'Vis"]),
     "absent": (
         lambda root: [path.unlink() for path in root.glob("*/4/*_0000[12]_4.bmp")],
-        [f"{folder}/4/drawn_{x}_0000{k}_4.bmp: no such file" for folder, x in (("Visible", "v"), ("Thermal", "t"))
-         for k in (1, 2)],
+        ["Visible/4/drawn_v_00001_4.bmp: no such file", "Visible/4/drawn_v_00002_4.bmp: no such file",
+         "Thermal/4/drawn_t_00001_4.bmp: no such file\n  ... and "],
     ),
     "twice": (
         lambda root: rewrite(of(root, "train_visible_1"), lambda text: text + text.splitlines()[4] + "\n\n"),

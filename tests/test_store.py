@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,9 @@ import pytest
 import torch
 from PIL import Image
 
+from sa_lab.data import folder
 from sa_lab.data import store as stores
+from sa_lab.data.contents import contents_of, digest_of
 from sa_lab.data.files import read_image
 from sa_lab.data.store import ImageStore, build_store
 from sa_lab.schema import DataError, Listing
@@ -75,9 +79,12 @@ def built(tmp_path: Path) -> Iterator[Path]:
     """The folder of a finished cache; afterwards whatever was done to it must have been noticed."""
     build(Reader(), tmp_path)
     yield folder_in(tmp_path)
-    store = build(Reader(), tmp_path)
-    for i in range(COUNT):
-        assert (store.images[i].numpy() == pixels_of(i)[:, None, None]).all()
+    assert_whole(build(Reader(), tmp_path))
+
+
+def assert_whole(store: ImageStore) -> None:
+    for i, image in enumerate(store.gather(torch.arange(COUNT)).numpy()):
+        assert (image == pixels_of(i)[:, None, None]).all()
 
 
 def test_columns_and_pixels(tmp_path: Path) -> None:
@@ -97,9 +104,27 @@ def test_columns_and_pixels(tmp_path: Path) -> None:
 def test_resizing_averages() -> None:
     stripes = np.zeros((8, 16, 3), np.uint8)
     stripes[:, ::2] = 200
-    small = stores._pixels(Image.fromarray(stripes), 4, 4)
+    small = stores._pixels(Image.fromarray(stripes), 4, 4, "bilinear")
     assert small.shape == (3, 4, 4)
     assert abs(small.astype(int) - 100).max() <= 15
+
+
+def test_the_filter_is_lanczos_named_and_another_one_is_another_store(tmp_path: Path) -> None:
+    """As `sa_lab.config.DataConfig.resize`; by Pillow itself."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 20, 3), np.uint8))
+    listing = replace(listing_of(Reader()), read=lambda i: noise)
+    stored, digests = {}, set()
+    for name in ("lanczos", "bicubic", "bilinear"):
+        store = build_store(listing, 16, 8, tmp_path, progress=False, resize=name)
+        stored[name] = store.images[0].permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(stored[name], np.asarray(noise.resize((8, 16), Image.Resampling[name.upper()])))
+        digests.add(store.digest)
+    assert len(digests) == 3
+    by_default = build_store(listing, 16, 8, tmp_path, progress=False)
+    np.testing.assert_array_equal(by_default.images[0].permute(1, 2, 0).numpy(), stored["lanczos"])
+    folder = by_default.checks.file.parent
+    assert json.loads((folder / "manifest.json").read_text())["filter"] == "lanczos"
+    assert np.abs(stored["lanczos"].astype(int) - stored["bilinear"]).mean() > 5
 
 
 def test_gather(tmp_path: Path) -> None:
@@ -157,11 +182,37 @@ def test_every_column_decides_the_digest() -> None:
         replace(listing, is_train=listing.person_ids < 3),
         replace(listing, split=1),
         replace(listing, split=2),
-        replace(listing, gallery_order=np.zeros((COUNT, 2), int)),
-        replace(listing, gallery_order=np.ones((COUNT, 2), int)),
     ]
-    digests = {stores.digest_of(one, 6, 3) for one in [listing, *others]}
-    assert len(digests) == 1 + len(others)
+
+    def digest(one: Listing, resize: str = "lanczos") -> str:
+        return digest_of(one, 6, 3, resize, contents_of(one, Path("unused")))
+
+    digests = {digest(one) for one in [listing, *others]} | {digest(listing, "bilinear")}
+    assert len(digests) == 2 + len(others)
+    galleries = replace(listing, gallery_order=np.zeros((COUNT, 2), int))
+    assert digest(galleries) == digest(listing), "a file that training does not see"
+
+
+def test_a_copy_with_other_times_is_the_same_data(tmp_path: Path) -> None:
+    """Content decides; names, sizes and times only spare the reading."""
+    root = tmp_path / "people"
+    for k, (spectrum, person) in enumerate(product(("visible", "infrared"), ("anna", "bo", "cleo"))):
+        (root / spectrum / person).mkdir(parents=True)
+        Image.new("L", (8, 16), 20 * k).save(root / spectrum / person / "0.png")
+    first = build_store(folder.listing(root), 8, 4, tmp_path / "cache", progress=False)
+    shutil.copytree(root, tmp_path / "copy", copy_function=shutil.copyfile)
+    for file in (tmp_path / "copy").rglob("*.png"):
+        os.utime(file, (1, 1))
+    copied = folder.listing(tmp_path / "copy")
+    assert copied.stamps != folder.listing(root).stamps
+    read = Reader()
+    second = build_store(replace(copied, read=read), 8, 4, tmp_path / "cache", progress=False)
+    assert (second.digest, read.calls) == (first.digest, [])
+    assert second.contents == first.contents
+    Image.new("L", (8, 16), 77).save(root / "visible" / "bo" / "0.png")
+    third = build_store(folder.listing(root), 8, 4, tmp_path / "cache", progress=False)
+    assert third.digest != first.digest
+    assert sum(a != b for a, b in zip(first.contents, third.contents, strict=True)) == 1
 
 
 def expect_rebuilt(built: Path) -> None:
@@ -177,13 +228,44 @@ def test_truncated_pixels_are_rebuilt(built: Path, kept: int) -> None:
     expect_rebuilt(built)
 
 
-@pytest.mark.parametrize("row", [0, 5, COUNT - 1])
-def test_flipped_bytes_are_rebuilt(built: Path, row: int) -> None:
-    content = bytearray((built / "images.npy").read_bytes())
-    position = len(content) - (COUNT - row) * 3 * 6 * 3
-    content[position] ^= 0xFF
-    (built / "images.npy").write_bytes(content)
-    expect_rebuilt(built)
+def flip(file: Path, position: int, bit: int = 0) -> None:
+    content = bytearray(file.read_bytes())
+    content[position] ^= 1 << bit
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_one_flipped_bit_is_mended_on_first_touch(built: Path, seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """In memory and on disk, and only that image is made again."""
+    pixels, rng = COUNT * 3 * 6 * 3, np.random.default_rng(seed)
+    at = int(rng.integers(pixels))
+    flip(built / "images.npy", at - pixels, int(rng.integers(8)))
+    read = Reader()
+    store = build(read, built.parent)
+    assert read.calls == []
+    assert_whole(store)
+    assert read.calls == [at // (3 * 6 * 3)]
+    assert f"image {read.calls[0]} was damaged and is made again" in capsys.readouterr().err
+    again = Reader()
+    assert build(again, built.parent).verify(progress=False) == 0
+    assert again.calls == []
+
+
+def test_verify_reads_all_and_counts(built: Path) -> None:
+    for row in (2, 7):
+        flip(built / "images.npy", row * 54 - COUNT * 54)
+    assert build(Reader(), built.parent).verify(progress=False) == 2
+
+
+def test_a_damaged_image_that_cannot_be_made_again_is_told(built: Path) -> None:
+    flip(built / "images.npy", -1)
+    store = build(Reader(broken=(COUNT - 1,)), built.parent)
+    with pytest.raises(OSError, match="truncated file number 11"):
+        store.gather(torch.tensor([COUNT - 1]))
+    other = replace(listing_of(Reader()), read=lambda i: Image.new("L", (4, 4)))
+    store = build_store(other, 6, 3, built.parent, progress=False)
+    with pytest.raises(DataError, match="image 11 is damaged, and its file is another one by now"):
+        store.gather(torch.tensor([COUNT - 1]))
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", '{"digest": "another", "checksum": 0}'])
@@ -232,11 +314,11 @@ def test_interrupted_and_damaged_build_starts_anew(
         build(Reader(interrupt_at=6), tmp_path)
     partial = folder_in(tmp_path)
     if damage == "no note":
-        (partial / "done").unlink()
+        (partial / "done.json").unlink()
     elif damage == "no pixels":
         (partial / "images.npy").unlink()
     elif damage == "foreign note":
-        (partial / "done").write_text("many")
+        (partial / "done.json").write_text("many")
     else:
         os.truncate(partial / "images.npy", 200)
     read = Reader()
@@ -315,6 +397,7 @@ def test_two_processes_share_one_build(tmp_path: Path) -> None:
     assert [process.communicate(timeout=120)[0].strip() for process in processes] == [b"True", b"True"]
     assert sorted(map(int, (tmp_path / "reads").read_text().split())) == list(range(12))
     assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {"", ".lock"}
+    assert not list((tmp_path / "cache").glob("*.owner"))
 
 
 def test_manifest_is_readable(built: Path) -> None:

@@ -141,9 +141,9 @@ def test_channel_mix_weights_are_uniform_on_the_simplex_and_infrared_stays() -> 
     assert stats.spearmanr(share, weights[:, 2].numpy()).pvalue > SIGNIFICANT
 
 
-def plain_rectangle(rng: random.Random, height: int, width: int) -> tuple[int, int, int, int] | None:
-    """(top, left, tall, wide) as Random Erasing defines it."""
-    for _ in range(100):
+def plain_rectangle(rng: random.Random, height: int, width: int, tries: int = 100) -> tuple[int, int, int, int] | None:
+    """(top, left, tall, wide) as Random Erasing defines it; None if none of the tries fits into the image."""
+    for _ in range(tries):
         area, ratio = rng.uniform(0.02, 0.4) * height * width, rng.uniform(0.3, 1 / 0.3)
         tall, wide = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if tall < height and wide < width:
@@ -197,18 +197,20 @@ def test_random_erasing_fill_and_share() -> None:
 
 
 def plain_random_linear(image: np.ndarray, rng: random.Random) -> tuple[np.ndarray, int]:
-    """(image, rounds) of RandomLinear as it is defined for one image (3,H,W)."""
+    """(image, rounds) of RandomLinear as the method's page defines it for one image (3,H,W).
+
+    A beta for each channel; a rectangle that does not fit is skipped, and counts.
+    """
     image, factors = image.copy(), np.ones_like(image)
     rounds = 0
     while rounds < 100 and factors.min() >= 0.01:
         rounds += 1
-        box = plain_rectangle(rng, *image.shape[1:])
+        box = plain_rectangle(rng, *image.shape[1:], tries=1)
         if box is not None:
             top, left, tall, wide = box
-            beta = rng.betavariate(0.5, 0.5)
             for channel in range(3):
                 inside = (channel, slice(top, top + tall), slice(left, left + wide))
-                factor = beta / image[inside].max()
+                factor = rng.betavariate(0.5, 0.5) / image[inside].max()
                 image[inside] *= factor
                 factors[inside] *= factor
     return image, rounds
@@ -238,6 +240,11 @@ def test_random_linear_equals_its_definition() -> None:
     for statistic in (np.mean, np.std, np.min, np.max, np.median):
         ours, definition = (statistic(x.reshape(batch, -1), axis=1) for x in (result.numpy(), images))
         assert stats.ks_2samp(ours, definition).pvalue > SIGNIFICANT, statistic.__name__
+    for first, second in ((0, 1), (1, 2), (2, 0)):  # how far apart two channels have come
+        ours, definition = ((x / image)[:, first] - (x / image)[:, second] for x in (result.numpy(), images))
+        for statistic in (np.mean, np.std, np.max):
+            both = (statistic(x.reshape(batch, -1), axis=1) for x in (ours, definition))
+            assert stats.ks_2samp(*both).pvalue > SIGNIFICANT, statistic.__name__
     np.testing.assert_allclose(result.mean(0).numpy(), images.mean(0), atol=0.09)
 
 
@@ -247,9 +254,23 @@ def test_random_linear_rounds_and_share() -> None:
     assert stats.binomtest(int(touched.sum()), 2000, 0.5).pvalue > SIGNIFICANT
     assert torch.equal(random_linear(images, seeded(), rounds=0), images)
     one = random_linear(0.5 * torch.ones(500, 3, 20, 20), seeded(), probability=1.0, rounds=1)
-    beta = torch.where(one[:, 0] != 0.5, one[:, 0], 0).flatten(1).amax(1).numpy()
-    beta = beta[beta > 0]
-    assert stats.kstest(beta, stats.beta(0.5, 0.5).cdf).pvalue > SIGNIFICANT, "the peak becomes beta"
+    beta = torch.where(one != 0.5, one, 0).flatten(2).amax(2).numpy()  # (500,3)
+    beta = beta[beta.min(1) > 0]
+    for channel in range(3):
+        law = stats.kstest(beta[:, channel], stats.beta(0.5, 0.5).cdf)
+        assert law.pvalue > SIGNIFICANT, f"the peak of channel {channel} becomes beta"
+        assert stats.spearmanr(beta[:, channel], beta[:, (channel + 1) % 3]).pvalue > SIGNIFICANT, "drawn apart"
+    fitted = np.mean([plain_rectangle(random.Random(k), 20, 20, tries=1) is not None for k in range(4000)])
+    assert stats.binomtest(len(beta), 500, fitted).pvalue > SIGNIFICANT, "what does not fit is skipped"
+
+
+def test_random_linear_colours_infrared_images() -> None:
+    grey = noise(400)[:, :1].expand(-1, 3, -1, -1)
+    result = random_linear(grey, seeded())
+    changed = (result != grey).flatten(1).any(1)
+    coloured = (result.amax(1) - result.amin(1)).flatten(1).amax(1) > 0.01
+    assert stats.binomtest(int(changed.sum()), 400, 0.5).pvalue > SIGNIFICANT
+    assert coloured.sum() > 0.95 * changed.sum()
 
 
 def test_recipes_are_their_functions_in_order() -> None:

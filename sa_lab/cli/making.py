@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from sa_lab.config import VARIANTS, DataConfig, Dataset, ExperimentConfig, TrainConfig, VariantName, variant
+from sa_lab.config import VARIANTS, DataConfig, Dataset, ExperimentConfig, Resize, TrainConfig, VariantName, variant
 from sa_lab.disk import home
 
 ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config")]
@@ -19,6 +19,8 @@ def prepare(
     root: str | None = None,
     height: int = DataConfig.height,
     width: int = DataConfig.width,
+    resize: Resize = DataConfig.resize,
+    verify: bool = False,
 ) -> None:
     """Check a data set, print what is in it beside the published counts, and build its store; resumable.
 
@@ -27,6 +29,8 @@ def prepare(
         root: its folder; needed by all but synthetic and thermal.
         height: of the stored images in pixels.
         width: of the stored images in pixels.
+        resize: filter that brings images to this size.
+        verify: read the whole store as well, and make damaged images anew.
     """
     import numpy as np
 
@@ -34,7 +38,7 @@ def prepare(
     from sa_lab.data import prepare as open_store
     from sa_lab.reporting import tables
 
-    data = DataConfig(dataset=dataset, root=root, height=height, width=width)
+    data = DataConfig(dataset=dataset, root=root, height=height, width=width, resize=resize)
     if dataset == "regdb":
         regdb.check(data.root or "")
     images = list_images(data)
@@ -51,7 +55,9 @@ def prepare(
     print(tables.render(rows))
     if expected and images.name != dataset:
         print("This is a generated copy: its counts and its results are not those of the real data set.")
-    open_store(data, listing=images)
+    store = open_store(data, listing=images)
+    if verify:
+        print(f"{store.verify()} of {len(store):,} stored images were damaged; all are as they were written now")
 
 
 def generate(

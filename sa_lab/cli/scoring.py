@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from sa_lab.config import LAYOUTS, DataConfig, Dataset, Device, Style, TrainConfig
-from sa_lab.disk import home, write_text
+from sa_lab.disk import home, read_json, write_json, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -102,13 +101,13 @@ def _claim(folder: Path, source: Path, method: str, split: int | None) -> None:
     note: dict[str, Any] = {"method": method, "sha256": digest, "split": split}
     known: dict[str, Any] = note
     if (folder / "source.json").is_file():
-        known = json.loads((folder / "source.json").read_text())
+        known = read_json(folder / "source.json")
     if known != note:
         raise ValueError(
             f"{folder} holds the evaluation of {known['method']}, split {known['split']}, sha256 {known['sha256'][:8]}"
             f", not of {source}, split {split}, sha256 {digest[:8]}; choose another --method or --out"
         )
-    write_text(folder / "source.json", json.dumps(note, indent=2))
+    write_json(folder / "source.json", note)
 
 
 def _labelled(embeddings: Embeddings, dataset: str | None, split: int | None) -> Embeddings:

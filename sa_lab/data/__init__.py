@@ -40,13 +40,14 @@ def list_images(data: DataConfig) -> Listing:
     return ways[data.dataset]()
 
 
-def prepare(data: DataConfig, progress: bool = True, listing: Listing | None = None, digest: str = "") -> ImageStore:
-    """The store of ``data``, from the prepared cache or built now; ``listing`` and ``digest`` if they are known.
+def prepare(data: DataConfig, progress: bool = True, listing: Listing | None = None) -> ImageStore:
+    """The store of ``data``, from the prepared cache or built now; ``listing`` if it is known.
 
     Raises:
         DataError: the folder is not what the layout promises, or images cannot be read.
     """
-    return build_store(listing or list_images(data), data.height, data.width, home() / "prepared", progress, digest)
+    images = listing or list_images(data)
+    return build_store(images, data.height, data.width, home() / "prepared", progress, data.resize)
 
 
 def statistics(images: Listing | ImageStore) -> dict[str, int]:

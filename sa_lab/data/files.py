@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import xxhash
 from jaxtyping import Bool, Int
 from PIL import Image, ImageOps
 
+from sa_lab.disk import temporary_folder
 from sa_lab.schema import DataError, LeakageError, Listing, Modality
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
+FORMATS = ("BMP", "JPEG", "PNG")
+"""What a file is opened as, whatever its suffix says; others may start programs."""
+MAX_PIXELS = 64_000_000
+"""Of an image; more is told from the header, and not decoded."""
 MARKER = "generated.json"
 """A file of this name at the root of a data set says that it was drawn, and from what."""
 
@@ -33,9 +40,36 @@ class Found(NamedTuple):
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder, sorted, whatever the case of their suffix; hidden files are none."""
+    """The image files of a folder, sorted by `name_of`, whatever the case of their suffix; hidden files are none."""
     files = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    return sorted(path for path in files if path.is_file())
+    return sorted((path for path in files if path.is_file()), key=lambda path: name_of(path.name))
+
+
+def name_of(text: str) -> str:
+    """A name from a disk in one spelling (NFC), however the disk composes its letters.
+
+    Raises:
+        DataError: the name is no UTF-8.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{text!a}: the name is no UTF-8; expected one that is, so rename it") from error
+    return unicodedata.normalize("NFC", text)
+
+
+def person_of(name: str) -> int:
+    """The person id of an identity that has a name: it stays when others come, go or are renamed.
+
+    A name of at most nine digits is its number; any other one gives a number of ten to twelve digits, by a hash.
+
+    Example:
+        >>> person_of("0042"), person_of("Ada") == person_of("Eve")
+        (42, False)
+    """
+    if name.isascii() and name.isdigit() and len(name) <= 9:
+        return int(name)
+    return 10**9 + xxhash.xxh3_64_intdigest(name_of(name).encode()) % (10**12 - 10**9)
 
 
 def existing(root: Path | str) -> Path:
@@ -58,7 +92,19 @@ def refuse(root: Path, faults: Sequence[str], leaks: Sequence[str] = ()) -> None
     """
     if faults or leaks:
         kind = LeakageError if leaks else DataError
-        raise kind(f"{root} cannot be used:\n  " + "\n  ".join(dict.fromkeys([*faults, *leaks])))
+        raise kind(f"{root} cannot be used:\n  " + "\n  ".join(shortened([*faults, *leaks])))
+
+
+def shortened(faults: Sequence[str]) -> list[str]:
+    """The first three of each kind, and how many there are besides; what differs in names and numbers is one kind."""
+    kinds: dict[str, list[str]] = {}
+    for fault in dict.fromkeys(faults):
+        kinds.setdefault(re.sub(r"'[^']*'|\[[^]]*]|[^\s:]*[/#.][^\s:]*|\d+", "", fault), []).append(fault)
+    shown = []
+    for same in kinds.values():
+        more = [f"... and {len(same) - 3} more of this kind"] if len(same) > 3 else []
+        shown += [*same[:3], *more]
+    return shown
 
 
 def listing_of(
@@ -70,21 +116,27 @@ def listing_of(
 ) -> Listing:
     """The listing of image files under ``root``, in their order; ``-generated`` is added to the name of a drawn set."""
     paths, persons, cameras, modality, is_train = zip(*found, strict=True)
+    reader = Reader(paths)
     person_ids, camera_ids, codes = (np.array(column, dtype=np.int64) for column in (persons, cameras, modality))
     return Listing(
         f"{name}-generated" if (root / MARKER).is_file() else name,
-        tuple(path.relative_to(root).as_posix() for path in paths),
+        tuple(name_of(path.relative_to(root).as_posix()) for path in paths),
         person_ids, camera_ids, codes, np.array(is_train, dtype=bool),
-        tuple(stamp(path) for path in paths), _Reader(paths), split=split, gallery_order=gallery_order,
+        tuple(stamp(path) for path in paths), reader, split=split, gallery_order=gallery_order, content=reader.content,
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Reader:
+class Reader:
+    """Image i is a whole file."""
+
     files: tuple[Path, ...]
 
     def __call__(self, index: int) -> Image.Image:
         return read_image(self.files[index])
+
+    def content(self, index: int) -> str:
+        return content_of(self.files[index], stamp(self.files[index]))
 
 
 def stamp(path: Path) -> str:
@@ -93,18 +145,58 @@ def stamp(path: Path) -> str:
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 
+@lru_cache(maxsize=64)
+def content_of(path: Path, file_stamp: str) -> str:
+    """A hash (XXH3, 128 bits) of a file's bytes; ``file_stamp``: `stamp` of it, so that a rewritten file counts."""
+    del file_stamp  # part of the key only; a file of many crops is read once
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def read_image(path: Path) -> Image.Image:
-    """Decode an image file, upright, as mode ``RGB`` or ``L``.
+    """Decode an image file, upright, as mode ``RGB`` or ``L``; what is transparent loses its transparency.
 
     Raises:
-        OSError: what PIL says of a file that is no image or is cut short.
-        DataError: more than eight bits a channel, which has no agreed range of brightness.
+        DataError: no such file, no image in one of `FORMATS`, cut short, more than `MAX_PIXELS`, or more than eight
+            bits a channel, which has no agreed range of brightness.
     """
-    with Image.open(path) as image:
-        if image.mode.startswith(("I", "F")):
-            raise DataError(f"{path}: mode {image.mode}; expected eight bits a channel, so scale it to 0..255 first")
+    with _opened(path) as image:
+        deep = image.format == "PNG" and "16" in str(image.tile[0][3])  # type: ignore[attr-defined]  # Pillow drops the lower byte
+        if deep or image.mode.startswith(("I", "F")):
+            raise DataError("more than eight bits a channel; expected eight, so scale it to 0..255 first")
         upright = ImageOps.exif_transpose(image)
         return upright.convert("L" if image.mode in ("L", "LA", "1") else "RGB")
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height, as stored, from the header of an image file; errors as of `read_image`."""
+    with _opened(path) as image:
+        return image.size
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A file as an image of at most `MAX_PIXELS`; whatever goes wrong in the block becomes a `DataError`."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            if not 0 < width * height <= MAX_PIXELS:
+                raise DataError(f"{width} x {height} pixels; expected 1..{MAX_PIXELS:,}")
+            yield image
+    except Exception as error:  # damaged files fail in many ways
+        reason = " ".join(str(error).split()) or type(error).__name__
+        for words, meaning in _REASONS:
+            reason = meaning if words in reason else reason
+        raise DataError(f"{path}: {reason.replace(str(path), 'the file')}") from error
+
+
+_REASONS = (
+    ("cannot identify image file", f"no image in one of the formats {', '.join(FORMATS)}"),
+    ("decompression bomb", f"too many pixels; expected 1..{MAX_PIXELS:,}"),
+)
 
 
 def divide(count: int, fraction: float, seed: int, name: str, what: str) -> Bool[np.ndarray, " count"]:
@@ -143,12 +235,8 @@ def new_folder(root: Path) -> Iterator[Path]:
     """
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise FileExistsError(f"{root} exists already; expected a new or empty folder to write the data set to")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}-"))
-    try:
-        inside = temporary / "data"  # made by mkdir, so that it has the usual permissions
+    with temporary_folder(root) as temporary:
+        inside = temporary / "data"
         inside.mkdir()
         yield inside
         os.replace(inside, root)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

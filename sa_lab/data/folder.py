@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sa_lab.data.files import SUFFIXES, Found, divide, images_in, listing_of, refuse
+from sa_lab.data.files import SUFFIXES, Found, divide, images_in, listing_of, name_of, person_of, refuse
 from sa_lab.schema import DataError, Listing, Modality
 
 CAMERA_PREFIX = re.compile(r"([1-9][0-9]?)_.")
@@ -26,9 +26,10 @@ def camera_of(name: str, modality: Modality) -> int:
 def listing(root: Path | str, test_fraction: float = 1 / 3, seed: int = 0) -> Listing:
     """Find the images of every identity in both modalities.
 
-    An identity is a folder name, any text, the same under ``visible`` and ``infrared``; person ids count from 1 in
-    the sorted order of the names, and the paths keep the names. A file name may start with its camera's number, see
-    `CAMERA_PREFIX`. Hidden files and files with other suffixes are passed over; the suffix may be in capitals.
+    An identity is a folder name, any text, the same under ``visible`` and ``infrared``; its person id follows from the
+    name alone (`sa_lab.data.files.person_of`), and the paths keep the names. A file name may start with its camera's
+    number, see `CAMERA_PREFIX`. Hidden files and files with other suffixes are passed over; the suffix may be in
+    capitals.
 
     Args:
         root: folder that holds ``visible`` and ``infrared``.
@@ -52,11 +53,15 @@ def listing(root: Path | str, test_fraction: float = 1 / 3, seed: int = 0) -> Li
                 faults.append(f"{folder}: no image; expected at least one file *{', *'.join(SUFFIXES)}")
     if not names:
         faults.append(f"no identity; expected folders {root}/visible/<identity> and {root}/infrared/<identity>")
+    of_id: dict[int, str] = {}
+    for name in names:
+        if (other := of_id.setdefault(person_of(name), name)) != name:
+            faults.append(f"{root}: the identities {other!r} and {name!r} have the same number; rename one of them")
     refuse(root, faults)
     is_test = divide(len(names), test_fraction, seed, "test_fraction", f"identities in {root}")
     files = [
-        Found(path, person, camera_of(path.name, modality), modality, not is_test[person - 1])
-        for person, name in enumerate(names, start=1)
+        Found(path, person_of(name), camera_of(path.name, modality), modality, not is_test[place])
+        for place, name in enumerate(names)
         for modality in Modality
         for path in found[modality][name]
     ]
@@ -72,7 +77,7 @@ def _find(root: Path) -> tuple[dict[Modality, dict[str, list[Path]]], list[str]]
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder; expected the folders visible and infrared in {root}")
         people = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        found[modality] = {person.name: images_in(person) for person in people}
+        found[modality] = {name_of(person.name): images_in(person) for person in people}
         loose = images_in(folder)
         if loose:
             faults.append(f"{loose[0]} and {len(loose) - 1} more: expected in a folder {folder}/<identity>")

@@ -13,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from sa_lab.data.files import divide, read_image, stamp
+from sa_lab.data.files import content_of, divide, name_of, person_of, read_image, shortened, size_of, stamp
 from sa_lab.schema import DataError, Listing, Modality
 
 WINDOWS = 3
@@ -37,8 +37,8 @@ def listing(root: Path | str, seed: int = 0, images_per_window: int = 4, train_f
         train_fraction: share of the scenes, 0..1, whose windows are training identities.
 
     Returns:
-        Person ids ``3 * scene + window + 1`` over the sorted scenes, camera 1 visible, 2 infrared; windows of a scene
-        form one group. A path is the file's, then ``#``, window and number of the crop.
+        Person ids of the names ``<scene>#<window>`` (`sa_lab.data.files.person_of`), camera 1 visible, 2 infrared;
+        windows of a scene form one group. A path is the file's, then ``#``, window and number of the crop.
 
     Raises:
         DataError: a folder is missing or empty, a file has no partner, two partners differ in size, a header cannot
@@ -61,18 +61,19 @@ def listing(root: Path | str, seed: int = 0, images_per_window: int = 4, train_f
                 rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(name.encode()), window, modality]))
                 for k in range(images_per_window):
                     box = _crop(rng, window, *sizes[name])
-                    label = f"{path.relative_to(root).as_posix()}#{window + 1}-{k + 1}"
-                    person = WINDOWS * scene + window + 1
+                    label = f"{name_of(path.relative_to(root).as_posix())}#{window + 1}-{k + 1}"
+                    person = person_of(f"{name}#{window + 1}")
                     code = f"{file_stamp}:{','.join(map(str, box))}"
                     rows.append((label, person, modality + 1, int(modality), bool(in_train[scene]), code, scene))
                     files.append(path)
                     boxes.append(box)
     paths, persons, cameras, modalities, is_train, stamps, groups = zip(*rows, strict=True)
+    reader = _Reader(tuple(files), tuple(boxes), stamps)
     columns = (np.array(column, dtype=np.int64) for column in (persons, cameras, modalities, groups))
     person_ids, camera_ids, modality_codes, group_ids = columns
     return Listing(
         "roadscene", paths, person_ids, camera_ids, modality_codes, np.array(is_train, dtype=bool), stamps,
-        _Reader(tuple(files), tuple(boxes), stamps), group_ids,
+        reader, group_ids, content=reader.content,
     )  # fmt: skip
 
 
@@ -85,11 +86,11 @@ def _pairs(root: Path) -> dict[str, dict[Modality, Path]]:
                 f"{root / folder}: no such folder; expected the folders {' and '.join(FOLDERS.values())} in {root}"
             )
         files = [p for p in (root / folder).iterdir() if p.suffix.lower() == ".jpg" and not p.name.startswith(".")]
-        found[modality] = {path.stem: path for path in files}
+        found[modality] = {name_of(path.stem): path for path in files}
     visible, infrared = found[Modality.VISIBLE], found[Modality.INFRARED]
     alone = [found[m][name] for m in Modality for name in sorted(set(found[m]) - set(found[m.other]))]
     if alone:
-        shown = "\n  ".join(map(str, alone))
+        shown = "\n  ".join(shortened([*map(str, alone)]))
         raise DataError(f"{root}: {len(alone)} files have no partner of the same name in the other folder:\n  {shown}")
     if not visible:
         raise DataError(f"{root}: no .jpg file in {' and '.join(FOLDERS.values())}")
@@ -104,12 +105,9 @@ def _sizes(scenes: dict[str, dict[Modality, Path]]) -> dict[str, tuple[int, int]
         seen: dict[Path, tuple[int, int]] = {}
         for path in pair.values():
             try:
-                with Image.open(path) as image:
-                    seen[path] = image.size
-            except UnidentifiedImageError:
-                faults.append(f"{path}: not an image; expected a JPEG file")
-            except OSError as error:
-                faults.append(f"{path}: {error}; expected a JPEG file")
+                seen[path] = size_of(path)
+            except DataError as error:
+                faults.append(str(error))
         if len(seen) < len(pair):
             continue
         if len(set(seen.values())) > 1:
@@ -118,7 +116,7 @@ def _sizes(scenes: dict[str, dict[Modality, Path]]) -> dict[str, tuple[int, int]
         if min(sizes[name]) < 8 * WINDOWS:
             faults.append(f"{pair[Modality.VISIBLE]}: {sizes[name]} pixels are too few to cut {WINDOWS} windows")
     if faults:
-        shown = "\n  ".join(faults)
+        shown = "\n  ".join(shortened(faults))
         raise DataError(f"{len(faults)} of {len(scenes)} pairs cannot be used:\n  {shown}")
     return sizes
 
@@ -143,7 +141,13 @@ class _Reader:
     stamps: tuple[str, ...]
 
     def __call__(self, index: int) -> Image.Image:
-        return _decoded(self.files[index], self.stamps[index].rsplit(":", 1)[0]).crop(self.boxes[index])
+        return _decoded(self.files[index], self._stamp(index)).crop(self.boxes[index])
+
+    def content(self, index: int) -> str:
+        return f"{content_of(self.files[index], self._stamp(index))}:{','.join(map(str, self.boxes[index]))}"
+
+    def _stamp(self, index: int) -> str:
+        return self.stamps[index].rsplit(":", 1)[0]
 
 
 @lru_cache(maxsize=8)

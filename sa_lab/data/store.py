@@ -1,38 +1,36 @@
 """ImageStore: all images of a data set as one uint8 array, memory-mapped from a prepared cache.
 
 A batch is one gather; there are no worker processes and no decoding while training. The cache is addressed by
-content: its name holds a hash of the files' names and stamps, the image size and the format version, so a changed file
-or another size never meets an old cache, and all splits of a data set share one.
+content: its name holds a hash of the files' names and contents, the image size, the filter they were resized by and the
+format version, so a changed file or another size never meets an old cache, and all splits of a data set share one. Each
+image has a checksum, looked at when it is first read; one that does not fit is made again.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+import xxhash
 from jaxtyping import Bool, Int, UInt8
 from numpy.lib.format import open_memmap
 from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sa_lab.disk import atomic_path
+from sa_lab.config import Resize
+from sa_lab.data.contents import contents_of, digest_of, hash_of
+from sa_lab.disk import locked, new_array, read_json, tell, write_json
 from sa_lab.schema import DataError, Listing
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _CHUNK = 256
-_SAMPLED_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,10 @@ class ImageStore:
         images: (N,3,H,W) uint8, RGB; infrared images have three equal channels.
         person_ids, camera_ids, modality, is_train, group_ids: (N,), see `sa_lab.schema.Listing`.
         paths: N names relative to the data set's root.
-        digest: changes with any image, size or split, see `digest_of`.
+        digest: changes with any image, size or split, see `sa_lab.data.contents.digest_of`.
         split, gallery_order: see `sa_lab.schema.Listing`.
+        contents: what each image is, see `sa_lab.data.contents.contents_of`.
+        checks: of the cache; None where the images come from somewhere else.
     """
 
     name: str
@@ -59,6 +59,8 @@ class ImageStore:
     digest: str
     split: int | None = None
     gallery_order: Int[np.ndarray, "N T"] | None = None
+    contents: tuple[str, ...] = ()
+    checks: _Checks | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -70,6 +72,8 @@ class ImageStore:
 
     def gather(self, indices: Int[Tensor, " B"]) -> UInt8[Tensor, "B 3 H W"]:
         """The images at ``indices``, on the device of the store."""
+        if self.checks:
+            self.checks.mend(self.images, indices.numpy())
         # one gather for the whole batch; from a memory-mapped cache it reads these rows alone: (N,3,H,W) -> (B,3,H,W)
         return self.images.index_select(0, indices.to(self.images.device, non_blocking=True))
 
@@ -94,7 +98,57 @@ class ImageStore:
         free, _ = torch.cuda.mem_get_info(device)
         if self.images.nbytes > free // 2:
             return self
-        return ImageStore(**{**self.__dict__, "images": self.images.to(device)})
+        self.verify(progress=False)
+        return ImageStore(**{**self.__dict__, "images": self.images.to(device), "checks": None})
+
+    def verify(self, progress: bool = True) -> int:
+        """Read all images of the cache, make those anew that are not as they were written, and say how many."""
+        chunks = range(0, len(self), _CHUNK) if self.checks else range(0)
+        return sum(
+            self.checks.mend(self.images, np.arange(start, min(start + _CHUNK, len(self)))) if self.checks else 0
+            for start in tqdm(chunks, f"verify {self.name}", unit="chunk", disable=not progress)
+        )
+
+
+@dataclass(frozen=True)
+class _Checks:
+    """What tells whether images of a mapped cache are as they were written.
+
+    Attributes:
+        file: the .npy of the cache.
+        sums: checksum of each image.
+        known: which of them were looked at.
+        remake: gives image i as it has to be.
+    """
+
+    file: Path
+    sums: tuple[str, ...]
+    known: Bool[np.ndarray, " N"]
+    remake: Callable[[int], UInt8[np.ndarray, "3 H W"]]
+
+    def mend(self, images: Tensor, rows: Int[np.ndarray, " B"]) -> int:
+        """Look at those of ``rows`` that are new, in the mapped ``images``; mend what is wrong there and in the file.
+
+        Raises:
+            DataError: an image cannot be made again, or comes out as another one.
+        """
+        mended = 0
+        for row in np.unique(rows[~self.known[rows]]).tolist():
+            if _sum(images[row].numpy()) != self.sums[row]:
+                pixels = self.remake(row)
+                if _sum(pixels) != self.sums[row]:
+                    raise DataError(f"{self.file}: image {row} is damaged, and its file is another one by now: remove "
+                                    f"{self.file.parent}")  # fmt: skip
+                open_memmap(self.file, mode="r+")[row] = pixels
+                images[row] = torch.tensor(pixels)
+                tell(f"{self.file}: image {row} was damaged and is made again")
+                mended += 1
+            self.known[row] = True
+        return mended
+
+
+def _sum(pixels: UInt8[np.ndarray, ...]) -> str:
+    return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(pixels).data)
 
 
 def split_identities(store: ImageStore, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,122 +170,130 @@ def split_identities(store: ImageStore, fraction: float, seed: int) -> tuple[np.
 
 
 def build_store(
-    listing: Listing, height: int, width: int, cache: Path, progress: bool = True, digest: str = ""
+    listing: Listing,
+    height: int,
+    width: int,
+    cache: Path,
+    progress: bool = True,
+    resize: Resize = "lanczos",
+    contents: tuple[str, ...] = (),
 ) -> ImageStore:
     """Open the prepared cache of ``listing`` at ``height`` x ``width``, building it first where it is missing.
 
     Two processes that build the same cache wait for each other; an interrupted build goes on where it stopped; a
-    truncated or foreign cache is thrown away and built again. ``digest``: what `digest_of` gives, if it is known.
+    truncated or foreign cache is thrown away and built again.
+
+    Args:
+        listing: which images.
+        height, width: of the stored images in pixels.
+        cache: folder of all caches.
+        progress: show bars.
+        resize: filter of Pillow, applied with anti-aliasing.
+        contents: what `contents_of` gives, if it is known.
 
     Raises:
-        DataError: images that cannot be read, all of them listed; no cache is left behind.
+        DataError: images that cannot be read; no cache is left behind.
+        OSError: the disk is full, or a file cannot be read.
         ValueError: ``height`` or ``width`` below 1.
     """
     if height < 1 or width < 1:
         raise ValueError(f"height x width is {height} x {width}, expected at least 1 x 1")
-    content = _hash(f"pixels {FORMAT_VERSION} {listing.name} {height} {width}", listing.paths, listing.stamps)
+    contents = contents or contents_of(listing, cache, progress)
+    title = f"pixels {FORMAT_VERSION} {listing.name} {height} {width} {resize}"
+    content = hash_of(title, listing.paths, contents)
     folder = Path(cache) / f"{listing.name}-{height}x{width}-{content[:16]}"
     shape = (len(listing), 3, height, width)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not _is_sound(folder, content, shape):
+
+    def pixels(i: int) -> UInt8[np.ndarray, "3 H W"]:
+        return _pixels(listing.read(i), height, width, resize)
+
+    with locked(folder, f"prepares {listing.name}"):
+        sums = _sums(folder, content, shape)
+        if sums is None:
             shutil.rmtree(folder, ignore_errors=True)
-            _build(listing, shape, content, folder, progress)
-        pixels = np.load(folder / "images.npy", mmap_mode="c")
+            record = {"digest": content, "filter": resize, "shape": shape}
+            sums = _build(listing, pixels, shape, record, folder, progress)
+        images = np.load(folder / "images.npy", mmap_mode="c")
+    checks = _Checks(folder / "images.npy", sums, np.zeros(len(listing), dtype=bool), pixels)
     return ImageStore(
-        listing.name, torch.from_numpy(pixels), listing.person_ids, listing.camera_ids, listing.modality,
-        listing.is_train, listing.group_ids, listing.paths, digest or digest_of(listing, height, width), listing.split,
-        listing.gallery_order,
+        listing.name, torch.from_numpy(images), listing.person_ids, listing.camera_ids, listing.modality,
+        listing.is_train, listing.group_ids, listing.paths, digest_of(listing, height, width, resize, contents),
+        listing.split, listing.gallery_order, contents, checks,
     )  # fmt: skip
 
 
-def digest_of(listing: Listing, height: int, width: int) -> str:
-    """Hash of everything that decides the pixels of a store and what is known of them."""
-    title = f"{FORMAT_VERSION} {listing.name} {height} {width}"
-    columns: list[Iterable[Any]] = [
-        listing.paths, listing.stamps, listing.person_ids, listing.camera_ids,
-        listing.modality, listing.is_train, listing.group_ids,
-    ]  # fmt: skip
-    if listing.split is not None:
-        title += f" split {listing.split}"
-    if listing.gallery_order is not None:
-        columns.append(listing.gallery_order.tolist())
-    return _hash(title, *columns)
-
-
-def _hash(title: str, *columns: Iterable[Any]) -> str:
-    digest = hashlib.sha256(f"{title}\n".encode())
-    for row in zip(*columns, strict=True):
-        digest.update(("\t".join(map(str, row)) + "\n").encode())
-    return digest.hexdigest()
-
-
-def _is_sound(folder: Path, digest: str, shape: tuple[int, ...]) -> bool:
-    """Whether ``folder`` holds this very cache: its name and shape, and a checksum of some images spread over it."""
+def _sums(folder: Path, digest: str, shape: tuple[int, ...]) -> tuple[str, ...] | None:
+    """The checksums of the images in ``folder``; None unless it holds this very cache, whole."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        pixels = np.load(folder / "images.npy", mmap_mode="r")
+        manifest = read_json(folder / "manifest.json")
+        images = np.load(folder / "images.npy", mmap_mode="r")
     except (OSError, ValueError, EOFError):
-        return False
-    return bool(
-        isinstance(manifest, dict)
-        and manifest.get("digest") == digest
-        and pixels.shape == shape
-        and pixels.dtype == np.uint8
-        and manifest.get("checksum") == _checksum(pixels)
-    )
+        return None
+    fits = manifest.get("digest") == digest and images.shape == shape and images.dtype == np.uint8
+    return tuple(manifest["sums"]) if fits and len(manifest.get("sums", ())) == len(images) else None
 
 
-def _checksum(pixels: np.ndarray) -> int:
-    """CRC-32 of images spread evenly over the array, first and last included."""
-    rows = np.unique(np.linspace(0, len(pixels) - 1, _SAMPLED_ROWS).astype(int))
-    return zlib.crc32(pixels[rows].tobytes())
-
-
-def _build(listing: Listing, shape: tuple[int, ...], digest: str, folder: Path, progress: bool) -> None:
-    """Fill ``folder.partial`` chunk by chunk, noting how far it is, then rename it."""
+def _build(
+    listing: Listing,
+    pixels: Callable[[int], np.ndarray],
+    shape: tuple[int, ...],
+    record: Mapping[str, object],
+    folder: Path,
+    progress: bool,
+) -> tuple[str, ...]:
+    """Fill ``folder.partial`` chunk by chunk, noting how far it is, then rename it; gives the images' checksums."""
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(exist_ok=True)
-    done_file, pixel_file = partial / "done", partial / "images.npy"
+    done_file, pixel_file = partial / "done.json", partial / "images.npy"
     try:
-        done, size = int(done_file.read_text()), pixel_file.stat().st_size
-        pixels = open_memmap(pixel_file, mode="r+")
-        if pixels.shape != shape or size < pixels.nbytes:  # numpy fills a truncated file up with zeros
+        sums, size = read_json(done_file)["sums"], pixel_file.stat().st_size
+        images = open_memmap(pixel_file, mode="r+")
+        if images.shape != shape or size < images.nbytes:  # numpy fills a truncated file up with zeros
             raise ValueError("another shape")
-    except (OSError, ValueError, EOFError):
-        done, pixels = 0, open_memmap(pixel_file, mode="w+", dtype=np.uint8, shape=shape)
+    except (OSError, ValueError, EOFError, KeyError):
+        sums, images = [], new_array(pixel_file, shape, np.uint8)
     unreadable: dict[str, str] = {}
 
-    def put(i: int) -> None:
+    def put(i: int) -> str:
         try:
-            pixels[i] = _pixels(listing.read(i), shape[2], shape[3])
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+            images[i] = pixels(i)
+        except (OSError, ValueError) as error:
             unreadable[listing.paths[i].split("#")[0]] = str(error)  # one file may hold many crops
+        return _sum(images[i])
 
-    bar = tqdm(total=len(listing), initial=done, unit="image", desc=f"prepare {listing.name}", disable=not progress)
+    bar = tqdm(
+        total=len(listing), initial=len(sums), unit="image", desc=f"prepare {listing.name}", disable=not progress
+    )
     with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(done, len(listing), _CHUNK):
+        for start in range(len(sums), len(listing), _CHUNK):
             chunk = range(start, min(start + _CHUNK, len(listing)))
-            list(pool.map(put, chunk))
+            sums += pool.map(put, chunk)
             bar.update(len(chunk))
             if not unreadable:
-                pixels.flush()
-                with atomic_path(done_file) as temporary:
-                    temporary.write_text(str(chunk.stop))
+                images.flush()
+                write_json(done_file, {"sums": sums})
     if unreadable:
         shutil.rmtree(partial)
-        shown = "\n  ".join(f"{path}: {error}" for path, error in sorted(unreadable.items()))
-        raise DataError(
-            f"{listing.name}: {len(unreadable)} images cannot be read; expected whole image files:\n  {shown}"
-        )
-    pixels.flush()
-    manifest = {"digest": digest, "checksum": _checksum(pixels), "shape": shape}
-    (partial / "manifest.json").write_text(json.dumps(manifest))
+        raise DataError(f"{listing.name}: {_told(unreadable)}")
+    write_json(partial / "manifest.json", {**record, "sums": sums})
     done_file.unlink()
     os.replace(partial, folder)
+    return tuple(sums)
 
 
-def _pixels(image: Image.Image, height: int, width: int) -> UInt8[np.ndarray, "3 H W"]:
+def _told(unreadable: dict[str, str]) -> str:
+    """A line for each reason: how many images it concerns, and three of them."""
+    of_reason: dict[str, list[str]] = {}
+    for path, error in sorted(unreadable.items()):
+        of_reason.setdefault(error.split(f"{path}: ", 1)[-1], []).append(path)
+    shown = [
+        f"{', '.join(paths[:3])}{f' and {len(paths) - 3} more' if len(paths) > 3 else ''}: {reason}"
+        for reason, paths in of_reason.items()
+    ]
+    return "\n  ".join([f"{len(unreadable)} images cannot be read; expected whole image files:", *shown])
+
+
+def _pixels(image: Image.Image, height: int, width: int, resize: Resize) -> UInt8[np.ndarray, "3 H W"]:
     """``image`` as (3,H,W) uint8, resized with anti-aliasing."""
-    resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+    resized = image.convert("RGB").resize((width, height), Image.Resampling[resize.upper()])
     return np.asarray(resized).transpose(2, 0, 1)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
 from sa_lab import transforms
 from sa_lab.data.store import ImageStore
+from sa_lab.disk import new_array, temporary_folder
 from sa_lab.schema import Embeddings
 
 
@@ -52,10 +52,8 @@ def embed(
         The descriptors, in memory or, with ``out``, in the file.
     """
     model.eval()
-    if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
     precision = next(model.parameters()).dtype
-    with tempfile.TemporaryDirectory(dir=out.parent if out else None, prefix=".embed-") as folder:
+    with temporary_folder(out) if out else nullcontext(Path()) as folder:
         arrays: dict[str, np.ndarray] = {}
         for start in tqdm(range(0, len(index), batch_size), unit="batch", desc="embed", disable=not progress):
             rows = index[start : start + batch_size]
@@ -64,8 +62,8 @@ def embed(
                 both = values.cpu().numpy()
                 if name not in arrays:
                     shape = (len(index), *both.shape[1:])
-                    file = Path(folder) / f"{name}.npy"
-                    arrays[name] = open_memmap(file, "w+", dtype, shape) if out else np.empty(shape, both.dtype)
+                    file = folder / f"{name}.npy"
+                    arrays[name] = new_array(file, shape, dtype) if out else np.empty(shape, both.dtype)
                 arrays[name][start : start + len(rows)] = both
         found = Embeddings(
             **arrays, person_ids=store.person_ids[index], camera_ids=store.camera_ids[index],

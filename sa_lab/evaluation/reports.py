@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ import cattrs
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from sa_lab.disk import write_csv, write_text
+from sa_lab.disk import read_csv, read_json, write_csv, write_json
 from sa_lab.evaluation.protocols import Protocol
 from sa_lab.intervals import bootstrap_interval
 from sa_lab.schema import DataError
@@ -165,7 +163,7 @@ class Report:
         rows = [dict(zip(self.queries, row, strict=True)) for row in zip(*columns, strict=True)]
         write_csv(folder / f"queries{suffix}.csv", rows)
         summary = {key: value for key, value in asdict(self).items() if key != "queries"}
-        write_text(folder / f"report{suffix}.json", json.dumps(summary, indent=2))
+        write_json(folder / f"report{suffix}.json", summary)
 
     @classmethod
     def load(cls, folder: Path, suffix: str = "") -> Report:
@@ -176,11 +174,9 @@ class Report:
         """
         kinds = {"path": str, "first_rank": int, "trial": int, "person_id": int, "camera_id": int}
         try:
-            summary = json.loads((folder / f"report{suffix}.json").read_text())
+            summary = read_json(folder / f"report{suffix}.json")
             measures = cattrs.structure(summary.pop("measures"), dict[str, Measure])
-            with (folder / f"queries{suffix}.csv").open(newline="") as file:
-                header, *rows = csv.reader(file)
-            table = dict(zip(header, zip(*rows, strict=True), strict=True))
+            table = read_csv(folder / f"queries{suffix}.csv")
             queries = {name: np.array([kinds.get(name, float)(x) for x in column]) for name, column in table.items()}
             return cls(**summary, measures=measures, queries=queries)
         except (OSError, ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:

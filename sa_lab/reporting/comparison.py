@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
 
 from sa_lab.config import REGDB_SPLITS, Style
+from sa_lab.disk import read_json
 from sa_lab.evaluation.reports import Report
 from sa_lab.intervals import Interval
 from sa_lab.reporting import tables
@@ -113,7 +113,7 @@ def _words(text: str, style: Style) -> str:
 def _source(folder: Path) -> dict[str, str | int | None]:
     """What `sa-lab evaluate` noted of a checkpoint or of descriptors; nothing for a run."""
     file = folder / "source.json"
-    return dict(json.loads(file.read_text())) if file.is_file() else {}
+    return read_json(file) if file.is_file() else {}
 
 
 def _method_and_split(folder: Path) -> tuple[str, int | None]:

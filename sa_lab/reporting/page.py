@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from html import escape
@@ -19,7 +18,7 @@ from sa_lab.analysis import DEFINITIONS
 from sa_lab.analysis.descriptors import QUICK, picture, some_people
 from sa_lab.data import prepare
 from sa_lab.data.store import ImageStore
-from sa_lab.disk import write_text
+from sa_lab.disk import DamagedFileError, read_json, write_text
 from sa_lab.plots import Atlas
 from sa_lab.reporting import cards, comparison, overlap, tables
 from sa_lab.runs import PEOPLE_FILES, Measuring, Run, measure_folder
@@ -198,8 +197,8 @@ def _images(folder: Path) -> ImageStore | None:
         return None
     try:
         store = prepare(Run(folder).config.data, progress=False)
-        same = json.loads((folder / "made_of.json").read_text())["data"] == store.digest
-    except (DataError, OSError, KeyError):
+        same = read_json(folder / "made_of.json")["data"] == store.digest
+    except (DataError, DamagedFileError, OSError, KeyError):
         return None
     return store if same else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -9,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 from tqdm.auto import tqdm
 
 from sa_lab.config import ExperimentConfig
 from sa_lab.data.store import ImageStore
-from sa_lab.disk import atomic_path, write_csv
+from sa_lab.disk import DamagedFileError, check_seal, tell, write_csv
+from sa_lab.model import WeightsError, load_state, save_state
 from sa_lab.training import processes
 from sa_lab.training.learner import LogRow, NonFiniteLossError, OwnLoss
 from sa_lab.training.loop import Training, iterate, start
@@ -41,8 +42,9 @@ def fit(
     Args:
         config: the dials; saved as config.json.
         store: the images.
-        run: gets config.json, metrics.csv, checkpoint.pt (to resume) and model.pt (selected on validation identities;
-            the last one where there is no validation).
+        run: gets config.json, metrics.csv, checkpoint.pt (to resume; until the end, also the one before it) and
+            model.pt (selected on validation identities; the last one where there is no validation). Killed between any
+            two of its writes, the training goes on; of damaged files it says so.
         validate: gives ``mean_ap`` (and more to log) of a model on the validation identities.
         watch: called with every row, for live curves.
         progress: show a bar.
@@ -56,13 +58,12 @@ def fit(
     """
     first = processes.is_first()
     validate, probe = (validate, probe) if first else (None, None)
-    checkpoint = run / "checkpoint.pt"
     with processes.lost_process_errors():  # they meet for the first time
-        training = start(config, store, own_loss)
-    if checkpoint.is_file():
-        training.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+        training = _resumed(config, store, own_loss, run)
     if first:
         config.save(run / "config.json")
+        if training.rows:
+            write_csv(run / "metrics.csv", training.rows)  # it may be of the checkpoint before
     total, done = training.num_steps, len(training.rows)
     bar = tqdm(total=total, initial=done, unit="step", desc=f"train {run.name}", disable=not (progress and first))
     probed = set(np.linspace(0, total, config.train.num_probes).round().astype(int).tolist()) if probe else set()
@@ -94,14 +95,38 @@ def fit(
         except NonFiniteLossError as error:
             of = f"_process_{processes.rank()}" if processes.size() > 1 else ""
             file = run / f"failed_step_{len(training.rows)}{of}.pt"
-            with atomic_path(file) as temporary:
-                torch.save(error.batch.state_dict(), temporary)
+            save_state(file, error.batch.state_dict())
             message = (
                 f"step {len(training.rows)}: {error}; the batch is in {file} (torch.load); try a lower learning rate, "
                 "with another run folder"
             )
             raise NonFiniteLossError(message, error.batch) from error
+    if first:
+        (run / _BEFORE).unlink(missing_ok=True)
     return training
+
+
+_BEFORE = "checkpoint-before.pt"
+
+
+def _resumed(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | None, run: Path) -> Training:
+    """The training where its last whole checkpoint has left it, or at its start.
+
+    Raises:
+        ValueError: the checkpoint belongs to another config or to other images.
+    """
+    for file in (run / "checkpoint.pt", run / _BEFORE):
+        training = start(config, store, own_loss)
+        if not file.is_file():
+            continue
+        try:
+            training.load_state_dict(load_state(file))
+            if len(training.rows) == training.num_steps or any("mean_ap" in row for row in training.rows):
+                check_seal(run / "model.pt")
+            return training
+        except (WeightsError, DamagedFileError, FileNotFoundError, KeyError, TypeError, RuntimeError) as error:
+            tell(f"{error}; the training goes back to the checkpoint before, or to its start")
+    return start(config, store, own_loss)
 
 
 def _due(epoch: int, every: int, last: bool) -> bool:
@@ -109,16 +134,18 @@ def _due(epoch: int, every: int, last: bool) -> bool:
 
 
 def _save(training: Training, run: Path) -> None:
-    with atomic_path(run / "checkpoint.pt") as temporary:
-        torch.save(training.state_dict(), temporary)
+    last, new = run / "checkpoint.pt", run / "checkpoint-new.pt"
+    save_state(new, training.state_dict())
+    if last.is_file():
+        os.replace(last, run / _BEFORE)
+    os.replace(new, last)
     write_csv(run / "metrics.csv", training.rows)
 
 
 def _save_model(training: Training, path: Path) -> None:
     """What evaluation needs: network, prototypes and the identities they were trained on."""
     state = training.state_dict()
-    with atomic_path(path) as temporary:
-        torch.save({key: state[key] for key in ("config", "model", "prototypes", "train_ids")}, temporary)
+    save_state(path, {key: state[key] for key in ("config", "model", "prototypes", "train_ids")})
 
 
 @contextmanager

@@ -22,10 +22,10 @@ from sa_lab.config import ExperimentConfig, LossConfig, TrainConfig, structured
 from sa_lab.data.store import ImageStore, split_identities
 from sa_lab.losses import SASoftmaxLoss
 from sa_lab.model import TwoStreamNet, build_model
+from sa_lab.provenance import function_name
 from sa_lab.samplers import CrossModalityIdentitySampler
 from sa_lab.training import processes
 from sa_lab.training.learner import Batch, Learner, LogRow, Measured, NonFiniteLossError, OwnLoss
-from sa_lab.training.own_loss import own_loss_name
 from sa_lab.training.steps import iteration
 
 
@@ -98,10 +98,9 @@ class Training(Learner):
         Raises:
             ValueError: the state belongs to another config or other identities.
         """
-        mine, theirs = self.config.dials(), structured(state["config"], "the checkpoint").dials()
-        if theirs != mine:
-            wrong = [f"{name}: {theirs[name]} here {value}" for name, value in mine.items() if theirs[name] != value]
-            raise ValueError("the checkpoint belongs to another config; " + "; ".join(wrong))
+        theirs = structured(state["config"], "the checkpoint")
+        if changes := theirs.changes_to(self.config):
+            raise ValueError(f"the checkpoint belongs to another config: {changes}")
         if state["data"] != self.store.digest:
             raise ValueError("the checkpoint was trained on other images than these; choose another run folder")
         self.network.load_state_dict(state["model"])
@@ -120,7 +119,7 @@ def start(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | None 
         ValueError: more identities a batch, or a longer warm-up, than there are; a batch that the processes cannot
             share; an ``own_loss`` that the config does not name, or one that it names and that is missing.
     """
-    if config.loss.own != (own_loss_name(own_loss) if own_loss else ""):
+    if config.loss.own != (function_name(own_loss) if own_loss else ""):
         raise ValueError(f"loss.own is {config.loss.own!r}, expected the name of own_loss, which is {own_loss!r}")
     fabric = processes.fabric_of(config.train)
     store = store.on(fabric.device)
