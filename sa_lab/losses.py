@@ -5,15 +5,18 @@ Every loss is the batch mean, summed over the P parts; logits are raw dot produc
 stored as 2C rows, visible half first, so an identity y seen in modality m has
 
     own prototype   y + m C          cross prototype   y + (1 - m) C
+
+Losses are float32 for embeddings in half precision, else of their type. All of it may be differentiated forwards and
+backwards, twice, mapped by `torch.func.vmap`, compiled and exported.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 
@@ -42,12 +45,14 @@ def cross_prototype(labels: Tensor, modality: Tensor, num_identities: int) -> In
 
 
 def _check_index(name: str, index: Tensor, limit: int) -> None:
-    """Raise unless ``index`` is (B,) integers in 0..limit-1; on a GPU (or meta) the device does, and no step waits."""
+    """Raise unless ``index`` is (B,) integers in 0..limit-1; on a GPU, or compiled, that is said once it is known."""
     if index.ndim != 1 or index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
         raise ValueError(f"{name} has shape {tuple(index.shape)} and type {index.dtype}, expected (B,) integers")
-    if index.device.type in ("cuda", "meta"):
+    while torch._C._functorch.is_functorch_wrapped_tensor(index):  # by torch.func
+        index = torch._C._functorch.get_unwrapped(index)
+    if index.device.type in ("cuda", "meta") or torch.compiler.is_compiling():
         torch._assert_async(((index >= 0) & (index < limit)).all(), f"{name} holds values outside 0..{limit - 1}")
-    elif len(index) and (int(index.min()) < 0 or int(index.max()) >= limit):
+    elif index.numel() and (int(index.min()) < 0 or int(index.max()) >= limit):
         raise ValueError(f"{name} holds values {int(index.min())}..{int(index.max())}, expected 0..{limit - 1}")
 
 
@@ -57,6 +62,8 @@ def _check_rows(name: str, rows: Tensor, labels: Tensor) -> None:
         raise ValueError(f"{name} has shape {tuple(rows.shape)}, expected three axes: batch, parts, rows")
     if labels.shape != rows.shape[:1]:
         raise ValueError(f"labels has shape {tuple(labels.shape)}, expected {(len(rows),)}: one for each of {name}")
+    if rows.shape[0] == 0:  # the mean of none is NaN
+        raise ValueError(f"{name} has shape {tuple(rows.shape)}, expected at least one sample")
 
 
 def _half(name: str, rows: int) -> int:
@@ -71,17 +78,29 @@ def prototype_logits(embeddings: Float[Tensor, "B P D"], prototypes: Float[Tenso
     device = embeddings.device.type
     autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if autocast else embeddings.dtype
-    logits: Tensor = _Products.apply(embeddings.to(dtype), prototypes.to(dtype))
+    product = _Products.forward if torch.compiler.is_compiling() else _Products.apply  # a compiler lays out by itself
+    logits: Tensor = product(embeddings.to(dtype), prototypes.to(dtype))
     return logits
 
 
 class _Products(torch.autograd.Function):
     """Dot products laid out as (P,K,B): so, no product of the forward or backward pass has to copy an operand first."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, embeddings: Tensor, prototypes: Tensor) -> Tensor:
-        ctx.save_for_backward(embeddings, prototypes)
+    def forward(embeddings: Tensor, prototypes: Tensor) -> Tensor:
         return torch.bmm(prototypes, embeddings.permute(1, 2, 0)).permute(2, 0, 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        embeddings, prototypes = ctx.saved_tensors
+        return _Products.forward(tangents[0], prototypes) + _Products.forward(embeddings, tangents[1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -98,7 +117,12 @@ def _cross_entropy(logits: Float[Tensor, "B P K"], target: Int[Tensor, " B"]) ->
     """Cross-entropy against one target row a sample: mean over the batch, sum over the parts."""
     batch, parts, _ = logits.shape
     targets = target.expand(parts, batch)
-    return functional.cross_entropy(logits.permute(1, 2, 0), targets, reduction="sum") / batch
+    return functional.cross_entropy(_single(logits).permute(1, 2, 0), targets, reduction="sum") / batch
+
+
+def _single(values: Tensor) -> Tensor:
+    """Half precision as float32, in which sums over a batch do not overflow; float64 as it is."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def identity_loss(logits: Float[Tensor, "B P C"], labels: Tensor) -> Float[Tensor, ""]:
@@ -130,7 +154,8 @@ def sa_softmax_loss(
     _check_rows("prototype_logits", prototype_logits, labels)
     num_identities = _half("prototype_logits", prototype_logits.shape[2])
     own = own_prototype(labels, modality, num_identities)[:, None, None].expand(-1, prototype_logits.shape[1], 1)
-    masked = prototype_logits.scatter(2, own, prototype_logits.gather(2, own) - mask_value)
+    logits = _single(prototype_logits)
+    masked = logits.scatter(2, own, logits.gather(2, own) - mask_value)
     return _cross_entropy(masked, cross_prototype(labels, modality, num_identities))
 
 
@@ -150,11 +175,12 @@ def absolute_similarity_loss(
         parts, channels = embeddings.shape[1:]
         raise ValueError(f"prototypes has shape {tuple(prototypes.shape)}, expected ({parts}, 2C, {channels})")
     cross = cross_prototype(labels, modality, _half("prototypes", prototypes.shape[1]))
-    targets = prototypes[:, cross].transpose(0, 1)
+    embeddings = _single(embeddings)
+    targets = _single(prototypes[:, cross].transpose(0, 1))
     if logits is None:
         cosine = functional.cosine_similarity(embeddings, targets, dim=2)
     else:
-        product = logits.gather(2, cross[:, None, None].expand(-1, logits.shape[1], 1))[:, :, 0]
+        product = _single(logits).gather(2, cross[:, None, None].expand(-1, logits.shape[1], 1))[:, :, 0]
         lengths = torch.linalg.vector_norm(embeddings, dim=2) * torch.linalg.vector_norm(targets, dim=2)
         cosine = product / lengths.clamp_min(1e-8)
     return (1 - cosine).square().sum(1).mean()
@@ -172,7 +198,11 @@ class SASoftmaxLoss(nn.Module):
 
     Asynchronous optimisation: step the network on `feature_loss` (plus an identity loss, if wanted), then forward
     again and step the prototypes on `prototype_loss`. The prototypes see only `prototype_loss`, the network only
-    `feature_loss`; each method detaches what is not its own.
+    `feature_loss`; each method detaches what is not its own. Called as a module it gives both at once, for loops that
+    step everything on one loss.
+
+    On several processes, the prototypes start from those of the first one and follow the mean of all gradients, whether
+    the module is wrapped in DistributedDataParallel or not.
 
     Args:
         num_identities: C, identities of the training set.
@@ -204,6 +234,7 @@ class SASoftmaxLoss(nn.Module):
                 raise ValueError(f"{name} is {locals()[name]}, expected a number of at least 0")
         self.num_identities = num_identities
         self.sas_weight, self.similarity_weight, self.mask_value = sas_weight, similarity_weight, mask_value
+        self._aligned = False
         self.prototypes = nn.Parameter(torch.randn(num_parts, 2 * num_identities, embedding_dim) * 0.001)
 
     def feature_terms(
@@ -211,7 +242,7 @@ class SASoftmaxLoss(nn.Module):
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Unweighted (L_sa, L_as), prototypes detached unless ``hold_prototypes`` is off: they then swap sides."""
         parts = self._checked(embeddings, labels)
-        prototypes = self.prototypes.detach() if hold_prototypes else self.prototypes
+        prototypes = self._shared() if not hold_prototypes else self._shared().detach()
         logits = prototype_logits(parts, prototypes)
         return (
             sa_softmax_loss(logits, labels, modality, self.mask_value),
@@ -235,7 +266,53 @@ class SASoftmaxLoss(nn.Module):
     def prototype_loss(self, embeddings: Tensor, labels: Tensor, modality: Tensor) -> Float[Tensor, ""]:
         """L_p with the embeddings detached: what the prototypes follow. Arguments and errors as `feature_loss`."""
         parts = self._checked(embeddings, labels).detach()
-        return prototype_loss(prototype_logits(parts, self.prototypes), labels, modality)
+        return prototype_loss(prototype_logits(parts, self._shared()), labels, modality)
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        modality: Tensor | None = None,
+        step: Literal["both", "feature", "prototype"] = "both",
+    ) -> Float[Tensor, ""]:
+        """`feature_loss`, `prototype_loss`, or their sum, whose gradient reaches the network from the first and the
+        prototypes from the second alone.
+
+        The sum spares the second forward, so that the prototypes meet the embeddings of before the network's step: not
+        the paper's iteration, which takes the two one after the other.
+
+        Args:
+            embeddings: see `feature_loss`.
+            labels: identity in 0..C-1; without ``modality``, for loops that pass labels alone, the row of the own
+                prototype, identity + C modality, in 0..2C-1.
+            modality: 0 visible, 1 infrared.
+            step: which of the two.
+
+        Raises:
+            ValueError: as `feature_loss`, or no such step.
+        """
+        if step not in ("both", "feature", "prototype"):
+            raise ValueError(f"step is {step!r}, expected both, feature or prototype")
+        if modality is None:
+            _check_index("labels", labels, 2 * self.num_identities)
+            labels, modality = labels % self.num_identities, labels // self.num_identities
+        feature, prototype = step != "prototype", step != "feature"
+        loss = self.feature_loss(embeddings, labels, modality) if feature else embeddings.new_zeros(())
+        if prototype:
+            loss = loss + self.prototype_loss(embeddings, labels, modality)
+        elif _processes() > 1:
+            loss = loss + 0 * self.prototypes.sum()  # DistributedDataParallel waits for a gradient of every parameter
+        return loss
+
+    def _shared(self) -> Tensor:
+        """The prototypes; on several processes the same everywhere."""
+        if _processes() < 2:
+            return self.prototypes
+        if not self._aligned:
+            distributed.broadcast(self.prototypes.data, 0)
+            self._aligned = True
+        shared: Tensor = _MeanGradient.apply(self.prototypes)
+        return shared
 
     def extra_repr(self) -> str:
         return f"sas_weight={self.sas_weight}, similarity_weight={self.similarity_weight}, mask_value={self.mask_value}"
@@ -250,3 +327,22 @@ class SASoftmaxLoss(nn.Module):
             raise ValueError(f"embeddings has shape {shape}, expected {expected}")
         _check_rows("embeddings", embeddings, labels)
         return embeddings
+
+
+def _processes() -> int:
+    """How many train together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+class _MeanGradient(torch.autograd.Function):
+    """A parameter as it is, its gradient averaged over the processes."""
+
+    @staticmethod
+    def forward(ctx: Any, parameter: Tensor) -> Tensor:
+        return parameter.view_as(parameter)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].contiguous().clone()
+        distributed.all_reduce(gradient)
+        return gradient / distributed.get_world_size()

@@ -79,8 +79,6 @@ def feature_step(learner: Learner, batch: Batch, loss: LossConfig) -> Measured:
     learner.prototype_optimizer.zero_grad()
     with record_function("backward"):  # gradients of stems, trunk, neck and V; of W (P,2C,D) only if synchronous
         learner.fabric.backward(total)
-    if prototypes.grad is not None:
-        prototypes.grad = processes.mean(prototypes.grad)
     with record_function("network step"):  # all weights of the network and V (P,C,D) move
         norm = learner.check(values["total"], [*learner.model.parameters(), prototypes])
         learner.step(learner.feature_optimizer)
@@ -111,7 +109,6 @@ def prototype_step(
             return Measured(values, {"prototype": torch.zeros_like(values["prototype"])}, batch, learner.failed)
         learner.prototype_optimizer.zero_grad()
         learner.fabric.backward(loss)  # gradient of W (P,2C,D) alone: the embeddings are detached
-        prototypes.grad = processes.mean(cast(Tensor, prototypes.grad))
         norm = learner.check(values["prototype"], [prototypes])
         learner.step(learner.prototype_optimizer)  # W moves
     return Measured(values, {"prototype": norm}, batch, learner.failed)
