@@ -48,9 +48,10 @@ def _check_index(name: str, index: Tensor, limit: int) -> None:
     """Raise unless ``index`` is (B,) integers in 0..limit-1; on a GPU, or compiled, that is said once it is known."""
     if index.ndim != 1 or index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
         raise ValueError(f"{name} has shape {tuple(index.shape)} and type {index.dtype}, expected (B,) integers")
-    while torch._C._functorch.is_functorch_wrapped_tensor(index):  # by torch.func
+    compiling = torch.compiler.is_compiling()
+    while not compiling and torch._C._functorch.is_functorch_wrapped_tensor(index):  # by torch.func
         index = torch._C._functorch.get_unwrapped(index)
-    if index.device.type in ("cuda", "meta") or torch.compiler.is_compiling():
+    if index.device.type in ("cuda", "meta") or compiling:
         torch._assert_async(((index >= 0) & (index < limit)).all(), f"{name} holds values outside 0..{limit - 1}")
     elif index.numel() and (int(index.min()) < 0 or int(index.max()) >= limit):
         raise ValueError(f"{name} holds values {int(index.min())}..{int(index.max())}, expected 0..{limit - 1}")
