@@ -42,10 +42,13 @@ def capitals(root: Path) -> Path:
     return root
 
 
-def three_channels(root: Path) -> Path:
+def one_channel(root: Path) -> Path:
+    """Infrared images, which are grey, as some copies of the data sets have them."""
     for path in images_of(root):
         with Image.open(path) as image:
-            image.convert("RGB").save(path, quality=95, subsampling=0)
+            red, green, blue = image.split()
+            if red.tobytes() == green.tobytes() == blue.tobytes():
+                red.save(path, quality=95)
     return root
 
 
@@ -64,7 +67,7 @@ def other_files(root: Path) -> Path:
     return root
 
 
-ODDITIES = (renamed, with_slash, windows_lines, capitals, three_channels, mixed_sizes, other_files)
+ODDITIES = (renamed, with_slash, windows_lines, capitals, one_channel, mixed_sizes, other_files)
 """Each takes a clean copy and gives the root to load."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
@@ -353,7 +354,9 @@ def test_a_reference_checkpoint_is_scored(
         }
         for part in ("net", "add_net")
     }
-    torch.save(state | {"mAP": np.float64(0.5), "cmc": np.ones(20), "epoch": 3}, tmp_path / "reference.t")
+    besides = {"mAP": np.float64(0.5), "cmc": np.ones(20), "epoch": 3, "args": argparse.Namespace(lr=0.1, gpu="0")}
+    torch.save({"net": state["net"], **besides}, tmp_path / "reference.t")
+    torch.save({"net": state["add_net"], **besides}, tmp_path / "reference_add.t")
     images = ["--dataset", "folder", "--height", "32", "--width", "16", "--device", "cpu"]
     root = tmp_path / "seven"
     for person in range(10):
@@ -368,6 +371,13 @@ def test_a_reference_checkpoint_is_scored(
         cli.main(["evaluate", str(tmp_path / "reference.t"), "--root", str(config.data.root), *images])
     with pytest.raises(SystemExit, match="a checkpoint does not say what it saw"):
         cli.main(["evaluate", str(tmp_path / "reference.t"), "--dataset", "regdb", "--root", str(root)])
+    (tmp_path / "reference_add.t").rename(tmp_path / "elsewhere.t")
+    cli.main(["evaluate", str(tmp_path / "reference.t"), "--method", "alone", "--root", str(root), *images])
+    alone = tmp_path / "evaluations" / "alone"
+    assert Embeddings.load(alone / "embeddings.npz").prototypes is None
+    assert Report.load_all(alone)[0].measures == Report.load_all(folder)[0].measures
+    with pytest.raises(SystemExit, match=r"elsewhere\.t: this file holds the prototypes alone; give NAME\.t"):
+        cli.main(["evaluate", str(tmp_path / "elsewhere.t"), "--root", str(root), *images])
     (tmp_path / "other.t").write_bytes(b"nothing")
-    with pytest.raises(SystemExit, match="no checkpoint of the reference program"):
+    with pytest.raises(SystemExit, match=r"other\.t: .*damaged, or no file of weights"):
         cli.main(["evaluate", str(tmp_path / "other.t"), "--root", str(root), *images])

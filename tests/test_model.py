@@ -15,8 +15,9 @@ from torch import Tensor
 from sa_lab import model as models
 from sa_lab import transforms
 from sa_lab.config import LossConfig, TrainConfig
+from sa_lab.data.store import ImageStore
 from sa_lab.evaluation.embedding import _unit
-from sa_lab.evaluation.reference import import_reference
+from sa_lab.evaluation.reference import embed_reference, import_reference, write_reference
 from sa_lab.losses import SASoftmaxLoss
 from sa_lab.model import TwoStreamNet, WeightsError, build_model
 from sa_lab.training import loop, processes, steps
@@ -254,6 +255,68 @@ def test_import_of_a_reference_checkpoint() -> None:
         model.neck.norm.running_var.view(parts, -1)[1], net["module.classifier.classifier_1.bottleneck.running_var"]
     )
     assert torch.equal(prototypes[3], add_net["module.classifierD_3.weight"])
+    alone, nothing = import_reference(net)
+    assert nothing is None
+    assert all(torch.equal(alone.state_dict()[key], value) for key, value in model.state_dict().items())
     del net["module.base_resnet.base.layer2.0.bn1.weight"]
     with pytest.raises(WeightsError, match=r"layer2\.0\.bn1\.weight"):
         import_reference(net, add_net)
+
+
+def test_our_network_in_the_references_names(tmp_path: Path) -> None:
+    """All names and shapes of its files, so that its strict loading takes them; and back, bit for bit."""
+    keys = json.loads((HERE / "reference_checkpoint_keys.json").read_text())
+    model = TwoStreamNet(7, "resnet50", 6)
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            value.copy_(torch.rand(value.shape) if value.is_floating_point() else torch.tensor(3))
+        model.neck.norm.bias.zero_()
+    prototypes = torch.rand(6, 14, 2048)
+    write_reference(tmp_path / "ours.t", model, prototypes)
+    read = [torch.load(tmp_path / name, weights_only=True)["net"] for name in ("ours.t", "ours_add.t")]
+    for state, part in zip(read, ("net", "add_net"), strict=True):
+        shapes = {f"module.{name}": list(value.shape) for name, value in state.items()}
+        assert shapes == keys[part]
+    again, theirs = import_reference(*read)
+    assert all(torch.equal(again.state_dict()[key], value) for key, value in model.state_dict().items())
+    assert torch.equal(theirs, prototypes)
+    with pytest.raises(ValueError, match="backbone is 'resnet18', expected resnet50"):
+        write_reference(tmp_path / "small.t", TwoStreamNet(7, "resnet18", 2), prototypes)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("bottleneck.weight", "classifier.weight", "NL_2.0.g.weight"), "a checkpoint of AGW's program"),
+        (("bottleneck.weight", "wpa.fc1.weight", "out_att.W"), "a checkpoint of DDAG's program"),
+        (("module.bottleneck.weight", "module.DEE.FC11.weight"), "a checkpoint of DEEN's program"),
+        (("classifierD_0.weight",), "holds the prototypes alone; give NAME.t"),
+        (("conv1.weight", "fc.bias"), "no checkpoint of the reference: 'classifier.classifier_0"),
+    ],
+)
+def test_files_of_other_programs_are_named(names: tuple[str, ...], told: str) -> None:
+    with pytest.raises(WeightsError, match=told) as caught:
+        import_reference({name: torch.zeros(3) for name in names})
+    assert ("features, person_ids" in str(caught.value)) == ("program" in told), "the way through descriptors"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"MATLAB 5.0 MAT-file", "MATLAB file, no checkpoint"), (b"", "damaged, or no file of weights"),
+        ([1, 2], "no network under the key net"), ({"net": [1]}, "no network under the key net"),
+        ({"net": {"a": 1}}, "no network under the key net"), (torch.nn.Linear(1, 1), "damaged, or no file of weights"),
+    ],
+)  # fmt: skip
+def test_files_that_are_no_checkpoints_are_told_in_one_line(
+    tmp_path: Path, micro_store: ImageStore, content: object, told: str
+) -> None:
+    file = tmp_path / "x.t"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    with pytest.raises(WeightsError, match=told) as caught:
+        embed_reference(file, micro_store, torch.device("cpu"), tmp_path / "x.npz")
+    assert "\n" not in str(caught.value)
+    assert "x.t" in str(caught.value)

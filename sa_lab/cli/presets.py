@@ -11,7 +11,10 @@ import tyro
 
 from sa_lab.config import PRESETS, read_dials
 
-_MEANINGS = {"tiny": "one CPU core, minutes", "small": "one GPU, minutes", "paper": "the reference's recipe"}
+_MEANINGS = {
+    "tiny": "one CPU core, minutes", "small": "one GPU, minutes",
+    "paper": "the reference's recipe, but for batches an epoch and drawing without replacement",
+}  # fmt: skip
 
 
 def annotation(arguments: Sequence[str]) -> Any:

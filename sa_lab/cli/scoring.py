@@ -23,6 +23,7 @@ def evaluate(
     source: Annotated[Path, tyro.conf.Positional],
     protocol: tuple[str, ...] = (),
     rerank: tuple[int, int, float] | None = None,
+    rerank_expand: Literal["above", "at_least"] = "above",
     method: str = "",
     out: Path | None = None,
     dataset: Dataset | None = None,
@@ -39,6 +40,8 @@ def evaluate(
             reference program.
         protocol: names of protocols; by default those of the data set.
         rerank: k-reciprocal re-ranking with k1, k2 and the weight of the original distance; the paper's: 20 6 0.3.
+        rerank_expand: a neighbour's set joins where more than two thirds of it are common, as in published programs, or
+            two thirds and more, as in the paper's equation.
         method: what tables call it; by default the name of the file. Splits of one method are averaged by `report`.
         out: folder of the reports; by default the run itself, else one in the data folder.
         dataset: of descriptors that do not name theirs; images that a checkpoint is tested on.
@@ -58,7 +61,7 @@ def evaluate(
         raise ValueError(f"--protocol is {' '.join(unknown)}, expected names among {', '.join(PROTOCOLS)}")
     if not source.exists() or source.suffix == ".npy":
         raise FileNotFoundError(f"{source}: expected a run, a checkpoint, or an .npz of descriptors with their ids")
-    ranker = KReciprocal(*rerank) if rerank else None
+    ranker = KReciprocal(*rerank, rerank_expand) if rerank else None
     if source.is_dir():
         if (dataset, root, split, method) != (None, None, None, ""):
             raise ValueError("--dataset, --root, --split and --method are not for a run, which knows its own")
@@ -85,6 +88,7 @@ def evaluate(
     for report in evaluate_all(tested, [PROTOCOLS[name] for name in protocol] or own, rerank=ranker):
         is_first = folder == source and report.protocol["name"] == own[0].name and not ranker
         reranked = "-reranked-" + "-".join(map(str, rerank)) if rerank else ""
+        reranked += "-at_least" if rerank and rerank_expand == "at_least" else ""
         report.save(folder, "" if is_first else f"-{report.protocol['name']}{reranked}")
         print(f"{report.title}\n{tables.render(tables.retrieval({method or source.stem: [report]}))}\n")
     print(f"reports are in {folder}")

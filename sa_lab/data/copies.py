@@ -139,7 +139,7 @@ def _drawn(root: Path, spec: SyntheticSpec, progress: bool, **options: Any) -> I
         (folder / MARKER).write_text(json.dumps(note, indent=2) + "\n")
         for i, path in enumerate(tqdm(table.paths, desc=f"draw {spec.variant}", unit="image", disable=not progress)):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            table.read(i).save(folder / path, **options)
+            table.read(i).convert("RGB").save(folder / path, **options)  # the real infrared files have three channels
         yield folder, table
 
 

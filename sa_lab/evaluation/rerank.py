@@ -3,15 +3,21 @@
 Source: Zhong, Zheng, Cao and Li, "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017,
 arXiv:1701.08398; equations (3) to (12). As there, queries and gallery are encoded together, and the original distance
 is the squared Euclidean one, scaled for each image to a largest value of 1.
+
+Deviation, by default: a neighbour's own set joins where more than two thirds of it are shared, as in the published
+programs, whose numbers are compared with; the paper's equation (5) says two thirds or more.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
 from scipy import sparse
+
+Expand = Literal["above", "at_least"]
 
 
 @dataclass(frozen=True)
@@ -22,20 +28,27 @@ class KReciprocal:
         k1: neighbours that are asked whether they are reciprocal, at least 2.
         k2: neighbours over whose encodings an image's own is averaged, 1..k1.
         original_weight: share of the original distance in the final one, 0..1 (lambda in the paper).
+        expand: a neighbour's set joins where the share of it that is common is ``above`` two thirds, as in published
+            programs, or ``at_least`` two thirds, as in the paper's equation; they differ by up to half a point.
     """
 
     k1: int = 20
     k2: int = 6
     original_weight: float = 0.3
+    expand: Expand = "above"
 
     def __post_init__(self) -> None:
         if not (self.k1 >= 2 and 1 <= self.k2 <= self.k1 and 0 <= self.original_weight <= 1):
             raise ValueError(f"{self} is out of range, expected k1 >= 2, 1 <= k2 <= k1, original_weight in [0,1]")
+        if self.expand not in get_args(Expand):
+            raise ValueError(f"expand is {self.expand!r}, expected {' or '.join(get_args(Expand))}")
 
     @property
     def description(self) -> str:
         """What reports call it."""
-        return f"k-reciprocal re-ranking (k1 {self.k1}, k2 {self.k2}, original weight {self.original_weight})"
+        rule = {"above": "> 2/3", "at_least": ">= 2/3"}[self.expand]
+        weight = f"original weight {self.original_weight}"
+        return f"k-reciprocal re-ranking (k1 {self.k1}, k2 {self.k2}, {weight}, expanded at {rule})"
 
 
 def k_reciprocal(
@@ -92,9 +105,10 @@ def _encode(distance: np.ndarray, ranking: np.ndarray, parameters: KReciprocal) 
     """(N,N) each row the encoding of an image: Gaussian weights of its expanded reciprocal set, then averaged."""
     whole = _reciprocal(ranking)
     half = _reciprocal(ranking[:, : round(parameters.k1 / 2) + 1])
-    # R*(p,k1): add the half-size set of a member wherever two thirds of it are in R(p,k1), equation (5).
+    # R*(p,k1): add the half-size set of a member wherever enough of it is in R(p,k1), equation (5).
     shared = whole.multiply(whole @ half.T).tocoo()  # |R(p,k1) and R(q,k1/2)| for the members q of R(p,k1)
-    fits = shared.data >= 2 / 3 * half.sum(axis=1)[shared.col]
+    common, needed = 3 * shared.data, 2 * half.sum(axis=1)[shared.col]  # whole numbers
+    fits = common > needed if parameters.expand == "above" else common >= needed
     joined = sparse.csr_array((np.ones(fits.sum(), np.float32), (shared.row[fits], shared.col[fits])), whole.shape)
     expanded = (whole + joined @ half).tocoo()
     weights = np.exp(-distance[expanded.row, expanded.col])  # equation (7)
