@@ -355,8 +355,8 @@ def _paper() -> ExperimentConfig:
 
 PRESETS: dict[str, Callable[[], ExperimentConfig]] = {"tiny": ExperimentConfig, "small": _small, "paper": _paper}
 """tiny: one CPU core, minutes; small: one GPU, minutes; paper: the reference's recipe, but for two things: an epoch of
-the reference has one batch more, floor(N/64) + 1, and it draws the images of an identity with replacement, so that nearly
-every batch has an image twice; ours draws without, in rounds."""
+the reference has one batch more, floor(N/64) + 1, and it draws the images of an identity with replacement, so that
+nearly every batch has an image twice; ours draws without, in rounds."""
 
 VariantName = Literal["softmax", "no_mask", "no_absolute", "complete"]
 

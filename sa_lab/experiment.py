@@ -18,7 +18,7 @@ from sa_lab.config import REGDB_SPLITS, DataConfig, ExperimentConfig
 from sa_lab.data import list_images, prepare
 from sa_lab.data.contents import contents_of, digest_of
 from sa_lab.data.store import ImageStore
-from sa_lab.disk import DamagedFileError, check_seal, home, locked, read_json, tell, write_csv, write_json
+from sa_lab.disk import DamagedFileError, check_seal, home, locked, read_csv, read_json, tell, write_csv, write_json
 from sa_lab.evaluation.embedding import embed
 from sa_lab.evaluation.protocols import protocols_of
 from sa_lab.evaluation.search import evaluate_all
@@ -26,7 +26,7 @@ from sa_lab.evaluation.validation import ValidationSet, few_images, first_people
 from sa_lab.model import TwoStreamNet, load_state
 from sa_lab.provenance import TRAINING, code_digest, function_name
 from sa_lab.runs import PEOPLE_FILES, Run, loss_name
-from sa_lab.schema import Embeddings, Listing
+from sa_lab.schema import DataError, Embeddings, Listing
 from sa_lab.training import processes
 from sa_lab.training.fit import fit
 from sa_lab.training.learner import LogRow, OwnLoss
@@ -260,6 +260,29 @@ def _make(
 def place(model: nn.Module, device: torch.device, config: ExperimentConfig) -> None:
     """Bring a loaded network to the device and precision it was trained in."""
     model.to(device, torch.float64 if config.train.precision == "64-true" else torch.float32)
+
+
+def images_of(folder: Path, progress: bool = False) -> ImageStore:
+    """The images that a run was made of.
+
+    Raises:
+        DataError: they are not where they were, or no longer the same: people may have come or gone, so that those
+            trained on could pass for others.
+    """
+    store, known = prepare(Run(folder).config.data, progress), read_json(folder / "made_of.json").get("data")
+    if store.digest != known:
+        raise DataError(
+            f"{folder} was made of other images than those in {Run(folder).config.data.root or store.name} (data "
+            f"{str(known)[:8]} there, {store.digest[:8]} here); expected the same, or the run trained anew"
+        )
+    return store
+
+
+def trained_people(folder: Path, store: ImageStore) -> np.ndarray:
+    """Identities of ``store`` of whom an image was trained on by a run, told by what the images are, not by names."""
+    columns = read_csv(folder / "images.csv")
+    trained = {one for one, part in zip(columns["content"], columns["part"], strict=True) if part == "train"}
+    return np.unique(store.person_ids[np.array([content in trained for content in store.contents], dtype=bool)])
 
 
 def load_model(folder: Path) -> tuple[TwoStreamNet, torch.Tensor, np.ndarray]:

@@ -124,7 +124,8 @@ def randomisation_test(
     return float((1 + as_far.sum()) / (1 + num_samples))
 
 
-def student_interval(values: np.ndarray) -> dict[str, float]:
-    """Mean and 95 % interval of Student's t over seeds; for differences, pairs of the same seed."""
+def student_interval(values: np.ndarray, limits: tuple[float, float] = (-np.inf, np.inf)) -> dict[str, float]:
+    """Mean and 95 % interval of Student's t over seeds, cut at the ``limits`` of what is measured; for differences,
+    pairs of the same seed."""
     mean, half = float(values.mean()), float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    return {"mean": mean, "low": max(mean - half, limits[0]), "high": min(mean + half, limits[1])}

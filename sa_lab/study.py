@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,10 +25,13 @@ from sa_lab import __version__, experiment
 from sa_lab.analysis import DEFINITIONS, OF_IMAGES
 from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, variant
 from sa_lab.data import prepare
-from sa_lab.disk import write_text
+from sa_lab.disk import home, write_text
 from sa_lab.evaluation.reports import SHARES, TITLES
 from sa_lab.intervals import student_interval
-from sa_lab.runs import Run, measure_folder
+from sa_lab.runs import Run, loss_name, measure_folder
+
+SEEDS = (0, 1, 2, 3, 4)
+"""Of a study, unless others are given."""
 
 
 def _on_training(name: str) -> str:
@@ -42,6 +47,11 @@ MEANINGS = {
 """What a study writes of each run: retrieval of the first protocol, and the measures of overlap."""
 
 
+def limits_of(name: str) -> tuple[float, float]:
+    """Smallest and largest value of a measure in `MEANINGS`."""
+    return (0.0, 1.0) if name in SHARES else DEFINITIONS[name.removeprefix("training_")].limits
+
+
 def measure_run(run: Run) -> dict[str, float]:
     """The numbers in `MEANINGS` of one finished run, as far as its images allow them."""
     retrieval, overlaps = run.report.measures, measure_folder(run.folder, progress=False)
@@ -53,7 +63,7 @@ def measure_run(run: Run) -> dict[str, float]:
 def study(
     config: ExperimentConfig,
     variants: Sequence[VariantName] = tuple(VARIANTS),
-    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    seeds: Sequence[int] = SEEDS,
     jobs: int = 1,
     out: Path | None = None,
     progress: bool = True,
@@ -91,6 +101,8 @@ def study(
         **conditions(),
         "seeds": list(seeds),
         "measures": MEANINGS,
+        "labels": {name: loss_name(variant(config, name)) for name in variants},
+        "changed": {name: value for name, value in config.changed().items() if name not in _NAMED_ELSEWHERE},
         "variants": {},
     }
     per_variant = {
@@ -101,7 +113,7 @@ def study(
     for name, columns in per_variant.items():
         result["variants"][name] = {
             key: {
-                **student_interval(values),
+                **student_interval(values, limits_of(key)),
                 "values": values.tolist(),
                 **({"minus_softmax": student_interval(values - base[key])} if base and name != "softmax" else {}),
             }
@@ -110,6 +122,22 @@ def study(
     if out:
         write_text(out, json.dumps(result, indent=1))
     return result
+
+
+_NAMED_ELSEWHERE = ("data.dataset", "data.root", "seed")
+
+
+def default_file(config: ExperimentConfig, variants: Sequence[str], seeds: Sequence[int]) -> Path:
+    """Where a study is written: ``study-<data set>.json`` for the preset tiny with all its losses and seeds, which
+    README and chapters read; any other one has its dials, and a digest of all, in its name."""
+    words = [f"{k.split('.')[-1]}-{v}" for k, v in config.changed().items() if k not in _NAMED_ELSEWHERE]
+    words += [] if tuple(variants) == tuple(VARIANTS) else variants
+    words += [] if tuple(seeds) == SEEDS else [f"seeds-{'-'.join(map(str, seeds))}"]
+    if words:
+        whole = json.dumps([config.dials(), list(variants), list(seeds)], sort_keys=True)
+        digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+        words = [re.sub(r"[^\w.]+", "-", "-".join(words))[:80].strip("-"), digest]
+    return home() / "results" / ("-".join(["study", config.data.dataset, *words]) + ".json")
 
 
 def conditions() -> dict[str, Any]:

@@ -80,6 +80,32 @@ def micro_store(tmp_path_factory: pytest.TempPathFactory):
     return build_store(listing, 32, 16, tmp_path_factory.mktemp("micro"), progress=False)
 
 
+@pytest.fixture(scope="session")
+def people_config(tmp_path_factory: pytest.TempPathFactory):
+    """12 identities, 3 images a spectrum, as files; a network of two parts for six steps."""
+    import numpy as np
+    from PIL import Image
+
+    from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
+
+    root = tmp_path_factory.mktemp("people")
+    for person in range(12):
+        for spectrum in ("visible", "infrared"):
+            for k in range(3):
+                rng = np.random.default_rng([person, k])
+                pixels = rng.integers(0, 90, (32, 16, 3)) + np.random.default_rng(person).integers(40, 160, 3)
+                image = Image.fromarray(pixels.astype(np.uint8))
+                path = root / spectrum / f"p{person:02}" / f"{k}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                (image.convert("L") if spectrum == "infrared" else image).save(path)
+    return ExperimentConfig(
+        data=DataConfig(dataset="folder", root=str(root), height=32, width=16, validation_fraction=0.25),
+        model=ModelConfig(backbone="resnet18", num_parts=1, weights="random"),
+        loss=LossConfig(warmup_steps=2),
+        train=TrainConfig(ids_per_batch=3, images_per_id=2, num_epochs=2, steps_per_epoch=3, threads=1, device="cpu"),
+    )
+
+
 @pytest.fixture
 def unchecked():
     """As outside the tests: no check but the library's own."""

@@ -30,9 +30,7 @@ def options() -> dict[str, Any]:
 def study(name: str) -> str:
     """The table of a study, and what it was made with."""
     found = result(name)
-    made = [f"sa_lab {found['library']}", f"torch {found['torch']}", f"seeds {', '.join(map(str, found['seeds']))}"]
-    made += [f"{found['date']}, commit {found['commit']}"] if "commit" in found else []
-    return f"{studies.table(found)}\n\n*{'; '.join(made)}*"
+    return f"{studies.table(found)}\n\n*{studies.made_with(found)}*"
 
 
 def rendered(bench: dict[str, Any], *names: str) -> list[str]:

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from sa_lab import cli, experiment, losses, study
-from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
+from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, variant
 from sa_lab.course import chapters, claims
 from sa_lab.course.report_card import embed_validation, report_card
 from sa_lab.data import copies
@@ -30,25 +29,9 @@ from sa_lab.runs import Run, loss_name
 from sa_lab.schema import DataError, Embeddings, LeakageError
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> ExperimentConfig:
-    """12 identities, 3 images a spectrum, as files; a network of two parts for six steps."""
-    root = tmp_path_factory.mktemp("people")
-    for person in range(12):
-        for spectrum in ("visible", "infrared"):
-            for k in range(3):
-                rng = np.random.default_rng([person, k])
-                pixels = rng.integers(0, 90, (32, 16, 3)) + np.random.default_rng(person).integers(40, 160, 3)
-                image = Image.fromarray(pixels.astype(np.uint8))
-                path = root / spectrum / f"p{person:02}" / f"{k}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                (image.convert("L") if spectrum == "infrared" else image).save(path)
-    return ExperimentConfig(
-        data=DataConfig(dataset="folder", root=str(root), height=32, width=16, validation_fraction=0.25),
-        model=ModelConfig(backbone="resnet18", num_parts=1, weights="random"),
-        loss=LossConfig(warmup_steps=2),
-        train=TrainConfig(ids_per_batch=3, images_per_id=2, num_epochs=2, steps_per_epoch=3, threads=1, device="cpu"),
-    )
+@pytest.fixture
+def config(people_config: ExperimentConfig) -> ExperimentConfig:
+    return people_config
 
 
 def closeness(embeddings, prototypes, labels, modality):
@@ -189,11 +172,15 @@ def test_command_line_from_files_to_report(
     }
     cli.main(["embed", str(run), "--out", str(tmp_path / "all.npz")])
     assert Embeddings.load(tmp_path / "all.npz").prototypes is not None
-    shutil.copytree(str(config.data.root), tmp_path / "others")
-    cli.main(["embed", str(run), "--root", str(tmp_path / "others"), "--out", str(tmp_path / "b.npz")])
-    others = Embeddings.load(tmp_path / "b.npz")
-    assert others.prototypes is None
-    assert others.seen_ids is None  # the folders of other people are numbered anew
+    shutil.copytree(str(config.data.root), tmp_path / "copy")
+    cli.main(["embed", str(run), "--root", str(tmp_path / "copy"), "--out", str(tmp_path / "b.npz")])
+    copied, own = Embeddings.load(tmp_path / "b.npz"), Embeddings.load(run / "embeddings.npz")
+    np.testing.assert_array_equal(copied.prototypes, own.prototypes)  # the same images, wherever they lie
+    assert set(copied.seen_ids.tolist()) == set(own.seen_ids.tolist())
+    for spectrum in ("visible", "infrared"):
+        shutil.rmtree(tmp_path / "copy" / spectrum / "p11")
+    cli.main(["embed", str(run), "--root", str(tmp_path / "copy"), "--out", str(tmp_path / "c.npz")])
+    assert Embeddings.load(tmp_path / "c.npz").prototypes is None
     cli.main(["embed", str(run), "--part", "test", "--dtype", "float32", "--out", str(tmp_path / "test.npz")])
     capsys.readouterr()
     with pytest.raises(SystemExit, match="were trained on"):
@@ -280,12 +267,12 @@ def test_a_loss_has_one_name(values: dict, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def toy(config: ExperimentConfig, tmp_path_factory: pytest.TempPathFactory) -> ExperimentConfig:
+def toy(people_config: ExperimentConfig, tmp_path_factory: pytest.TempPathFactory) -> ExperimentConfig:
     """Six steps on a generated copy of RegDB with 8 + 4 identities."""
     root = tmp_path_factory.mktemp("copies") / "regdb"
     copies.write("regdb", root, train_ids=8, test_ids=4)
     data = DataConfig(dataset="regdb", root=str(root), height=32, width=16, validation_fraction=0.25)
-    return replace(config, data=data)
+    return replace(people_config, data=data)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 
@@ -21,6 +22,11 @@ class Definition:
     range: str
     better: Literal["higher", "lower"]
     meaning: str
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Smallest and largest value there is."""
+        return {"[0,1]": (0.0, 1.0), "[-1,1]": (-1.0, 1.0), "[0,∞)": (0.0, inf)}.get(self.range, (-inf, inf))
 
 
 DEFINITIONS: dict[str, Definition] = {

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import tyro
 
 from sa_lab.config import VARIANTS, DataConfig, Dataset, ExperimentConfig, Resize, TrainConfig, VariantName, variant
-from sa_lab.disk import home
 
 ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config")]
 """Read before everything else, see `sa_lab.cli.presets`."""
@@ -135,14 +134,16 @@ def study(
         variants: losses to run.
         seeds: seeds of training, at least two.
         jobs: runs at a time, each with its share of the CPU cores.
-        out: JSON file; by default results/study-<dataset>.json in the data folder.
+        out: JSON file; by default results/study-<dataset>.json in the data folder, with other dials, losses or seeds
+            than usual in its name.
         file: JSON or YAML with dials in place of the preset's own.
     """
     from sa_lab import study as studies
-    from sa_lab.reporting.studies import table
+    from sa_lab.reporting.studies import made_with, table
 
-    out = out or home() / "results" / f"study-{config.data.dataset}.json"
-    print(table(studies.study(config, variants, seeds, jobs, out)))
+    out = out or studies.default_file(config, variants, seeds)
+    result = studies.study(config, variants, seeds, jobs, out)
+    print(f"{table(result)}\n\n{made_with(result)}\nThe study is {out}")
 
 
 def course(

@@ -141,7 +141,8 @@ def embed(
     Args:
         run: folder of the run.
         out: the .npz file to write.
-        dataset: which images; by default those of the run, then with its prototypes.
+        dataset: which images; by default those of the run. Images that are the run's own, wherever they lie, come with
+            its prototypes; people of whom an image was trained on cannot be tested on, whatever they are called.
         root: folder of the data set.
         split: which split of regdb.
         part: identities that are to be embedded.
@@ -162,11 +163,16 @@ def embed(
         split = split or 1  # that of the run is another data set's
     named = {"dataset": dataset, "root": root, "split": split}
     data = replace(config.data, **{k: v for k, v in named.items() if v is not None})  # type: ignore[arg-type]
-    own, store = data == config.data, prepare(data)
+    store = prepare(data)
+    own = store.digest == read_json(run / "made_of.json").get("data")
     index = np.arange(len(store)) if part == "all" else np.flatnonzero(store.is_train == (part == "train"))
     tested = Embeddings.load(run / "embeddings.npz", mapped=True)
     numbered = data.dataset in LAYOUTS and tested.dataset == store.name  # the same people in any copy
-    seen = tested.seen_ids if own or numbered else None
+    if data.dataset in ("folder", "roadscene") and not (run / "images.csv").is_file():
+        raise ValueError(f"{run} was trained by an older release, which numbered people by their place; train it anew")
+    known = [experiment.trained_people(run, store)] if (run / "images.csv").is_file() else []
+    known += [tested.seen_ids] if tested.seen_ids is not None and (own or numbered) else []
+    seen = np.unique(np.concatenate(known)) if known else None
     where = _device(device)
     embeddings = embed_images(
         model.to(where), store, index, where, prototypes if own else None, train_ids if own else None, seen, out=out,

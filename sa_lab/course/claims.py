@@ -12,7 +12,7 @@ from scipy import stats
 from sa_lab.analysis import DEFINITIONS
 from sa_lab.evaluation.reports import SHARES, Measure, Report, bounds_over_people, deviation, values_of
 from sa_lab.intervals import Interval, bootstrap_statistic, student_interval
-from sa_lab.reporting.studies import TITLES
+from sa_lab.reporting.studies import TITLES, label
 
 
 def verdicts(result: dict[str, Any], measures: Sequence[str] = ("rank_1", "mean_ap", "stranger_ratio")) -> list[str]:
@@ -20,14 +20,14 @@ def verdicts(result: dict[str, Any], measures: Sequence[str] = ("rank_1", "mean_
     sentences = []
     for variant_name, columns in result["variants"].items():
         for name in measures:
-            if "minus_softmax" not in columns[name]:
+            if "minus_softmax" not in columns.get(name, {}):
                 continue
             scale, unit = (100, " points") if name in SHARES else (1, "")
             mean, low, high = (columns[name]["minus_softmax"][key] * scale for key in ("mean", "low", "high"))
             word = "higher" if low > 0 else "lower" if high < 0 else "not told apart from softmax"
             digits = 1 if name in SHARES else 2
             span = f"{mean:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
-            sentences.append(f"{variant_name}: {TITLES[name]} {span}, {word}")
+            sentences.append(f"{label(result, variant_name)}: {TITLES[name]} {span}, {word}")
     return sentences
 
 
@@ -89,7 +89,9 @@ class Disagreement:
 def disagreements(result: dict[str, Any], measure: str, target: str = "mean_ap") -> dict[str, Disagreement]:
     """Where overlap by ``measure`` and retrieval part ways, by loss; none where the study lacks one of the two."""
     sign = 1 if DEFINITIONS[measure.removeprefix("training_")].better == "higher" else -1
-    base, found = result["variants"]["softmax"], {}
+    base, found = result["variants"].get("softmax", {}), {}
+    if measure not in base or target not in base:
+        return {}
     for name, columns in result["variants"].items():
         if name == "softmax" or measure not in columns:
             continue

@@ -12,12 +12,10 @@ from torch import Tensor, nn
 
 from sa_lab import experiment, transforms
 from sa_lab.config import LossConfig
-from sa_lab.data import prepare
 from sa_lab.data.store import ImageStore
 from sa_lab.evaluation.validation import first_people
 from sa_lab.losses import SASoftmaxLoss, cross_prototype, own_prototype, prototype_logits
 from sa_lab.model import Features
-from sa_lab.runs import Run
 from sa_lab.training import steps
 
 
@@ -78,7 +76,7 @@ class Lens:
             FileNotFoundError, DataError: the run has no model yet, or its images are not where they were.
         """
         model, prototypes, train_ids = experiment.load_model(folder)
-        store = store or prepare(Run(folder).config.data, progress=False)
+        store = store or experiment.images_of(folder)
         index = first_people(store, train_ids, most)
         images = store.gather(torch.from_numpy(index))
         modality = torch.from_numpy(store.modality[index].astype(np.int64))

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 from sa_lab.analysis.descriptors import QUICK, measure_embeddings
 from sa_lab.config import Style
-from sa_lab.data import prepare
 from sa_lab.evaluation import paired, search
 from sa_lab.evaluation.protocols import protocols_of
 from sa_lab.evaluation.validation import ValidationSet
-from sa_lab.experiment import load_model, place
+from sa_lab.experiment import images_of, load_model, place
 from sa_lab.reporting import tables
 from sa_lab.runs import Run
 from sa_lab.schema import Embeddings
@@ -65,7 +64,7 @@ def embed_validation(run: Run, progress: bool = True) -> Embeddings:
     file = run.folder / "validation_embeddings.npz"
     if not file.is_file():
         config = run.config
-        held = ValidationSet.of(config, prepare(config.data, progress))
+        held = ValidationSet.of(config, images_of(run.folder, progress))
         if not len(held):
             raise ValueError(
                 "data.validation_fraction is 0: no identities were held back to compare designs on; expected more"

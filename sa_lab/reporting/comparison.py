@@ -7,11 +7,13 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
+from sa_lab.analysis import OF_IMAGES
 from sa_lab.config import REGDB_SPLITS, Style
 from sa_lab.disk import read_json
 from sa_lab.evaluation.reports import Report
 from sa_lab.intervals import Interval
 from sa_lab.reporting import tables
+from sa_lab.reporting.studies import ONE_MACHINE
 from sa_lab.runs import Measuring, Run, loss_name, measure_folder
 from sa_lab.schema import LeakageError
 
@@ -53,7 +55,8 @@ def tables_of(folders: Sequence[Path], style: Style = "markdown", measure: Measu
         lines += [keys | dict(row) for row in rows]
     if style == "csv":
         return tables.render(lines, style)
-    if own := [folder for folder in folders if (folder / "config.json").is_file()]:
+    own = [folder for folder in folders if (folder / "config.json").is_file()]
+    if own:
         parts += [
             "How far the spectra overlap on the test identities (prototypes: of those trained on), with 95 % bootstrap "
             "over identities:",
@@ -61,11 +64,19 @@ def tables_of(folders: Sequence[Path], style: Style = "markdown", measure: Measu
         ]
     legend = (
         "In %. Of one training: mean ± sample deviation over trials [95 % bootstrap over identities]; it says nothing "
-        "about other seeds. Of several splits: mean ± sample deviation over splits."
+        f"about other seeds. Of several splits: mean ± sample deviation over splits.{_machines(own)}"
     )
     return "\n\n".join(
         _words(part, style) if isinstance(part, str) else tables.render(part, style) for part in [legend, *parts]
     )
+
+
+def _machines(folders: Sequence[Path]) -> str:
+    """What decides the digits of runs besides their seeds, as far as they say so."""
+    files = [folder / "made_of.json" for folder in folders]
+    made = [read_json(file) for file in files if file.is_file()]
+    told = sorted({f"torch {one['torch']}, vector level {one['cpu']}" for one in made if "cpu" in one})
+    return f" Trained with {' and with '.join(told)}. {ONE_MACHINE}" if told else ""
 
 
 def methods(folders: Sequence[Path]) -> dict[str, list[Path]]:
@@ -131,7 +142,8 @@ def _method_and_split(folder: Path) -> tuple[str, int | None]:
 
 def _overlap_row(folder: Path, measured: Mapping[str, Mapping[str, Interval]]) -> tables.TableRow:
     config = Run(folder).config
-    prototypes = {**measured.get("training", {}), **measured["unseen"]}  # only people trained on have prototypes
+    of_prototypes = {k: v for k, v in measured.get("training", {}).items() if k not in OF_IMAGES}
+    prototypes = of_prototypes | dict(measured["unseen"])  # only people trained on have prototypes
     return {
         "run": folder.name, "loss": loss_name(config), "seed": str(config.seed), **tables.overlap_columns(prototypes)
     }  # fmt: skip

@@ -16,9 +16,9 @@ from tqdm.auto import tqdm
 from sa_lab import analysis, plots
 from sa_lab.analysis import DEFINITIONS
 from sa_lab.analysis.descriptors import QUICK, picture, some_people
-from sa_lab.data import prepare
 from sa_lab.data.store import ImageStore
-from sa_lab.disk import DamagedFileError, read_json, write_text
+from sa_lab.disk import DamagedFileError, write_text
+from sa_lab.experiment import images_of
 from sa_lab.plots import Atlas
 from sa_lab.reporting import cards, comparison, overlap, tables
 from sa_lab.runs import PEOPLE_FILES, Measuring, Run, measure_folder
@@ -196,11 +196,9 @@ def _images(folder: Path) -> ImageStore | None:
     if not (folder / "config.json").is_file():
         return None
     try:
-        store = prepare(Run(folder).config.data, progress=False)
-        same = read_json(folder / "made_of.json")["data"] == store.digest
-    except (DataError, DamagedFileError, OSError, KeyError):
+        return images_of(folder)
+    except (DataError, DamagedFileError, OSError):
         return None
-    return store if same else None
 
 
 def _people_within(embeddings: Embeddings, most: int) -> int:

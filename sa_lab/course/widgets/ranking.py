@@ -14,12 +14,11 @@ import torch
 
 from sa_lab.course import figures
 from sa_lab.course.widgets.controls import Dial, choice, live, refresh
-from sa_lab.data import prepare
 from sa_lab.data.store import ImageStore
 from sa_lab.evaluation import search
 from sa_lab.evaluation.protocols import PROTOCOLS, protocols_of
 from sa_lab.evaluation.search import Search
-from sa_lab.runs import Run
+from sa_lab.experiment import images_of
 from sa_lab.schema import Embeddings
 
 EVERY = "every camera"
@@ -53,7 +52,7 @@ class RankingBrowser(ipywidgets.VBox):
         if any(other.paths != first.paths for other in self.found.values()):
             raise ValueError(f"runs {', '.join(runs)} were tested on different images, expected the same")
         self.most, self._lock = most, threading.RLock()
-        self.store = store or prepare(Run(next(iter(folders.values()))).config.data, progress=False)
+        self.store = store or images_of(next(iter(folders.values())))
         self._rows = self.store.find(first.paths)
         self._search = lru_cache(maxsize=8)(self._searched)
         rules = protocols_of(first.dataset, first.split, first.gallery_order is not None)
