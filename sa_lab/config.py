@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import cattrs
 
+from sa_lab.dials import non_negative, positive, require, settle, share
+from sa_lab.dials import seed as whole_seed
 from sa_lab.disk import read_json, write_text
 
 Dataset = Literal["synthetic", "thermal", "roadscene", "folder", "sysu", "regdb", "llcm"]
@@ -27,28 +29,6 @@ Resize = Literal["lanczos", "bicubic", "bilinear"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["32-true", "bf16-mixed", "64-true"]
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
-
-
-def _require(owner: str, **checks: tuple[Any, bool, str]) -> None:
-    for name, (value, fits, expected) in checks.items():
-        if not fits:
-            raise ValueError(f"{owner}.{name} is {value!r}, expected {expected}")
-
-
-def _choice(value: str, kind: Any) -> tuple[Any, bool, str]:
-    return value, value in get_args(kind), "one of " + ", ".join(get_args(kind))
-
-
-def _positive(value: float | int) -> tuple[Any, bool, str]:
-    return value, value > 0, "a number above 0"
-
-
-def _non_negative(value: float | int) -> tuple[Any, bool, str]:
-    return value, value >= 0, "a number of at least 0"
-
-
-def _share(value: float | int) -> tuple[Any, bool, str]:
-    return value, 0 <= value < 1, "a share in [0, 1)"
 
 
 def _reason(error: BaseException, kind: Any) -> str:
@@ -84,15 +64,15 @@ class DataConfig:
     """Seed of the drawings, the crops and the split."""
 
     def __post_init__(self) -> None:
+        settle("data.", self)
         if self.root is not None:
             object.__setattr__(self, "root", str(Path(self.root).expanduser().absolute()))  # wherever the run is read
         splits = REGDB_SPLITS if self.dataset == "regdb" else 1
-        _require(
-            "data", dataset=_choice(self.dataset, Dataset), height=_positive(self.height), width=_positive(self.width),
-            train_ids=_positive(self.train_ids), test_ids=_positive(self.test_ids),
+        require(
+            "data", height=positive(self.height, 8192), width=positive(self.width, 8192), seed=whole_seed(self.seed),
+            train_ids=positive(self.train_ids), test_ids=positive(self.test_ids),
             split=(self.split, self.split in range(1, splits + 1), f"1..{splits} for {self.dataset}"),
-            images_per_camera=_positive(self.images_per_camera), validation_fraction=_share(self.validation_fraction),
-            resize=_choice(self.resize, Resize),
+            images_per_camera=positive(self.images_per_camera), validation_fraction=share(self.validation_fraction),
             root=(self.root, self.root is not None or self.dataset in ("synthetic", "thermal"),
                   f"the folder of the {self.dataset} data set"),
         )  # fmt: skip
@@ -111,7 +91,8 @@ class ModelConfig:
     (torchvision's cache or download, then offline), random, or the path of a state file."""
 
     def __post_init__(self) -> None:
-        _require("model", backbone=_choice(self.backbone, Backbone), num_parts=_positive(self.num_parts))
+        settle("model.", self)
+        require("model", num_parts=positive(self.num_parts, 1024))
 
 
 @dataclass(frozen=True)
@@ -134,12 +115,12 @@ class LossConfig:
     `sa_lab.experiment.run` as ``own_loss``, which sets this."""
 
     def __post_init__(self) -> None:
-        for name in ("sas_weight", "similarity_weight", "mask_value"):
-            object.__setattr__(self, name, float(getattr(self, name)))  # 0 and 0.0 are one config
-        _require(
+        settle("loss.", self)
+        require(
             "loss", sas_weight=(self.sas_weight, 0 <= self.sas_weight <= 1, "a share in [0, 1]"),
-            similarity_weight=_non_negative(self.similarity_weight), mask_value=_non_negative(self.mask_value),
-            warmup_steps=_non_negative(self.warmup_steps),
+            similarity_weight=non_negative(self.similarity_weight),
+            mask_value=(self.mask_value, self.mask_value >= 0, "a number of at least 0, or inf"),
+            warmup_steps=non_negative(self.warmup_steps),
         )  # fmt: skip
 
 
@@ -189,20 +170,18 @@ class TrainConfig:
     """CPU threads of torch; 0 leaves torch's own choice."""
 
     def __post_init__(self) -> None:
+        settle("train.", self)
         steps = self.steps_per_epoch
-        _require(
-            "train", ids_per_batch=_positive(self.ids_per_batch), images_per_id=_positive(self.images_per_id),
-            num_epochs=_positive(self.num_epochs),
+        require(
+            "train", ids_per_batch=positive(self.ids_per_batch), images_per_id=positive(self.images_per_id),
+            num_epochs=positive(self.num_epochs),
             steps_per_epoch=(steps, steps is None or steps > 0, "a number above 0 or none"),
-            backbone_lr=_non_negative(self.backbone_lr), head_lr=_non_negative(self.head_lr),
-            prototype_lr=_non_negative(self.prototype_lr),
-            weight_decay=_non_negative(self.weight_decay), eval_every=_non_negative(self.eval_every),
+            backbone_lr=non_negative(self.backbone_lr), head_lr=non_negative(self.head_lr),
+            prototype_lr=non_negative(self.prototype_lr),
+            weight_decay=non_negative(self.weight_decay), eval_every=non_negative(self.eval_every),
             num_probes=(self.num_probes, self.num_probes == 0 or self.num_probes > 1, "0 or a number above 1"),
-            checkpoint_every=_positive(self.checkpoint_every), threads=_non_negative(self.threads),
+            checkpoint_every=positive(self.checkpoint_every), threads=non_negative(self.threads),
             milestones=(self.milestones, sorted(self.milestones) == list(self.milestones), "epochs in rising order"),
-            optimizer=(self.optimizer, self.optimizer in ("adamw", "sgd"), "adamw or sgd"),
-            augmentation=_choice(self.augmentation, Augmentation), precision=_choice(self.precision, Precision),
-            device=_choice(self.device, Device),
         )  # fmt: skip
 
 
@@ -220,6 +199,10 @@ class ExperimentConfig:
     """Optimisation."""
     seed: int = 0
     """Seed of initial weights, batches and augmentation."""
+
+    def __post_init__(self) -> None:
+        settle("", self)
+        require("config", seed=whole_seed(self.seed))
 
     def __repr__(self) -> str:
         return f"ExperimentConfig({', '.join(f'{name}={value!r}' for name, value in self.changed().items())})"
@@ -288,8 +271,16 @@ class ExperimentConfig:
 
 def structured(values: Any, source: str) -> ExperimentConfig:
     """A config from plain values; ``source``: what an error calls them."""
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    # the dials look at their values themselves: cattrs would make 2 of 2.5
+    converter.register_structure_hook_func(
+        lambda kind: not is_dataclass(kind), lambda value, _: tuple(value) if isinstance(value, list) else value
+    )
+    for plain in (int, bool, str):
+        converter.register_structure_hook(plain, lambda value, _: value)
+    converter.register_structure_hook(float, lambda value, _: float(value) if type(value) is int else value)
     try:
-        return cattrs.Converter(forbid_extra_keys=True).structure(_current(values), ExperimentConfig)
+        return converter.structure(_current(values), ExperimentConfig)
     except cattrs.BaseValidationError as error:
         reasons = cattrs.transform_error(error, format_exception=_reason)
         raise ValueError(f"{source}: " + "; ".join(reasons)) from error

@@ -23,14 +23,14 @@ from sa_lab.evaluation.embedding import embed
 from sa_lab.evaluation.protocols import protocols_of
 from sa_lab.evaluation.search import evaluate_all
 from sa_lab.evaluation.validation import ValidationSet, few_images, first_people
-from sa_lab.model import TwoStreamNet, load_state
+from sa_lab.model import TwoStreamNet, check_weights, load_state
 from sa_lab.provenance import TRAINING, code_digest, function_name
 from sa_lab.runs import PEOPLE_FILES, Run, loss_name
 from sa_lab.schema import DataError, Embeddings, Listing
 from sa_lab.training import processes
 from sa_lab.training.fit import fit
 from sa_lab.training.learner import LogRow, OwnLoss
-from sa_lab.training.loop import Training
+from sa_lab.training.loop import Training, plan
 
 _PROBED_PEOPLE, _PROBED_IMAGES = 16, 4
 """Training identities, and as many validation identities, whose descriptors are saved along the training, and images of
@@ -98,6 +98,7 @@ def run(
     processes.fabric_of(config.train)  # a device that is not there is told before the images are prepared
     listing = list_images(config.data)
     first = processes.is_first()
+    plan(config, listing)  # dials that cannot work are told before any image is read
     made_of = _made_of(listing, config.data, progress and first)
     folder = folder or _folder(config, made_of)
     result = Run(folder)
@@ -108,6 +109,7 @@ def run(
             if first:
                 _complete(result, listing)
             return result
+        check_weights(config.model.backbone, config.model.weights)
         store = prepare(config.data, progress and first, listing)
         if num_processes > 1:
             processes.launch(_share, (config, folder, progress), num_processes)

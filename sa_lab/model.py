@@ -217,6 +217,18 @@ def build_model(num_identities: int, backbone: str, num_parts: int, weights: str
     return model.to(memory_format=torch.channels_last)
 
 
+def check_weights(backbone: str, weights: str) -> None:
+    """Do nothing if `backbone_state` may find weights; a download is not tried.
+
+    Raises:
+        WeightsError: it cannot.
+    """
+    if weights == "offline":
+        _offline_file(backbone)
+    elif weights not in ("imagenet", "random") and not Path(weights).is_file():
+        raise WeightsError(f"weights is {weights!r}: no such file; expected offline, imagenet, random or a state file")
+
+
 def backbone_state(backbone: str, weights: str) -> dict[str, Tensor]:
     """Torchvision's state of ``backbone`` from where ``weights`` says.
 
@@ -231,10 +243,8 @@ def backbone_state(backbone: str, weights: str) -> dict[str, Tensor]:
         return _torchvision_state(backbone)
     if weights == "offline":
         return _offline_state(backbone)
-    path = Path(weights)
-    if not path.is_file():
-        raise WeightsError(f"weights is {weights!r}: no such file; expected offline, imagenet, random or a state file")
-    return cast(dict[str, Tensor], load_state(path))
+    check_weights(backbone, weights)
+    return cast(dict[str, Tensor], load_state(Path(weights)))
 
 
 def _torchvision_state(backbone: str) -> dict[str, Tensor]:
@@ -254,8 +264,8 @@ def _torchvision_state(backbone: str) -> dict[str, Tensor]:
             ) from download
 
 
-def _offline_state(backbone: str) -> dict[str, Tensor]:
-    """ImageNet weights of ``mobilenet_v2().features``: 312 tensors in torchvision's order and shape."""
+def _offline_file(backbone: str) -> Path:
+    """The file of the extra ``offline``."""
     package, name = OFFLINE_WEIGHTS
     found = importlib.util.find_spec(package)
     if backbone != "mobilenet_v2" or found is None or not found.submodule_search_locations:
@@ -267,6 +277,12 @@ def _offline_state(backbone: str) -> dict[str, Tensor]:
     file = Path(found.submodule_search_locations[0]) / name
     if not file.is_file():
         raise WeightsError(f"{file.name} is not in the installed {package}; expected version 1.3")
+    return file
+
+
+def _offline_state(backbone: str) -> dict[str, Tensor]:
+    """ImageNet weights of ``mobilenet_v2().features``: 312 tensors in torchvision's order and shape."""
+    file = _offline_file(backbone)
     tensors = list(load_state(file).values())
     target = torchvision.models.mobilenet_v2(weights=None).features.state_dict()
     shapes = [tuple(t.shape) for t in tensors]

@@ -8,9 +8,14 @@ import multiprocessing
 import os
 import platform
 import re
+import signal
 import subprocess
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
@@ -29,6 +34,7 @@ from sa_lab.disk import home, write_text
 from sa_lab.evaluation.reports import SHARES, TITLES
 from sa_lab.intervals import student_interval
 from sa_lab.runs import Run, loss_name, measure_folder
+from sa_lab.schema import Refusal
 
 SEEDS = (0, 1, 2, 3, 4)
 """Of a study, unless others are given."""
@@ -162,28 +168,84 @@ def _git(*arguments: str) -> str:
         return ""
 
 
+class FailedRunsError(Refusal):
+    """Some runs of several could not be finished; the others are."""
+
+
 def run_all(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool = True) -> list[Run]:
-    """Finished and measured runs of several configs on the same images, ``jobs`` at a time, each in its process."""
+    """Finished and measured runs of several configs on the same images, ``jobs`` at a time, each in its process.
+
+    Asked to stop, by Ctrl-C or SIGTERM, the workers save a checkpoint and end; so they do when this process is gone.
+
+    Raises:
+        FailedRunsError: which runs failed, each with its reason, after all others were finished.
+        KeyboardInterrupt: asked to stop.
+    """
     prepare(configs[0].data, progress)
     folders: dict[int, Path] = {}
+    failed: dict[int, str] = {}
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    with ProcessPoolExecutor(
-        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_limit, initargs=(threads,)
-    ) as pool:
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker, initargs=(threads,)
+    )
+    with _sigterm_interrupts(), pool:
         waiting = {pool.submit(_run_quietly, one): i for i, one in enumerate(configs)}
         try:
             for future in tqdm(as_completed(waiting), total=len(configs), unit="run", disable=not progress):
-                folders[waiting[future]] = future.result()
+                try:
+                    folders[waiting[future]] = future.result()
+                except BrokenProcessPool:
+                    failed[waiting[future]] = "a worker was killed, or the memory did not suffice"
+                except (ValueError, OSError, Refusal) as error:
+                    failed[waiting[future]] = str(error)
         except BaseException:
+            for worker in list((pool._processes or {}).values()):
+                worker.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+    if failed:
+        told = "\n  ".join(f"{loss_name(configs[i])}, seed {configs[i].seed}: {failed[i]}" for i in sorted(failed))
+        raise FailedRunsError(
+            f"{len(failed)} of {len(configs)} runs failed; the others are finished, the same call goes on:\n  {told}"
+        )
     return [Run(folders[i]) for i in range(len(configs))]
 
 
-def _limit(threads: int) -> None:
-    """Threads of torch and of NumPy in this process: where all have more than there are cores, they wait in turn."""
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """A plea to end this process (SIGTERM) is a `KeyboardInterrupt`, as Ctrl-C is; outside the main thread, nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt("stopped; the same call goes on")
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _begin_worker(threads: int) -> None:
+    """Threads of torch and of NumPy in this process: where all have more than there are cores, they wait in turn. It
+    ends with its parent, even if that was killed."""
     torch.set_num_threads(threads)
     threadpool_limits(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)  # a training saves a checkpoint first
+        time.sleep(_GRACE)
+        os._exit(1)
+
+
+_GRACE = 30  # seconds that a worker without a parent has for its step and its checkpoint
 
 
 def _run_quietly(config: ExperimentConfig) -> Path:

@@ -8,6 +8,7 @@ import re
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sa_lab import disk
@@ -33,7 +34,8 @@ def changed(config: ExperimentConfig, section: str, name: str) -> ExperimentConf
     """``config`` with another value for one dial."""
     part = getattr(config, section)
     value = getattr(part, name)
-    fallback = value + 1 if isinstance(value, int) else value and value / 2 if isinstance(value, float) else None
+    fallback = not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else None
+    fallback = value and value / 2 if isinstance(value, float) else fallback
     return replace(config, **{section: replace(part, **{name: OTHER_VALUES.get(name, fallback)})})
 
 
@@ -221,3 +223,54 @@ def test_a_config_of_the_last_release_is_read_but_for_what_is_gone(tmp_path: Pat
     file.write_text(json.dumps(values))
     with pytest.raises(ValueError, match="sample_rate"):
         ExperimentConfig.load(file)
+
+
+WRONG_VALUES: dict[str, tuple[str, object, str]] = {
+    "text for a seed": ("seed", "0", "seed is '0', expected a whole number"),
+    "float for a seed": ("seed", 1.0, r"seed is 1\.0, expected a whole number"),
+    "negative seed": ("seed", -1, "seed is -1, expected a whole number from 0"),
+    "endless seed": ("seed", 2**63, "expected a whole number from 0 to 2\\^63 - 1"),
+    "bool for a seed": ("seed", True, "seed is True, expected a whole number"),
+    "half an epoch": ("train.num_epochs", 2.5, r"train\.num_epochs is 2\.5, expected a whole number"),
+    "half a milestone": ("train.milestones", (2.5,), r"train\.milestones is .2\.5,?., expected several, each a whole"),
+    "text for milestones": ("train.milestones", "67", "train.milestones is .*, expected several"),
+    "text for a rate": ("train.head_lr", "much", r"train\.head_lr is 'much', expected a number"),
+    "NaN": ("train.head_lr", math.nan, r"train\.head_lr is nan, expected a number from 0"),
+    "infinity": ("train.head_lr", math.inf, r"train\.head_lr is inf, expected a number from 0"),
+    "NaN for a mask": ("loss.mask_value", math.nan, r"loss\.mask_value is nan"),
+    "number for a switch": ("train.reuse_features", 1, r"train\.reuse_features is 1, expected true or false"),
+    "text for a switch": ("loss.asynchronous", "no", r"loss\.asynchronous is 'no', expected true or false"),
+    "number for a text": ("model.weights", 3, r"model\.weights is 3, expected a text"),
+    "endless parts": ("model.num_parts", 9223372036854775807, r"model\.num_parts is \d+, expected .* at most 1,024"),
+    "endless people": ("data.test_ids", 9223372036854775807, r"data\.test_ids is \d+, expected .* at most 1,000,000"),
+    "endless height": ("data.height", 100_000, r"data\.height is 100000, expected .* at most 8,192"),
+    "nothing": ("data.height", None, r"data\.height is None, expected a whole number"),
+    "another filter": ("data.resize", "nearest", r"data\.resize is 'nearest', expected one of lanczos, bicubic"),
+    "a list": ("data.width", [32], r"data\.width is \[32\], expected a whole number"),
+}
+
+
+@pytest.mark.parametrize("way", ["constructor", "replace", "file"])
+@pytest.mark.parametrize("name", WRONG_VALUES)
+def test_values_of_a_wrong_type_are_told_when_the_config_is_made(name: str, way: str, tmp_path: Path) -> None:
+    dial, value, told = WRONG_VALUES[name]
+    *group, last = dial.split(".")
+    file = edited(tmp_path / "config.json", *(group or [None]), **{last: value})
+    part = getattr(ExperimentConfig(), group[0]) if group else ExperimentConfig()
+    ways = {
+        "constructor": lambda: replace(part, **{last: value}),
+        "replace": lambda: ExperimentConfig().replace(dial, value),
+        "file": lambda: ExperimentConfig.load(file),
+    }
+    with pytest.raises(ValueError, match=told) as caught:
+        ways[way]()
+    assert "\n" not in str(caught.value)
+
+
+def test_equal_numbers_are_one_config() -> None:
+    """Whatever their type, so that a run is found again."""
+    plain = ExperimentConfig(seed=3, train=TrainConfig(head_lr=1.0, milestones=(2, 4)))
+    numpy = ExperimentConfig(seed=np.int64(3), train=TrainConfig(head_lr=1, milestones=[np.int32(2), 4]))
+    assert (plain, plain.digest()) == (numpy, numpy.digest())
+    assert type(numpy.seed) is int
+    assert type(numpy.train.head_lr) is float

@@ -151,11 +151,11 @@ def _sum(pixels: UInt8[np.ndarray, ...]) -> str:
     return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(pixels).data)
 
 
-def split_identities(store: ImageStore, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split_identities(store: ImageStore | Listing, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Training and validation identities, both ascending; groups (scenes) are never torn apart.
 
     Args:
-        store: its ``is_train`` identities are divided; test identities are in neither part.
+        store: its ``is_train`` identities are divided (a listing will do); test identities are in neither part.
         fraction: share of the groups held back for validation, 0 for none; a single identity is never held back alone.
         seed: seed of the draw.
     """

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from torch import nn
@@ -18,7 +19,7 @@ from sa_lab.data.store import ImageStore
 from sa_lab.disk import DamagedFileError, check_seal, tell, write_csv
 from sa_lab.model import WeightsError, load_state, save_state
 from sa_lab.training import processes
-from sa_lab.training.learner import LogRow, NonFiniteLossError, OwnLoss
+from sa_lab.training.learner import Batch, LogRow, NonFiniteLossError, OwnLoss
 from sa_lab.training.loop import Training, iterate, start
 
 Validate = Callable[[nn.Module], dict[str, float]]
@@ -95,7 +96,7 @@ def fit(
         except NonFiniteLossError as error:
             of = f"_process_{processes.rank()}" if processes.size() > 1 else ""
             file = run / f"failed_step_{len(training.rows)}{of}.pt"
-            save_state(file, error.batch.state_dict())
+            save_state(file, cast(Batch, error.batch).state_dict())
             message = (
                 f"step {len(training.rows)}: {error}; the batch is in {file} (torch.load); try a lower learning rate, "
                 "with another run folder"

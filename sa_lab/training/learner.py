@@ -54,12 +54,15 @@ class NonFiniteLossError(Refusal):
     """A loss or its gradient became NaN or infinite; no weight follows it.
 
     Attributes:
-        batch: what it was computed on.
+        batch: what it was computed on; None in a process that it was sent to.
     """
 
-    def __init__(self, message: str, batch: Batch) -> None:
+    def __init__(self, message: str, batch: Batch | None = None) -> None:
         super().__init__(message)
         self.batch = batch
+
+    def __reduce__(self) -> tuple[type[NonFiniteLossError], tuple[str]]:
+        return type(self), (str(self),)
 
 
 @dataclass(kw_only=True)

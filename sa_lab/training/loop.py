@@ -24,6 +24,7 @@ from sa_lab.losses import SASoftmaxLoss
 from sa_lab.model import TwoStreamNet, build_model
 from sa_lab.provenance import function_name
 from sa_lab.samplers import CrossModalityIdentitySampler
+from sa_lab.schema import Listing
 from sa_lab.training import processes
 from sa_lab.training.learner import Batch, Learner, LogRow, Measured, NonFiniteLossError, OwnLoss
 from sa_lab.training.steps import iteration
@@ -112,24 +113,61 @@ class Training(Learner):
         self.rows = list(state["rows"])
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is trained on, known before any image is read.
+
+    Attributes:
+        train_ids: raw identity of each label, ascending.
+        train_index: rows of the store that are trained on.
+        sampler: at its start.
+    """
+
+    train_ids: Int[np.ndarray, " C"]
+    train_index: Int[np.ndarray, " M"]
+    sampler: CrossModalityIdentitySampler
+
+
+def plan(config: ExperimentConfig, images: Listing | ImageStore) -> Plan:
+    """What of ``images`` is trained on, in which batches.
+
+    Raises:
+        ValueError: more identities a batch, or a longer warm-up, than there are; a batch that the processes cannot
+            share.
+    """
+    train, loss = config.train, config.loss
+    train_ids, _ = split_identities(images, config.data.validation_fraction, config.data.seed)
+    if train.ids_per_batch > len(train_ids):
+        raise ValueError(
+            f"train.ids_per_batch is {train.ids_per_batch}, expected at most {len(train_ids)}, the "
+            f"identities left for training; give --train.ids-per-batch {len(train_ids)}"
+        )
+    train_index = np.flatnonzero(np.isin(images.person_ids, train_ids))
+    sampler = CrossModalityIdentitySampler(
+        images.person_ids[train_index], images.modality[train_index], train.ids_per_batch, train.images_per_id,
+        config.seed, train.steps_per_epoch, processes.rank(), processes.size(),
+    )  # fmt: skip
+    num_steps = train.num_epochs * len(sampler)
+    if (loss.sas_weight or loss.similarity_weight or loss.own) and loss.warmup_steps >= num_steps:
+        raise ValueError(
+            f"loss.warmup_steps is {loss.warmup_steps}, expected fewer than the run's {num_steps} steps: "
+            "SA-Softmax would never begin"
+        )
+    return Plan(train_ids, train_index, sampler)
+
+
 def start(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | None = None) -> Training:
     """A training at step 0: network, prototypes, optimisers and sampler, all decided by the config.
 
     Raises:
-        ValueError: more identities a batch, or a longer warm-up, than there are; a batch that the processes cannot
-            share; an ``own_loss`` that the config does not name, or one that it names and that is missing.
+        ValueError: as `plan`; an ``own_loss`` that the config does not name, or one that it names and that is missing.
     """
     if config.loss.own != (function_name(own_loss) if own_loss else ""):
         raise ValueError(f"loss.own is {config.loss.own!r}, expected the name of own_loss, which is {own_loss!r}")
     fabric = processes.fabric_of(config.train)
     store = store.on(fabric.device)
-    train_ids, _ = split_identities(store, config.data.validation_fraction, config.data.seed)
-    train_index = np.flatnonzero(np.isin(store.person_ids, train_ids))
-    if config.train.ids_per_batch > len(train_ids):
-        raise ValueError(
-            f"train.ids_per_batch is {config.train.ids_per_batch}, expected at most {len(train_ids)}, the "
-            f"identities left for training; give --train.ids-per-batch {len(train_ids)}"
-        )
+    planned = plan(config, store)
+    train_ids = planned.train_ids
     network = build_model(
         len(train_ids), config.model.backbone, config.model.num_parts, config.model.weights, config.seed
     )
@@ -147,21 +185,11 @@ def start(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | None 
     model, feature_optimizer = fabric.setup(network, _feature_optimizer(network, config.train))
     prototypes: Any = _optimizer([{"params": [criterion.prototypes], "lr": config.train.prototype_lr}], config.train)
     prototype_optimizer: Any = fabric.setup_optimizers(prototypes)
-    sampler = CrossModalityIdentitySampler(
-        store.person_ids[train_index], store.modality[train_index], config.train.ids_per_batch,
-        config.train.images_per_id, config.seed, config.train.steps_per_epoch, processes.rank(), processes.size(),
-    )  # fmt: skip
-    num_steps, loss = config.train.num_epochs * len(sampler), config.loss
-    if (loss.sas_weight or loss.similarity_weight or loss.own) and loss.warmup_steps >= num_steps:
-        raise ValueError(
-            f"loss.warmup_steps is {loss.warmup_steps}, expected fewer than the run's {num_steps} steps: "
-            "SA-Softmax would never begin"
-        )
     return Training(
         config=config, fabric=fabric, model=model, criterion=criterion, own_loss=own_loss,
         feature_optimizer=feature_optimizer, prototype_optimizer=prototype_optimizer,
-        reuse_features=config.train.reuse_features, sampler=sampler, generator=Generator(fabric.device), store=store,
-        train_ids=train_ids, train_index=train_index,
+        reuse_features=config.train.reuse_features, sampler=planned.sampler, generator=Generator(fabric.device),
+        store=store, train_ids=train_ids, train_index=planned.train_index,
     )  # fmt: skip
 
 

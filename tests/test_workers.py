@@ -1,0 +1,123 @@
+"""Runs in processes of their own: one that fails stops no other, and none stays behind."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock, Timeout
+
+from sa_lab import disk
+from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
+from sa_lab.study import FailedRunsError, run_all
+from sa_lab.training.learner import NonFiniteLossError
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ExperimentConfig(
+    DataConfig(height=16, width=8, train_ids=8, test_ids=4, images_per_camera=1, validation_fraction=0.0),
+    ModelConfig("resnet18", 1, "random"), LossConfig(warmup_steps=1),
+    TrainConfig(
+        ids_per_batch=4, num_epochs=2, steps_per_epoch=2, milestones=(1,), augmentation="none", device="cpu",
+        num_probes=0,
+    ),
+)  # fmt: skip
+
+
+def test_a_diverging_run_can_be_sent_home() -> None:
+    error = pickle.loads(pickle.dumps(NonFiniteLossError("step 3: not finite", None)))
+    assert (str(error), error.batch) == ("step 3: not finite", None)
+
+
+def test_one_failure_stops_no_other_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    configs = [
+        CONFIG, CONFIG.replace("train.head_lr", 1e6).replace("train.optimizer", "sgd"),
+        CONFIG.replace("train.ids_per_batch", 99), CONFIG.replace("seed", 1),
+    ]  # fmt: skip
+    with pytest.raises(FailedRunsError, match="2 of 4 runs failed; the others are finished") as caught:
+        run_all(configs, jobs=2, progress=False)
+    message = str(caught.value)
+    assert "is not finite" in message
+    assert "expected at most 8, the identities left for training" in message
+    assert len(list(tmp_path.glob("runs/*/report.json"))) == 2
+    finished = {file: file.stat().st_mtime_ns for file in tmp_path.glob("runs/*/report.json")}
+    runs = run_all([configs[0], configs[3]], jobs=1, progress=False)
+    assert {run.folder / "report.json": (run.folder / "report.json").stat().st_mtime_ns for run in runs} == finished
+
+
+ENDLESS = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_workers import CONFIG
+from sa_lab.study import run_all
+
+if __name__ == "__main__":
+    run_all([CONFIG.replace("train.num_epochs", 100_000).replace("seed", s) for s in (0, 1)], jobs=2, progress=False)
+"""
+
+
+def children_of(process: int) -> list[int]:
+    told = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True).stdout
+    return [int(word) for word in told.split()]
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to look for processes in")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_no_worker_stays_behind_and_the_same_call_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+    script = tmp_path / "endless.py"
+    script.write_text(ENDLESS.format(tests=str(ROOT / "tests")))
+    environment = {**os.environ, "SA_LAB_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    with (tmp_path / "said").open("w") as said:
+        parent = subprocess.Popen([sys.executable, script], env=environment, stderr=said)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("runs/*/checkpoint.pt"))) < 2:
+        assert parent.poll() is None, (tmp_path / "said").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    workers = children_of(parent.pid)
+    assert len(workers) >= 2
+    parent.send_signal(number)
+    parent.wait(timeout=60)
+    deadline = time.monotonic() + 40
+    while any(map(alive, workers)):
+        assert time.monotonic() < deadline, "a worker is still there"
+        time.sleep(0.2)
+    for run in tmp_path.glob("runs/*"):
+        if run.is_dir():
+            with FileLock(run.with_name(f".{run.name}.lock"), timeout=0):
+                pass
+            assert (run / "metrics.csv").is_file()
+
+
+def test_who_waits_for_a_lock_says_for_whom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from sa_lab.disk import locked\n"
+        "with locked(Path(sys.argv[1]), 'trains run'):\n    print('held', flush=True)\n    time.sleep(3)"
+    )
+    path = tmp_path / "run"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, path], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert holder.stdout.readline() == b"held\n"
+    holder.stdout.close()
+    with pytest.raises(Timeout), FileLock(tmp_path / ".run.lock", timeout=0):
+        pass
+    with disk.locked(path, "evaluates run"):
+        pass
+    holder.wait()
+    said = capsys.readouterr().err
+    assert f"waiting for process {holder.pid} on " in said
+    assert "which trains run" in said
