@@ -242,10 +242,11 @@ class ExperimentConfig:
         dials["data"]["root"] = None
         return dials
 
-    def changes_to(self, other: ExperimentConfig) -> str:
-        """The dials that differ, with both values, as in "loss.mask_value 50.0 there, 0.0 here"; empty for none."""
-        there, here = _flat(self.dials()), _flat(other.dials())
-        return "; ".join(f"{name} {there[name]} there, {here[name]} here" for name in here if there[name] != here[name])
+    def changes_from(self, dials: Mapping[str, Any]) -> str:
+        """Where other `dials` differ, with both values: "loss.mask_value 50.0 there, 0.0 here"; empty for none."""
+        there, here = _flat(_current(dials)), _flat(self.dials())
+        names = [name for name in here | there if _listed(there.get(name)) != _listed(here.get(name))]
+        return "; ".join(f"{name} {there.get(name)} there, {here.get(name)} here" for name in names)
 
     def digest(self) -> str:
         """Eight hexadecimal digits that change with any of `dials`."""
@@ -292,6 +293,11 @@ def _current(values: Any) -> Any:
         retired = (("sample_rate", 1.0), ("compile", False))
         return values | {"train": {name: value for name, value in train.items() if (name, value) not in retired}}
     return values
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as the lists that they become in a file."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

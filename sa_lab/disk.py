@@ -189,36 +189,36 @@ def _sum_of(values: Mapping[str, Any]) -> str:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write ``rows`` with a header and a CRC-32 a row, atomically; a column that a row lacks stays empty in it."""
+    """Write ``rows`` with a header and a checksum a row, atomically; a column that a row lacks stays empty in it."""
     fields = list(dict.fromkeys(key for row in rows for key in row))
+    table = [[str(row.get(field, "")) for field in fields] for row in rows]
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*fields, _CRC])
-        for row in rows:
-            cells = [str(row.get(field, "")) for field in fields]
-            writer.writerow([*cells, _crc(fields, cells)])
+        writer.writerows([*cells, crc] for cells, crc in zip(table, _crcs(fields, table), strict=True))
 
 
-def read_csv(path: Path) -> dict[str, list[str]]:
-    """The columns of what `write_csv` wrote, or of a CSV file without checksums.
+def read_csv(path: Path, needed: Sequence[str] = ()) -> dict[str, list[str]]:
+    """The columns of what `write_csv` wrote, or of a CSV file without checksums, ``needed`` ones among them.
 
     Raises:
-        DamagedFileError: the file is no table, or not as it was written.
+        DamagedFileError: the file is no table with rows, or not as it was written.
         OSError: it cannot be read.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)
         columns = {name: list(column) for name, *column in zip(header, *rows, strict=True)}
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise DamagedFileError(f"{path} is damaged, or no table with a header: {error}") from error
+    missing = [name for name in needed if name not in columns]
+    if missing or (needed and not rows):
+        raise DamagedFileError(f"{path} is damaged, or another table: it has no {', '.join(missing) or 'rows'}")
     if known := columns.pop(_CRC, None):
-        wrong = [
-            number
-            for number, (row, crc) in enumerate(zip(rows, known, strict=True), start=2)
-            if _crc(header[:-1], row[:-1]) != crc
-        ]
-        if wrong:
+        expected = _crcs(header[:-1], [row[:-1] for row in rows])
+        if wrong := [
+            line for line, pair in enumerate(zip(known, expected, strict=True), start=2) if len(set(pair)) > 1
+        ]:
             raise DamagedFileError(f"{path} is damaged, or was edited: the checksum of line {wrong[0]} does not fit")
     return columns
 
@@ -226,8 +226,13 @@ def read_csv(path: Path) -> dict[str, list[str]]:
 _CRC = "crc32"
 
 
-def _crc(fields: Sequence[str], cells: Sequence[str]) -> str:
-    return f"{zlib.crc32(chr(0).join([*fields, *cells]).encode()):08x}"
+def _crcs(fields: Sequence[str], table: Sequence[Sequence[str]]) -> list[str]:
+    """CRC-32 of each row with all above it; the last one tells that it is the last."""
+    sums, state = [], zlib.crc32(chr(0).join(fields).encode())
+    for number, cells in enumerate(table, start=1):
+        state = zlib.crc32(chr(0).join([*cells, "end" if number == len(table) else ""]).encode(), state)
+        sums.append(f"{state:08x}")
+    return sums
 
 
 def seal(archive: Path) -> None:

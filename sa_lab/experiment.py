@@ -23,7 +23,7 @@ from sa_lab.evaluation.embedding import embed
 from sa_lab.evaluation.protocols import protocols_of
 from sa_lab.evaluation.search import evaluate_all
 from sa_lab.evaluation.validation import ValidationSet, few_images, first_people
-from sa_lab.model import TwoStreamNet, check_weights, load_state
+from sa_lab.model import TwoStreamNet, WeightsError, check_weights, load_state
 from sa_lab.provenance import TRAINING, code_digest, function_name
 from sa_lab.runs import PEOPLE_FILES, Run, loss_name
 from sa_lab.schema import DataError, Embeddings, Listing
@@ -155,8 +155,9 @@ def _check_reuse(run: Run, config: ExperimentConfig, made_of: dict[str, str]) ->
     """Raise unless the run's folder is empty or holds a run of this config, these images and this library."""
     advice = f"remove {run.folder}, or choose another folder"
     try:
-        if (run.folder / "config.json").is_file() and (changes := run.config.changes_to(config)):
-            raise ValueError(f"{run.folder} holds the run of another config: {changes}; {advice}")
+        there = run.config.dials() if (run.folder / "config.json").is_file() else config.dials()
+        if changes := config.changes_from(there):
+            raise ValueError(f"{run.folder / 'config.json'} is of a run of another config: {changes}; {advice}")
         file = run.folder / "made_of.json"
         known = read_json(file) if file.is_file() else None
     except DamagedFileError as error:
@@ -171,11 +172,13 @@ def _check_reuse(run: Run, config: ExperimentConfig, made_of: dict[str, str]) ->
             if known.get(name) != made_of[name]
         ]
         if changed:
-            raise ValueError(f"{run.folder} was made of other {' and other '.join(changed)}; {advice}")
+            raise ValueError(f"{file}: the run was made of other {' and other '.join(changed)}; {advice}")
 
 
 def _is_finished(run: Run) -> bool:
     """Whether everything that a run leaves behind is there and whole; what is damaged is removed, to be made again."""
+    if not (run.folder / "report.json").is_file():
+        return False
     try:
         _ = run.report, run.metrics()
         for name in (*PEOPLE_FILES.values(), "model.pt"):
@@ -282,7 +285,7 @@ def images_of(folder: Path, progress: bool = False) -> ImageStore:
 
 def trained_people(folder: Path, store: ImageStore) -> np.ndarray:
     """Identities of ``store`` of whom an image was trained on by a run, told by what the images are, not by names."""
-    columns = read_csv(folder / "images.csv")
+    columns = read_csv(folder / "images.csv", ("content", "part"))
     trained = {one for one, part in zip(columns["content"], columns["part"], strict=True) if part == "train"}
     return np.unique(store.person_ids[np.array([content in trained for content in store.contents], dtype=bool)])
 
@@ -296,7 +299,11 @@ def load_model(folder: Path) -> tuple[TwoStreamNet, torch.Tensor, np.ndarray]:
     """
     config = ExperimentConfig.load(folder / "config.json")
     state = load_state(folder / "model.pt")
-    train_ids = state["train_ids"].numpy()
-    model = TwoStreamNet(len(train_ids), config.model.backbone, config.model.num_parts)
-    model.load_state_dict(state["model"])
-    return model, state["prototypes"], train_ids
+    try:
+        train_ids = state["train_ids"].numpy()
+        model = TwoStreamNet(len(train_ids), config.model.backbone, config.model.num_parts)
+        model.load_state_dict(state["model"])
+        return model, state["prototypes"], train_ids
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{folder / 'model.pt'} does not fit the config.json beside it: {reason}") from error

@@ -55,8 +55,10 @@ def load_state(path: Path) -> Any:
     try:
         check_seal(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
+    except OSError as error:
+        if error.filename:
+            raise
+        raise WeightsError(f"{path} is damaged, or no file of weights: {error}") from error
     except Exception as error:  # damaged files fail in many ways
         reason = " ".join(str(error).split(". This")[0].split())[:200] or type(error).__name__
         raise WeightsError(f"{path} is damaged, or no file of weights: {reason}") from error

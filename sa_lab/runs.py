@@ -71,7 +71,7 @@ class Run:
 
     def metrics(self) -> dict[str, np.ndarray]:
         """Columns of metrics.csv; NaN where a row has no value."""
-        columns = read_csv(self.folder / "metrics.csv")
+        columns = read_csv(self.folder / "metrics.csv", ("step", "total"))
         return {key: np.array([float(cell) if cell else np.nan for cell in cells]) for key, cells in columns.items()}
 
 

@@ -81,7 +81,7 @@ def test_run_is_made_once_and_reused(config: ExperimentConfig, tmp_path: Path) -
     experiment.run(config, tmp_path / "run", watch=rows.append, progress=False)
     assert len(rows) == 6
     assert (run.folder / "report.json").stat().st_mtime_ns == before
-    with pytest.raises(ValueError, match="holds the run of another config"):
+    with pytest.raises(ValueError, match="is of a run of another config"):
         experiment.run(replace(config, seed=1), tmp_path / "run", progress=False)
 
 
@@ -142,7 +142,7 @@ def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
 
 def test_workers_of_a_study_keep_to_their_threads() -> None:
     with threadpool_limits(2):
-        study._limit(1)
+        study._begin_worker(1)
         assert {library["num_threads"] for library in threadpool_info()} == {1}
 
 
@@ -237,7 +237,7 @@ def test_changed_images_are_never_served_from_an_old_run(
     named = experiment.run(config, tmp_path / "named", progress=False)
     shutil.copy(root / "visible" / "p00" / "0.png", root / "visible" / "p00" / "9.png")
     assert experiment.run_folder(config) != first.folder
-    with pytest.raises(ValueError, match=r"was made of other images than these \(data \w{8} there, \w{8} here\)"):
+    with pytest.raises(ValueError, match=r"made of other images than these \(data \w{8} there, \w{8} here\)"):
         experiment.run(config, named.folder, progress=False)
 
 

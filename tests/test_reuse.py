@@ -217,7 +217,7 @@ def test_a_refusal_names_the_dial_with_both_values(people_config: ExperimentConf
         ("seed", 3, "seed 0 there, 3 here"),
         ("train.head_lr", 0.5, r"train\.head_lr 0\.002 there, 0\.5 here"),
     ):
-        with pytest.raises(ValueError, match=rf"holds the run of another config: {told}; remove"):
+        with pytest.raises(ValueError, match=rf"is of a run of another config: {told}; remove"):
             experiment.run(people_config.replace(dial, value), run.folder, progress=False)
     (run.folder / "made_of.json").unlink()
     with pytest.raises(ValueError, match="holds a run that does not say what it was made of"):

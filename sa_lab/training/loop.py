@@ -18,7 +18,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.profiler import record_function
 
 from sa_lab import transforms
-from sa_lab.config import ExperimentConfig, LossConfig, TrainConfig, structured
+from sa_lab.config import ExperimentConfig, LossConfig, TrainConfig
 from sa_lab.data.store import ImageStore, split_identities
 from sa_lab.losses import SASoftmaxLoss
 from sa_lab.model import TwoStreamNet, build_model
@@ -99,8 +99,7 @@ class Training(Learner):
         Raises:
             ValueError: the state belongs to another config or other identities.
         """
-        theirs = structured(state["config"], "the checkpoint")
-        if changes := theirs.changes_to(self.config):
+        if changes := self.config.changes_from(state["config"]):
             raise ValueError(f"the checkpoint belongs to another config: {changes}")
         if state["data"] != self.store.digest:
             raise ValueError("the checkpoint was trained on other images than these; choose another run folder")
