@@ -720,3 +720,106 @@ def test_the_course_and_the_library_agree() -> None:
     for name, function in right.items():
         assert of(name)(function).status == "right", name
     assert protocols.SYSU_ALL.hidden_cameras == ((3, 2),)
+
+
+class Odd:
+    """Answers to everything, mostly in the wrong way."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __eq__(self, other):
+        raise RuntimeError("no comparison")
+
+    __hash__ = None
+    shape = dtype = 3
+
+
+def switched(arguments, on):
+    for argument in arguments:
+        if isinstance(argument, torch.Tensor) and argument.is_leaf and argument.is_floating_point():
+            argument.requires_grad_(on)
+    return arguments[0].sum()
+
+
+def grows(*arguments):
+    for argument in arguments:
+        if isinstance(argument, torch.Tensor) and argument.is_leaf:
+            argument.resize_(0) if not argument.requires_grad else None
+    return arguments[0]
+
+
+def raises(error):
+    def function(*arguments):
+        raise error
+
+    return function
+
+
+HOSTILE = {
+    "gradient off": lambda *a: (
+        [x.requires_grad_(False) for x in a if isinstance(x, Tensor) and x.is_leaf] and a[0].sum()
+    ),
+    "gradient on": lambda *a: (
+        [x.requires_grad_() for x in a if isinstance(x, Tensor) and x.is_floating_point()] and a[0].sum()
+    ),
+    "backward": lambda *a: a[0].float().sum().backward(),
+    "argument": lambda *a: a[0],
+    "all arguments": lambda *a: a,
+    "resized": grows,
+    "nothing": lambda *a: None,
+    "not a number": lambda *a: float("nan"),
+    "infinity": lambda *a: float("inf"),
+    "text": lambda *a: "0.5",
+    "bytes": lambda *a: b"1",
+    "object": lambda *a: Odd(),
+    "class": lambda *a: Odd,
+    "generator": lambda *a: (x for x in a),
+    "ragged": lambda *a: [[1], [1, 2]],
+    "nested": lambda *a: [[[[a]]]],
+    "dictionary": lambda *a: {"loss": 1},
+    "complex": lambda *a: torch.tensor(1j),
+    "sparse": lambda *a: torch.eye(3).to_sparse(),
+    "meta": lambda *a: torch.zeros(3, device="meta"),
+    "empty": lambda *a: torch.zeros(0),
+    "huge": lambda *a: torch.zeros(1).expand(10**9),
+    "big number": lambda *a: 10**400,
+    "half": lambda *a: torch.tensor(0.5, dtype=torch.bfloat16),
+    "array of objects": lambda *a: np.array([None, 1]),
+    "dates": lambda *a: np.array(["2020-01-01"], dtype="datetime64[D]"),
+    "parameter": lambda *a: torch.nn.Parameter(torch.ones(())),
+    "detached": lambda *a: torch.ones(()),
+    "exit": raises(SystemExit(3)),
+    "error without words": raises(Exception()),
+    "error with many lines": raises(ValueError("`a`\n|b|\n<c>")),
+    "stop": raises(StopIteration()),
+    "recursion": lambda *a: HOSTILE["recursion"](*a),
+    "memory": raises(MemoryError()),
+    "no arguments": lambda: 1,
+    "one argument": lambda a: a,
+    "keywords": lambda *, x: x,
+}
+CHECKERS = [name for name in exercises.__all__ if name.startswith("check_")]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_a_checker_survives_any_answer(checker: str) -> None:
+    for name, function in HOSTILE.items():
+        if name == "huge" and checker not in ("check_cosine",):
+            continue  # once is enough
+        verdict = getattr(exercises, checker)(function)
+        assert verdict.status in ("wrong", "open", "right"), name
+        assert "\n" not in verdict.message, (name, verdict.message)
+        assert (verdict.status != "right") or name in ("argument",), (name, verdict.message)
+    for value in (None, 3, "text", Odd(), Odd):
+        assert getattr(exercises, checker)(value).status == "wrong"
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_gradient_that_is_switched_off_is_named() -> None:
+    verdict = exercises.check_prototype_objective(lambda f, *rest: f.requires_grad_(False).sum())
+    assert verdict.message.startswith("Your function switches the gradient of its argument"), verdict.message

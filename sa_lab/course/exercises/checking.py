@@ -67,6 +67,9 @@ def exercise(number: str) -> Callable[[Callable[[Any], str]], Callable[[Any], Ve
                 return Verdict(number, "open", "open. Write the body of the function and run the cell again.")
             except Wrong as wrong:
                 return Verdict(number, "wrong", str(wrong))
+            except Exception as error:  # a checker survives any answer
+                reason = f"{type(error).__name__}: {error}".split("\n")[0]
+                return Verdict(number, "wrong", f"This answer cannot be checked: it leads to {_code(reason)}.")
 
         del checker.__wrapped__  # help() shows the checker's own signature
         return checker
@@ -99,12 +102,18 @@ def call(function: Function, case: Case) -> tuple[Any, dict[str, Any]]:
     if answer is ...:
         raise Open
     for name, value in case.items():
-        changed = isinstance(value, Tensor) and not torch.equal(arguments[name], value)
+        changed = isinstance(value, Tensor) and not _same(arguments[name], value)
         if changed or (isinstance(value, np.ndarray) and not np.array_equal(arguments[name], value)):
             raise Wrong(f"Your function changes its argument `{name}` in place; work on a copy of it.")
+        if isinstance(value, Tensor) and value.is_leaf and arguments[name].requires_grad != value.requires_grad:
+            raise Wrong(f"Your function switches the gradient of its argument `{name}`; use `detach()`, which copies.")
     if answer is None:
         raise Wrong("Your function returns `None`: is the `return` missing?")
     return answer, arguments
+
+
+def _same(after: Tensor, before: Tensor) -> bool:
+    return after.shape == before.shape and after.dtype == before.dtype and torch.equal(after, before)
 
 
 def _told(error: BaseException, function: Function, case: Case) -> str:
