@@ -759,12 +759,8 @@ def raises(error):
 
 
 HOSTILE = {
-    "gradient off": lambda *a: (
-        [x.requires_grad_(False) for x in a if isinstance(x, Tensor) and x.is_leaf] and a[0].sum()
-    ),
-    "gradient on": lambda *a: (
-        [x.requires_grad_() for x in a if isinstance(x, Tensor) and x.is_floating_point()] and a[0].sum()
-    ),
+    "gradient off": lambda *a: switched(a, False),
+    "gradient on": lambda *a: switched(a, True),
     "backward": lambda *a: a[0].float().sum().backward(),
     "argument": lambda *a: a[0],
     "all arguments": lambda *a: a,
