@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import cattrs
 
-from sa_lab.dials import non_negative, positive, require, settle, share
+from sa_lab.dials import markdown, non_negative, positive, require, settle, share
 from sa_lab.dials import seed as whole_seed
 from sa_lab.disk import read_json, write_text
 
@@ -209,7 +209,7 @@ class ExperimentConfig:
 
     def _repr_markdown_(self) -> str:
         """What a notebook shows: the dials that are not those of the preset tiny."""
-        rows = [f"| {name} | {value} |" for name, value in self.changed().items()]
+        rows = [f"| {name} | {markdown(value)} |" for name, value in self.changed().items()]
         return "\n".join(["The preset tiny, but for", "", "| dial | value |", "|---|---|", *(rows or ["| - | - |"])])
 
     def changed(self) -> dict[str, Any]:

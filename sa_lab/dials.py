@@ -1,9 +1,19 @@
-"""What a dial may be: its type, its range, and how an error words them."""
+"""What a dial may be: its type, its range, how an error words them; and texts that are safe to show."""
 
 from __future__ import annotations
 
 from operator import index
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+
+def plain(text: str) -> str:
+    """One line without control characters, whatever a file or a folder is called."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def markdown(text: object) -> str:
+    """``text`` as what it is in a cell of a Markdown table."""
+    return plain(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def require(owner: str, **checks: tuple[Any, bool, str]) -> None:

@@ -167,8 +167,9 @@ class TwoStreamNet(nn.Module):
         head = ("fc.", "classifier.")
         try:
             missing, unexpected = whole.load_state_dict(state, strict=False)
-        except RuntimeError as error:
-            raise WeightsError(f"weights do not fit {self.backbone}: {error}") from error
+        except (RuntimeError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise WeightsError(f"weights do not fit {self.backbone}: {reason}") from error
         wrong = [key for key in (*missing, *unexpected) if not key.startswith(head)]
         if wrong:
             raise WeightsError(f"weights do not fit {self.backbone}: missing or unexpected {wrong[:5]}")
@@ -246,7 +247,11 @@ def backbone_state(backbone: str, weights: str) -> dict[str, Tensor]:
     if weights == "offline":
         return _offline_state(backbone)
     check_weights(backbone, weights)
-    return cast(dict[str, Tensor], load_state(Path(weights)))
+    state = load_state(Path(weights))
+    named = isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    if not named:
+        raise WeightsError(f"{weights} holds a {type(state).__name__}, expected tensors by name")
+    return state
 
 
 def _torchvision_state(backbone: str) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import numpy as np
 from sa_lab.analysis import DEFINITIONS, OF_IMAGES
 from sa_lab.analysis.descriptors import measure_embeddings
 from sa_lab.config import VARIANTS, ExperimentConfig, LossConfig, variant
+from sa_lab.dials import markdown
 from sa_lab.disk import DamagedFileError, read_csv, read_json, write_json
 from sa_lab.evaluation.reports import Report
 from sa_lab.intervals import Interval
@@ -38,10 +39,11 @@ class Run:
     def _repr_markdown_(self) -> str:
         """What a notebook shows: which run it is, and what came out so far."""
         if not (self.folder / "config.json").is_file():
-            return f"**Run** `{self.folder}`: nothing trained yet"
+            return f"**Run** {markdown(self.folder)}: nothing trained yet"
         config, done = self.config, (self.folder / "report.json").is_file()
         result = self.report._repr_markdown_() if done else "not finished"
-        return f"**Run** `{self.folder.name}`: {loss_name(config)}, seed {config.seed}\n\n{result}"
+        name, loss = markdown(self.folder.name), markdown(loss_name(config))
+        return f"**Run** {name}: {loss}, seed {config.seed}\n\n{result}"
 
     @property
     def config(self) -> ExperimentConfig:

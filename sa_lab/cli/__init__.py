@@ -10,6 +10,7 @@ from sa_lab import __version__
 from sa_lab.cli import presets
 from sa_lab.cli.making import app, course, generate, prepare, study, train
 from sa_lab.cli.scoring import compare, embed, evaluate, report
+from sa_lab.dials import plain
 from sa_lab.schema import Refusal
 
 
@@ -29,6 +30,6 @@ def main(arguments: list[str] | None = None) -> None:
             description="SA-Softmax for visible-infrared person re-identification. --version alone tells the version.",
         )  # fmt: skip
     except (ValueError, OSError, Refusal) as error:
-        sys.exit(f"sa-lab: {error}")
+        sys.exit("\n".join(plain(line) for line in f"sa-lab: {error}".split("\n")))
     except KeyboardInterrupt as stop:
         sys.exit(f"sa-lab: {stop or 'interrupted'}")

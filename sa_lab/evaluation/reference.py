@@ -58,7 +58,7 @@ def import_reference(
         model.load_state_dict(state)
     except (KeyError, IndexError) as error:
         raise WeightsError(f"this is no checkpoint of the reference: {error} is missing") from error
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(f"this is no checkpoint of the reference: {' '.join(str(error).split())[:200]}") from error
     return model, None if add_net is None else _prototypes(_bare(add_net), parts)
 
@@ -141,7 +141,7 @@ def _net_of(file: Path) -> Mapping[str, Tensor]:
     with torch.serialization.safe_globals(_PLAIN_VALUES):  # the programs save their last mAP and options besides
         state = load_state(file)
     net = state.get("net", state.get("state_dict", state)) if isinstance(state, Mapping) else None
-    if not isinstance(net, Mapping) or not all(isinstance(value, Tensor) for value in net.values()):
+    if not isinstance(net, Mapping) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in net.items()):
         raise WeightsError("this is no checkpoint of the reference program: it holds no network under the key net")
     return net
 

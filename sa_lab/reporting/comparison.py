@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sa_lab.analysis import OF_IMAGES
 from sa_lab.config import REGDB_SPLITS, Style
+from sa_lab.dials import plain
 from sa_lab.disk import read_json
 from sa_lab.evaluation.reports import Report
 from sa_lab.intervals import Interval
@@ -118,6 +119,7 @@ def _by_rules(group: Sequence[Path]) -> dict[tuple[str, ...], list[Report]]:
 
 
 def _words(text: str, style: Style) -> str:
+    text = plain(text)
     return f"<p>{escape(text)}</p>" if style == "html" else f"% {text}" if style == "latex" else text
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sa_lab.analysis import DEFINITIONS
 from sa_lab.analysis.descriptors import QUICK
+from sa_lab.dials import markdown
 from sa_lab.evaluation import reports
 from sa_lab.evaluation.reports import SHARES
 
@@ -26,7 +27,7 @@ def table(result: dict[str, Any]) -> str:
             scale, digits = (100, 1) if name in SHARES else (1, 2)
             mean, low, high = (columns[name][key] * scale for key in ("mean", "low", "high"))
             cells.append(f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
-        lines.append(f"| {label(result, variant_name)} | " + " | ".join(cells) + " |")
+        lines.append(f"| {markdown(label(result, variant_name))} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

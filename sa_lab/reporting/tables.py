@@ -14,6 +14,7 @@ from tabulate import tabulate
 from sa_lab.analysis import DEFINITIONS
 from sa_lab.analysis.descriptors import QUICK
 from sa_lab.config import Style
+from sa_lab.dials import markdown, plain
 from sa_lab.evaluation.paired import Difference
 from sa_lab.evaluation.reports import TITLES, Measure, Report
 from sa_lab.intervals import Interval
@@ -25,13 +26,14 @@ def render(rows: Sequence[TableRow], style: Style = "console") -> str:
     """A table with the columns of the first row.
 
     A `Measure` is shown in %, as mean ± deviation [low, high], without the parts that are NaN; in CSV these are four
-    columns. None is a dash, or nothing in CSV. In HTML all texts are escaped.
+    columns. None is a dash, or nothing in CSV. Texts are data in each style, never markup, formulas or further lines.
     """
     if style == "csv":
         return _csv(rows)
-    cells = [[_cell(value) for value in row.values()] for row in rows]
+    safe = markdown if style == "markdown" else plain  # tabulate escapes LaTeX and HTML itself
+    cells = [[safe(_cell(value)) for value in row.values()] for row in rows]
     formats = {"console": "simple", "markdown": "github", "latex": "latex_booktabs", "html": "html"}
-    text: str = tabulate(cells, list(rows[0]), formats[style], disable_numparse=True)
+    text: str = tabulate(cells, [safe(name) for name in rows[0]], formats[style], disable_numparse=True)
     return text.replace("±", r"\ensuremath{\pm}") if style == "latex" else text
 
 
@@ -47,18 +49,24 @@ def _csv(rows: Sequence[TableRow]) -> str:
     flat: list[dict[str, str | float | None]] = []
     for row in rows:
         line: dict[str, str | float | None] = {}
-        for name, value in row.items():
+        for title, value in row.items():
+            name = _no_formula(title)
             if isinstance(value, Measure):
                 parts = {"": value.mean, " std": value.std, " low": value.low, " high": value.high}
                 line |= {name + key: None if np.isnan(part) else 100 * part for key, part in parts.items()}
             else:
-                line[name] = value
+                line[name] = _no_formula(value) if isinstance(value, str) else value
         flat.append(line)
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(dict.fromkeys(name for line in flat for name in line)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
     return buffer.getvalue().rstrip("\n")
+
+
+def _no_formula(text: str) -> str:
+    """A text that a spreadsheet takes for one: behind an apostrophe where it would compute it."""
+    return "'" + plain(text) if re.match(r"[=+@\t\r]|-(?![\d.])", text) else plain(text)
 
 
 def retrieval(methods: Mapping[str, Sequence[Report]]) -> list[TableRow]:
