@@ -251,7 +251,7 @@ def backbone_state(backbone: str, weights: str) -> dict[str, Tensor]:
     named = isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
     if not named:
         raise WeightsError(f"{weights} holds a {type(state).__name__}, expected tensors by name")
-    return state
+    return cast(dict[str, Tensor], state)
 
 
 def _torchvision_state(backbone: str) -> dict[str, Tensor]:

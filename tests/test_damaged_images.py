@@ -1,4 +1,4 @@
-"""Images that are damaged, odd or no images: one line with the file's name, never a traceback, never a silent upper byte."""
+"""Images that are damaged, odd or none: one line with the file's name, never a traceback or a silent upper byte."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sa_lab.schema import DataError
 
 # what Pillow can write here, each a small picture; of these FORMATS alone are meant
 KINDS = (
-    "BMP", "DDS", "DIB", "EPS", "GIF", "ICNS", "ICO", "IM", "JPEG", "JPEG2000", "MPO", "MSP", "PCX", "PDF", "PNG",
+    "BMP", "DDS", "DIB", "EPS", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "MPO", "MSP", "PCX", "PDF", "PNG",
     "PPM", "QOI", "SGI", "SPIDER", "TGA", "TIFF", "WEBP", "XBM", "AVIF",
 )  # fmt: skip
 MODES = {"MSP": "1", "XBM": "1", "SPIDER": "F"}
@@ -50,9 +50,7 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
         found[start : start + rng.randrange(1, 64)] = bytes(rng.randrange(1, 64))
     elif way == 3:
         at = rng.randrange(min(64, len(found)))  # headers hold sizes
-        found[at : at + 4] = rng.choice(
-            [b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\x7f\xff\xff\xff", b"\x80\x00\x00\x00"]
-        )
+        found[at : at + 4] = struct.pack(">I", rng.choice([0, 2**31 - 1, 2**31, 2**32 - 1]))
     elif way == 4:
         start = rng.randrange(len(found))
         found[start:start] = found[start : start + rng.randrange(64)]
@@ -80,7 +78,7 @@ def test_damaged_files_of_every_format(kind: str, tmp_path: Path) -> None:
                 assert file.name in message, message
                 assert "\n" not in message, message
                 assert len(message) < 600, message
-    meant = kind in ("BMP", "DIB", "JPEG", "MPO", "PNG")
+    meant = kind in ("BMP", "JPEG", "MPO", "PNG")
     assert (read > 0) == meant, f"{kind}: {read} read"
 
 
@@ -143,12 +141,15 @@ def test_odd_orientation(orientation: object, tmp_path: Path) -> None:
         image.save(file, exif=exif)
     except (ValueError, TypeError, struct.error, AttributeError):
         pytest.skip("Pillow does not write such a value")
+    assert said_or_size(file) in ("told", (2, 3) if orientation in (5, 6, 7, 8) else (3, 2))
+
+
+def said_or_size(file: Path) -> object:
+    """The size of an image, or "told" where the refusal names the file."""
     try:
-        size = read_image(file).size
+        return read_image(file).size
     except DataError as error:
-        assert "x.png" in str(error)
-    else:
-        assert size == ((2, 3) if orientation in (5, 6, 7, 8) else (3, 2))
+        return "told" if file.name in str(error) else str(error)
 
 
 def test_damaged_exif_is_read_or_told(tmp_path: Path) -> None:
@@ -160,10 +161,7 @@ def test_damaged_exif_is_read_or_told(tmp_path: Path) -> None:
         for _ in range(rng.randrange(1, 5)):
             content[rng.randrange(6, len(content))] = rng.randrange(256)
         Image.new("L", (3, 2)).save(file, exif=bytes(content))
-        try:
-            assert set(read_image(file).size) == {2, 3}
-        except DataError as error:
-            assert "x.jpg" in str(error)
+        assert said_or_size(file) in ("told", (2, 3), (3, 2))
 
 
 def people(root: Path) -> Path:
