@@ -163,7 +163,7 @@ def _git(*arguments: str) -> str:
     """What git says of the library's folder; nothing where there is no git, or no checkout."""
     git = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
-        return subprocess.run(git, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(git, capture_output=True, text=True, encoding="utf-8").stdout.strip()
     except OSError:
         return ""
 

@@ -166,7 +166,7 @@ def _address(process: subprocess.Popen[bytes], runtime: Path, log: Path, timeout
             if text := path.read_text():
                 return str(json.loads(text)["url"])
         time.sleep(0.2)
-    raise RuntimeError(f"JupyterLab did not start within {timeout} s:\n{log.read_text()[-4000:]}")
+    raise RuntimeError(f"JupyterLab did not start within {timeout} s:\n{log.read_text(encoding='utf-8')[-4000:]}")
 
 
 def stop(process: subprocess.Popen[bytes], patience: float = 20) -> None:

@@ -18,7 +18,7 @@ def images_of(root: Path) -> list[Path]:
 
 
 def rewrite(path: Path, change: Callable[[str], str]) -> None:
-    path.write_text(change(path.read_text()))
+    path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def renamed(root: Path) -> Path:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -130,3 +132,40 @@ def test_what_people_look_for_is_offered_and_comes_when_asked_for() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Runs'; it offers ExperimentConfig"):
         sa_lab.Runs  # noqa: B018
     assert cpu_seconds(sys.executable, "-c", "import sa_lab") < 0.2 + cpu_seconds(sys.executable, "-c", "")
+
+
+@pytest.mark.parametrize("locale", ["C", "en_US.ISO-8859-1"])
+def test_text_is_utf8_whatever_the_locale(locale: str, tmp_path: Path) -> None:
+    """Written and read: a warning of Python's tells of any text file that is opened in the locale's encoding."""
+    script = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from sa_lab import disk
+        from sa_lab.config import ExperimentConfig
+        from sa_lab.data import copies, regdb
+        from sa_lab.data.files import name_of
+        from sa_lab.reporting import page, tables
+        from sa_lab.plots import thumbnails
+
+        root = Path(sys.argv[1])
+        disk.write_json(root / "a.json", {"ö": "é|‰"})
+        assert disk.read_json(root / "a.json") == {"ö": "é|‰"}
+        disk.write_csv(root / "a.csv", [{"ö": "ü"}])
+        assert disk.read_csv(root / "a.csv") == {"ö": ["ü"]}
+        ExperimentConfig().replace("model.weights", "größe").save(root / "c.json")
+        assert ExperimentConfig.load(root / "c.json").model.weights == "größe"
+        copies.write("regdb", root / "copy", 2, 2)
+        assert len(regdb.listing(root / "copy")) == 80
+        assert [name_of(path.name) for path in (root / "names").iterdir()] == ["zoë"]
+    """)
+    (tmp_path / "names" / "zoë").mkdir(parents=True)
+    environment = {
+        **os.environ, "LC_ALL": locale, "LANG": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
+        "PYTHONWARNDEFAULTENCODING": "1", "PYTHONPATH": str(Path(sa_lab.__file__).parents[1]),
+    }  # fmt: skip
+    file = tmp_path / "script.py"
+    file.write_text(script, encoding="utf-8")
+    told = subprocess.run(
+        [sys.executable, "-W", "error::EncodingWarning:sa_lab", file, tmp_path], capture_output=True, env=environment
+    )
+    assert told.returncode == 0, told.stderr.decode(errors="replace")[-1500:]

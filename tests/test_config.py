@@ -74,7 +74,7 @@ def test_digests_are_all_different() -> None:
 def edited(path: Path, section: str | None, **changes) -> Path:
     content = json.loads(json.dumps(asdict(ExperimentConfig())))
     (content[section] if section else content).update(changes)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 

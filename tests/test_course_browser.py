@@ -41,7 +41,7 @@ def note(waits: list[float]) -> None:
     if file:
         about = {"what": "ms from a key on a dial to the drawn playground, 12 identities, in chapter 01"}
         spread = {"median": statistics.median(waits), "slowest": max(waits), "keys": len(waits)}
-        Path(file).write_text(json.dumps(about | spread | {"cores": os.cpu_count()}, indent=1) + "\n")
+        Path(file).write_text(json.dumps(about | spread | {"cores": os.cpu_count()}, indent=1) + "\n", encoding="utf-8")
 
 
 def comes_to_rest(notebook: Notebook, figure: Figure) -> None:

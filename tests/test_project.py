@@ -129,7 +129,7 @@ def test_chapter_is_clean_and_in_shape(path: Path) -> None:
     assert path.stat().st_size <= chapters.SIZE_LIMIT
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert chapters.clean(nbformat.reads(text, as_version=4)) == notebook
     assert not re.search(r"/home/|/root/|/tmp/|/Users/|it/s\]|step/s", text), "a path or a progress bar"
     assert str(ROOT) not in text

@@ -168,7 +168,7 @@ def test_changes_behind_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_cannot_be_hashed_is_never_reused_and_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    with Path(__file__).open() as file:
+    with Path(__file__).open(encoding="utf-8") as file:
         first, second = made(1.0, file), made(1.0, file)
         assert function_name(first) == function_name(first), "one run can go on within its process"
         assert function_name(first) != function_name(second)

@@ -113,8 +113,8 @@ def test_the_page_works_offline_behind_its_token_and_ends_without_a_trace(
 
 def _address(served: subprocess.Popen[bytes], log: Path) -> str:
     deadline = time.monotonic() + 90
-    while not (found := re.search(r"http://127\.0\.0\.1:\d+/\?token=\w+", log.read_text())):
-        assert served.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
+    while not (found := re.search(r"http://127\.0\.0\.1:\d+/\?token=\w+", log.read_text(encoding="utf-8"))):
+        assert served.poll() is None, log.read_text(encoding="utf-8")
+        assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
         time.sleep(0.2)
     return found[0]

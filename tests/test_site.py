@@ -29,7 +29,7 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.text = ""
         self._inside: list[str] = []
-        self.feed(path.read_text())
+        self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         values = {key: value or "" for key, value in attributes}

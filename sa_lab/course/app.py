@@ -81,7 +81,7 @@ def _serve(place: Path, folders: list[Path], port: int, browser: bool) -> None:
     environment = {**os.environ, **{key: str(path) for key, path in private.items()}, "JUPYTER_TOKEN": token}
     log = place / "server.log"
     before = {kind: signal.signal(kind, _interrupt) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         server = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
     try:
         _wait_until_it_answers(server, port, log)
@@ -110,8 +110,8 @@ def _write(place: Path, folders: list[Path]) -> Path:
     """The notebook behind the page, and the page's template."""
     template = place / "data" / "voila" / "templates" / "sa_lab"
     template.mkdir(parents=True)
-    (template / "conf.json").write_text(json.dumps({"base_template": "lab"}))
-    (template / "index.html.j2").write_text(_TEMPLATE)
+    (template / "conf.json").write_text(json.dumps({"base_template": "lab"}), encoding="utf-8")
+    (template / "index.html.j2").write_text(_TEMPLATE, encoding="utf-8")
     source = (
         "from pathlib import Path\nfrom IPython.display import display\nfrom sa_lab.course import widgets\n"
         f"display(widgets.app([Path(name) for name in {[str(folder) for folder in folders]!r}]))"
@@ -124,7 +124,7 @@ def _write(place: Path, folders: list[Path]) -> Path:
     }  # fmt: skip
     notebook = place / "page" / "app.ipynb"
     notebook.parent.mkdir()
-    notebook.write_text(json.dumps(content))
+    notebook.write_text(json.dumps(content), encoding="utf-8")
     return notebook
 
 
@@ -154,7 +154,8 @@ def _wait_until_it_answers(server: subprocess.Popen[bytes], port: int, log: Path
 
 
 def _ended(code: int, log: Path) -> ValueError:
-    last = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
+    said = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    last = [line.strip() for line in said if line.strip()][-1:]
     return ValueError(f"the page's server ended with exit code {code}: {' '.join(last)}")
 
 

@@ -139,10 +139,10 @@ def _render_one(path: Path) -> int:
     """Bytes of a chapter that is now executed and clean; see `render`."""
     with atomic_path(path) as temporary:
         papermill.execute_notebook(path, temporary, cwd=path.parent, progress_bar=False)
-        notebook = draw(clean(nbformat.reads(temporary.read_text(), as_version=4)))
+        notebook = draw(clean(nbformat.reads(temporary.read_text(encoding="utf-8"), as_version=4)))
         if path.name.startswith("04"):
             _save_pictures(notebook, ("overlap-softmax.png", "overlap-sa_softmax.png"))
-        temporary.write_text(written(shrink(notebook)))
+        temporary.write_text(written(shrink(notebook)), encoding="utf-8")
         if (size := temporary.stat().st_size) > SIZE_LIMIT:
             raise ValueError(f"{path.name} has {size} bytes after cleaning, expected at most {SIZE_LIMIT}")
     return size

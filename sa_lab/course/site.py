@@ -60,8 +60,8 @@ def export(out: Path, folder: Path = NOTEBOOKS) -> list[Path]:
         pages[f"{one.stem}.html"] = _page(one, series, notebooks[one.stem], pictures)
     shared = {
         "plotly.min.js": get_plotlyjs(),
-        "site.js": (resources.files(__package__) / "site.js").read_text(),
-        "site.css": (resources.files("sa_lab.reporting") / "page.css").read_text() + markup.colours(),
+        "site.js": (resources.files(__package__) / "site.js").read_text(encoding="utf-8"),
+        "site.css": (resources.files("sa_lab.reporting") / "page.css").read_text(encoding="utf-8") + markup.colours(),
     }
     for name, content in pictures.items():
         with atomic_path(out / name) as temporary:

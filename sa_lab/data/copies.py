@@ -136,7 +136,7 @@ def _drawn(root: Path, spec: SyntheticSpec, progress: bool, **options: Any) -> I
     table = listing(spec)
     with new_folder(Path(root)) as folder:
         note = {"drawing_version": DRAWING_VERSION, "spec": asdict(spec)}
-        (folder / MARKER).write_text(json.dumps(note, indent=2) + "\n")
+        (folder / MARKER).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
         for i, path in enumerate(tqdm(table.paths, desc=f"draw {spec.variant}", unit="image", disable=not progress)):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             table.read(i).convert("RGB").save(folder / path, **options)  # the real infrared files have three channels
@@ -145,7 +145,7 @@ def _drawn(root: Path, spec: SyntheticSpec, progress: bool, **options: Any) -> I
 
 def _write_ids(path: Path, people: Iterable[int]) -> None:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(",".join(str(person) for person in sorted(set(people))) + "\n")
+    path.write_text(",".join(str(person) for person in sorted(set(people))) + "\n", encoding="utf-8")
 
 
 def _write_entries(path: Path, table: Listing, modality: Modality, people: Iterable[int]) -> None:
@@ -153,7 +153,7 @@ def _write_entries(path: Path, table: Listing, modality: Modality, people: Itera
     label_of = {person: label for label, person in enumerate(sorted(people))}
     rows = np.flatnonzero((table.modality == modality) & np.isin(table.person_ids, list(label_of)))
     path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(f"{table.paths[i]} {label_of[int(table.person_ids[i])]}\n" for i in rows))
+    path.write_text("".join(f"{table.paths[i]} {label_of[int(table.person_ids[i])]}\n" for i in rows), encoding="utf-8")
 
 
 def _permutations(spec: SyntheticSpec, table: Listing) -> np.ndarray:

@@ -46,16 +46,17 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def name_of(text: str) -> str:
-    """A name from a disk in one spelling (NFC), however the disk composes its letters.
+    """A name from a disk as UTF-8, whatever the locale, in one spelling (NFC), however the disk composes its letters.
 
     Raises:
         DataError: the name is no UTF-8.
     """
     try:
-        text.encode()
-    except UnicodeEncodeError as error:
+        return unicodedata.normalize("NFC", os.fsencode(text).decode("utf-8"))
+    except UnicodeDecodeError as error:
         raise DataError(f"{text!a}: the name is no UTF-8; expected one that is, so rename it") from error
-    return unicodedata.normalize("NFC", text)
+    except UnicodeEncodeError:  # it comes from a list, and this locale could not name such a file
+        return unicodedata.normalize("NFC", text)
 
 
 def person_of(name: str) -> int:

@@ -105,7 +105,7 @@ def page(figure: go.Figure, pictures: Atlas, *, name: str = "") -> str:
     hint = _HINT if still else ""  # nothing can be selected in space, or in a film
     style = _STYLE.format(here=f"#{name}", uri=pictures.uri, width=figure.layout.width or 820)
     sheet = json.dumps({key: value for key, value in asdict(pictures).items() if key != "uri"})
-    script = Path(__file__).with_name("thumbnails.js").read_text()
+    script = Path(__file__).with_name("thumbnails.js").read_text(encoding="utf-8")
     return (
         f'<div id="{name}" class="thumbnails">\n<style>{style}</style>\n{drawn}\n'
         f'<div class="beside" role="tooltip"></div>\n<p class="told" role="status" aria-live="polite">{hint}</p>\n'

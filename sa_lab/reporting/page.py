@@ -80,7 +80,9 @@ def write(
     ) + "</ul>")  # fmt: skip
     for name, folder in tqdm(named.items(), "figures", unit="run", disable=not progress):
         body += [f"<h2>{escape(name)}</h2>", *_figures_of(folder, seed)]
-    style = (resources.files(__package__) / "page.css").read_text() + "main { max-width: 70rem; margin: 0 auto }"
+    style = (resources.files(__package__) / "page.css").read_text(
+        encoding="utf-8"
+    ) + "main { max-width: 70rem; margin: 0 auto }"
     head = f"<style>{style}</style>\n<script>{get_plotlyjs()}</script>"
     main = "\n".join(body)
     write_text(out, document("Overlap of the spectra", head, f"<main>\n{main}\n</main>"))

@@ -103,7 +103,7 @@ def published_results(report: Report) -> list[TableRow]:
     """
     if report.dataset != report.protocol["dataset"] or report.reranking:
         return []
-    text = (resources.files(__package__) / "published.csv").read_text()
+    text = (resources.files(__package__) / "published.csv").read_text(encoding="utf-8")
     rows: list[TableRow] = []
     for line in csv.DictReader(text.splitlines()):
         if line["protocol"] == protocol_family(report):

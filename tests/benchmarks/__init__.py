@@ -64,7 +64,7 @@ def run_all(device: torch.device, only: Sequence[str] = (), out: Path | None = N
 
 def _known(out: Path) -> Result:
     """What the file holds of the parts there are, in their order; read anew, another process may write to it too."""
-    held: Result = json.loads(out.read_text()) if out.is_file() else {}
+    held: Result = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
     return {name: held[name] for name in PARTS if name in held}
 
 
