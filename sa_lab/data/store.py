@@ -147,7 +147,7 @@ class _Checks:
         return mended
 
 
-def _sum(pixels: UInt8[np.ndarray, ...]) -> str:
+def _sum(pixels: UInt8[np.ndarray, " ..."]) -> str:
     return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(pixels).data)
 
 
