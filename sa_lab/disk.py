@@ -80,8 +80,8 @@ class atomic_path:
             return
         size = self.temporary.stat().st_size if self.temporary.is_file() else 0
         self.temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _full(self.path, size) from error
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise _full(self.path, size, error.errno) from error
 
 
 @contextmanager
@@ -101,24 +101,31 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
     Raises:
         OSError: the disk has not as much space; nothing is left behind.
     """
-    array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    if hasattr(os, "posix_fallocate"):  # not on macOS
+    needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    try:
+        array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         needed = path.stat().st_size
-        try:
+        if hasattr(os, "posix_fallocate"):  # not on macOS
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, needed)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                return array  # a file system that cannot reserve
-            path.unlink()
-            raise _full(path, needed) from error
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            return array  # a file system that cannot reserve
+        path.unlink(missing_ok=True)
+        if error.errno in _NO_ROOM:
+            raise _full(path, needed, error.errno) from error
+        raise
     return array
 
 
-def _full(path: Path, needed: int) -> OSError:
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _full(path: Path, needed: int, number: int | None) -> OSError:
     free = shutil.disk_usage(path.parent).free
+    why = "a file may not be as large" if number == errno.EFBIG else "the disk is full"
     return OSError(
-        errno.ENOSPC, f"the disk is full: at least {needed:,} bytes are needed and {free:,} are free; make room, and "
+        number, f"{why}: at least {needed:,} bytes are needed and {free:,} are free; make room, and "
         "the same call goes on", str(path),
     )  # fmt: skip
 
