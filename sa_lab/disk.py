@@ -26,9 +26,7 @@ from typing import Any
 
 import numpy as np
 import xxhash
-from filelock import FileLock, Timeout
 from numpy.lib.format import open_memmap
-from tqdm.auto import tqdm
 
 _SEAL = b"xxh3:"
 _CHUNK = 1 << 24
@@ -138,6 +136,8 @@ def locked(path: Path, what: str) -> Iterator[None]:
         path: what is made or changed in the block.
         what: how others call that, as in "prepares sysu".
     """
+    from filelock import FileLock, Timeout  # not for `sa-lab --help`
+
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     owner = path.with_name(f".{path.name}.owner")
@@ -158,6 +158,8 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 def tell(text: str) -> None:
     """A line for the user, above the bars."""
+    from tqdm import tqdm  # not for `sa-lab --help`
+
     tqdm.write(f"sa-lab: {text}", file=sys.stderr)
 
 

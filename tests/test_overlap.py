@@ -275,6 +275,6 @@ def test_a_run_and_a_report_show_themselves(folders: dict[str, Path], tmp_path: 
         r"Report\(sysu-all, synthetic, \d+ queries: Rank-1 .* %, mAP .* %, mINP .* %\)", repr(run.report)
     )
     shown = run._repr_markdown_()
-    assert shown.startswith("**Run** `complete`: complete, seed 0\n\nsysu-all: ")
+    assert shown.startswith("**Run** complete: complete, seed 0\n\nsysu-all: ")
     assert re.search(r"\| mAP \| \d+\.\d % \[\d+\.\d, \d+\.\d\] \|", shown)
-    assert Run(tmp_path)._repr_markdown_() == f"**Run** `{tmp_path}`: nothing trained yet"
+    assert Run(tmp_path)._repr_markdown_() == f"**Run** {tmp_path}: nothing trained yet"

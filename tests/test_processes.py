@@ -180,14 +180,14 @@ def test_the_command_under_torchrun(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "report.json").is_file()
     wrong = call("--seed", "1")
     assert wrong.returncode
-    assert "holds the run of another config" in wrong.stderr
+    assert "is of a run of another config" in wrong.stderr
 
 
 def test_another_config_is_told_before_processes_start(tmp_path: Path) -> None:
     data = DataConfig(height=32, width=16, train_ids=10, test_ids=6, images_per_camera=1)
     config = replace(CONFIG, data=data)
     config.save(tmp_path / "config.json")
-    with pytest.raises(ValueError, match="holds the run of another config"):
+    with pytest.raises(ValueError, match="is of a run of another config"):
         experiment.run(replace(config, seed=1), tmp_path, progress=False, num_processes=2)
 
 
