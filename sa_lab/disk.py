@@ -32,6 +32,10 @@ _SEAL = b"xxh3:"
 _CHUNK = 1 << 24
 
 
+class Refusal(RuntimeError):
+    """What a user can mend: the command line tells it in one line, without a traceback."""
+
+
 class DamagedFileError(ValueError):
     """A file is not as it was written; the message names it and says what is wrong."""
 

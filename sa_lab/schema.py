@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 
+from sa_lab.disk import Refusal as Refusal
 from sa_lab.disk import atomic_path, mapped_arrays, seal
 
 
@@ -25,10 +26,6 @@ class Modality(IntEnum):
     def other(self) -> Modality:
         """The other spectrum."""
         return Modality(1 - self)
-
-
-class Refusal(RuntimeError):
-    """What a user can mend: the command line tells it in one line, without a traceback."""
 
 
 class DataError(ValueError):

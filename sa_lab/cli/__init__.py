@@ -11,7 +11,7 @@ from sa_lab.cli import presets
 from sa_lab.cli.making import app, course, generate, prepare, study, train
 from sa_lab.cli.scoring import compare, embed, evaluate, report
 from sa_lab.dials import plain
-from sa_lab.schema import Refusal
+from sa_lab.disk import Refusal
 
 
 def main(arguments: list[str] | None = None) -> None:
