@@ -9,7 +9,6 @@ import ast
 import enum
 import functools
 import hashlib
-import inspect
 import platform
 import sys
 import types
@@ -120,6 +119,8 @@ def _describe(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[bytes]:
     yield type(value).__qualname__.encode()
     if isinstance(value, types.ModuleType):
         yield _version_of(value.__name__)
+        if not _is_installed(value):
+            yield from _describe({k: v for k, v in vars(value).items() if not k.startswith("__")}, seen)
     elif isinstance(value, type | types.FunctionType | types.BuiltinFunctionType) and _is_installed(value):
         yield f"{value.__module__}.{value.__qualname__}".encode() + _version_of(value.__module__ or "builtins")
     elif isinstance(value, types.FunctionType):
@@ -148,7 +149,7 @@ def _describe(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[bytes]:
         yield f"{value.dtype} {value.shape}".encode() + np.ascontiguousarray(value).tobytes()
     elif type(value).__module__.startswith("torch") and hasattr(value, "detach"):
         yield from _describe([str(value.dtype), value.detach().cpu().view(-1).numpy(force=True)], seen)
-    elif type(value).__module__.partition(".")[0] in ("torch", "numpy") and not hasattr(value, "__dict__"):
+    elif type(value).__module__ in ("torch", "numpy") and not hasattr(value, "__dict__"):
         yield repr(value).encode()  # devices, data types, sizes
     elif isinstance(value, np.random.Generator):
         yield from _describe(value.bit_generator.state, seen)
@@ -174,7 +175,7 @@ def _state_of(value: Any) -> dict[str, Any]:
 
 
 def _describe_function(function: types.FunctionType, seen: dict[int, tuple[int, Any]]) -> Iterator[bytes]:
-    yield from _describe_code(function.__code__)
+    yield from _describe_code(function.__code__, function.__doc__)
     yield from _describe([function.__defaults__, function.__kwdefaults__], seen)
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         yield name.encode()
@@ -193,15 +194,14 @@ def _describe_function(function: types.FunctionType, seen: dict[int, tuple[int, 
             yield from _describe(value, seen)
 
 
-def _describe_code(code: types.CodeType) -> Iterator[bytes]:
-    """What a function does, without its name, lines and docstring."""
+def _describe_code(code: types.CodeType, doc: str | None = None) -> Iterator[bytes]:
+    """What a function does, without its name, lines and docstring ``doc``: its first constant, None where it has none."""
     yield code.co_code + repr((code.co_argcount, code.co_kwonlyargcount, code.co_flags, code.co_names)).encode()
     yield repr((code.co_varnames, code.co_freevars)).encode()
-    doc = inspect.CO_NEWLOCALS & code.co_flags and code.co_consts[:1]
     for place, constant in enumerate(code.co_consts):
         if isinstance(constant, types.CodeType):
             yield from _describe_code(constant)
-        elif not (place == 0 and doc and isinstance(constant, str)):
+        elif place > 0 or constant != doc:
             yield from _describe(constant, {})
 
 

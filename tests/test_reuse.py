@@ -91,6 +91,28 @@ def helper(values):
     return values * MARGIN
 
 
+def of_key_a(embeddings, prototypes, labels, modality):
+    return sum([table["a"] for table in TABLES]) * embeddings.sum()
+
+
+def of_key_b(embeddings, prototypes, labels, modality):
+    return sum([table["b"] for table in TABLES]) * embeddings.sum()
+
+
+def with_docstring(embeddings, prototypes, labels, modality):
+    """What it is for."""
+    return embeddings.sum()
+
+
+def without_docstring(embeddings, prototypes, labels, modality):
+    return embeddings.sum()
+
+
+of_key_b.__name__ = of_key_b.__qualname__ = "of_key_a"
+without_docstring.__name__ = without_docstring.__qualname__ = "with_docstring"
+TABLES = [{"a": 1, "b": 2}]
+
+
 class Weighted(nn.Module):
     def __init__(self, weight: float, kept: Any = None) -> None:
         super().__init__()
@@ -126,6 +148,9 @@ PAIRS: dict[str, tuple[Any, Any, bool]] = {
     "closure over a set": (lambda: made(frozenset("abc")), lambda: made(frozenset("abd")), False),
     "closure over a function": (lambda: made(1, made(1)), lambda: made(1, made(2)), False),
     "partial": (lambda: partial(with_default, margin=1), lambda: partial(with_default, margin=2), False),
+    "text in a comprehension": (lambda: of_key_a, lambda: of_key_b, False),
+    "docstring": (lambda: with_docstring, lambda: without_docstring, True),
+    "generator's state": (lambda: made(torch.Generator()), lambda: made(torch.Generator().manual_seed(3)), False),
     "module": (lambda: Weighted(1.0), lambda: Weighted(1.0), True),
     "attribute of a module": (lambda: Weighted(1.0), lambda: Weighted(2.0), False),
     "plain tensor in a module": (lambda: Weighted(1.0, torch.ones(2)), lambda: Weighted(1.0, torch.zeros(2)), False),
@@ -175,6 +200,22 @@ def test_what_cannot_be_hashed_is_never_reused_and_that_is_said(capsys: pytest.C
     said = capsys.readouterr().err
     assert said.count("depends on a value of type TextIOWrapper, which cannot be told apart") == 2
     assert "its run is never reused" in said
+
+
+def test_a_module_inside_of_a_users_package_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("from mine import deep\n", encoding="utf-8")
+    (tmp_path / "mine" / "deep.py").write_text("MARGIN = 1.0\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import mine
+
+    def loss(embeddings, prototypes, labels, modality):
+        return (embeddings - mine.deep.MARGIN).sum()
+
+    first = function_name(loss)
+    assert function_name(loss) == first
+    monkeypatch.setattr(mine.deep, "MARGIN", 2.0)
+    assert function_name(loss) != first
 
 
 def test_names_are_the_same_in_every_process(tmp_path: Path) -> None:
