@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 import cattrs
 
-from sa_lab.dials import markdown, non_negative, positive, require, settle, share
-from sa_lab.dials import seed as whole_seed
+from sa_lab.dials import markdown, non_negative, positive, require, settle, share, whole_seed
 from sa_lab.disk import read_json, write_text
 
 Dataset = Literal["synthetic", "thermal", "roadscene", "folder", "sysu", "regdb", "llcm"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from operator import index
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 
 def plain(text: str) -> str:
     """One line without control characters, whatever a file or a folder is called."""
@@ -50,7 +52,7 @@ def _plain(value: Any, kind: Any) -> Any:
     if type(None) in choices:
         return None if value is None else _plain(value, choices[0])
     if kind is bool:
-        if value is not True and value is not False and type(value).__name__ not in ("bool_", "bool"):
+        if not isinstance(value, bool | np.bool_):
             raise TypeError(value)
         return bool(value)
     if kind is int or kind is float:
@@ -80,7 +82,7 @@ def positive(value: float | int, most: float | int = 1_000_000) -> tuple[Any, bo
     return value, 0 < value <= most, f"a number above 0, at most {most:,.0f}"
 
 
-def seed(value: int) -> tuple[Any, bool, str]:
+def whole_seed(value: int) -> tuple[Any, bool, str]:
     return value, 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import glob
 import json
 import os
 import shutil
@@ -36,6 +37,11 @@ class Refusal(RuntimeError):
     """What a user can mend: the command line tells it in one line, without a traceback."""
 
 
+def reason_of(error: BaseException, most: int = 200) -> str:
+    """What an exception says, in one line of at most so many letters; its kind where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 class DamagedFileError(ValueError):
     """A file is not as it was written; the message names it and says what is wrong."""
 
@@ -55,7 +61,7 @@ def temporary_name(path: Path) -> Path:
         OSError: the folder cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{_escaped(path.stem)}~*{_escaped(path.suffix)}"):
+    for left in path.parent.glob(f".{glob.escape(path.stem)}~*{glob.escape(path.suffix)}"):
         host, _, process = left.name.rsplit("~", 2)[1].rpartition("-")
         if host == socket.gethostname() and process.isdigit() and not _lives(int(process)):
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
@@ -229,10 +235,9 @@ def read_csv(path: Path, needed: Sequence[str] = ()) -> dict[str, list[str]]:
         raise DamagedFileError(f"{path} is damaged, or another table: it has no {', '.join(missing) or 'rows'}")
     if known := columns.pop(_CRC, None):
         expected = _crcs(header[:-1], [row[:-1] for row in rows])
-        if wrong := [
-            line for line, pair in enumerate(zip(known, expected, strict=True), start=2) if len(set(pair)) > 1
-        ]:
-            raise DamagedFileError(f"{path} is damaged, or was edited: the checksum of line {wrong[0]} does not fit")
+        for line, (there, here) in enumerate(zip(known, expected, strict=True), start=2):
+            if there != here:
+                raise DamagedFileError(f"{path} is damaged, or was edited: the checksum of line {line} does not fit")
     return columns
 
 
@@ -252,7 +257,7 @@ def seal(archive: Path) -> None:
     """Write the checksum of a zip file into its comment."""
     with archive.open("r+b") as file:
         size = archive.stat().st_size
-        digest = _SEAL + _hexdigest(file, size - 2).encode()
+        digest = _SEAL + hexdigest(file, size - 2).encode()
         file.seek(size - 2)
         file.write(struct.pack("<H", len(digest)) + digest)
 
@@ -272,11 +277,12 @@ def check_seal(archive: Path) -> None:
         if not end[2:].startswith(_SEAL):
             return
         file.seek(0)
-        if _hexdigest(file, size - length - 2) != end[2 + len(_SEAL) :].decode(errors="replace"):
+        if hexdigest(file, size - length - 2) != end[2 + len(_SEAL) :].decode(errors="replace"):
             raise DamagedFileError(f"{archive} is damaged: its checksum does not fit")
 
 
-def _hexdigest(file: Any, size: int) -> str:
+def hexdigest(file: Any, size: int) -> str:
+    """XXH3, 128 bits, of the next ``size`` bytes of an open file, or of as many as there are."""
     digest = xxhash.xxh3_128()
     while size > 0 and (block := file.read(min(_CHUNK, size))):
         digest.update(block)
@@ -309,15 +315,11 @@ def mapped_arrays(path: Path) -> dict[str, np.ndarray]:
                     file.seek(member.header_offset + 26)
                     start = member.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
                 arrays[name] = np.memmap(path, dtype, "r", start + header, shape, "F" if fortran else "C")
-    except _BROKEN as error:
+    except OSError:
+        raise
+    except Exception as error:  # damaged archives fail in many ways
         raise DamagedFileError(f"{path} is damaged, or no .npz of plain arrays: {error}") from error
     return arrays
-
-
-_BROKEN = (  # what damaged archives lead to; a wrong offset asks for bytes before the file's start
-    zipfile.BadZipFile, ValueError, EOFError, KeyError, TypeError, NotImplementedError, RuntimeError, SyntaxError,
-    struct.error, zlib.error, OverflowError, MemoryError, UnicodeDecodeError, IndexError,
-)  # fmt: skip
 
 
 def _lives(process: int) -> bool:
@@ -328,8 +330,3 @@ def _lives(process: int) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
-
-
-def _escaped(text: str) -> str:
-    """``text`` for a glob."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in text)

@@ -18,7 +18,18 @@ from sa_lab.config import REGDB_SPLITS, DataConfig, ExperimentConfig
 from sa_lab.data import list_images, prepare
 from sa_lab.data.contents import contents_of, digest_of
 from sa_lab.data.store import ImageStore
-from sa_lab.disk import DamagedFileError, check_seal, home, locked, read_csv, read_json, tell, write_csv, write_json
+from sa_lab.disk import (
+    DamagedFileError,
+    check_seal,
+    home,
+    locked,
+    read_csv,
+    read_json,
+    reason_of,
+    tell,
+    write_csv,
+    write_json,
+)
 from sa_lab.evaluation.embedding import embed
 from sa_lab.evaluation.protocols import protocols_of
 from sa_lab.evaluation.search import evaluate_all
@@ -40,7 +51,8 @@ each in each spectrum."""
 def run_folder(config: ExperimentConfig) -> Path:
     """Where the run of this config, these images and this code of the library lives; files are hashed, but not decoded,
     when they are seen for the first time."""
-    return _folder(config, _made_of(list_images(config.data), config.data))
+    listing = list_images(config.data)
+    return _folder(config, _made_of(listing, config.data, contents_of(listing, home() / "prepared")))
 
 
 def _folder(config: ExperimentConfig, made_of: dict[str, str]) -> Path:
@@ -50,10 +62,9 @@ def _folder(config: ExperimentConfig, made_of: dict[str, str]) -> Path:
     return home() / "runs" / f"{name}-{config.digest()}-{made_of['data'][:8]}-{made_of['code'][:8]}"
 
 
-def _made_of(listing: Listing, data: DataConfig, progress: bool = True) -> dict[str, str]:
+def _made_of(listing: Listing, data: DataConfig, contents: tuple[str, ...]) -> dict[str, str]:
     """What a run depends on besides its config: hashes of the library's code and of the images; and what decides its
     digits, or tells which release that was, but makes no other run of it."""
-    contents = contents_of(listing, home() / "prepared", progress)
     digest = digest_of(listing, data.height, data.width, data.resize, contents)
     return {"code": code_digest(TRAINING), "data": digest, "library": __version__, **machine()}
 
@@ -99,7 +110,8 @@ def run(
     listing = list_images(config.data)
     first = processes.is_first()
     plan(config, listing)  # dials that cannot work are told before any image is read
-    made_of = _made_of(listing, config.data, progress and first)
+    contents = contents_of(listing, home() / "prepared", progress and first)
+    made_of = _made_of(listing, config.data, contents)
     folder = folder or _folder(config, made_of)
     result = Run(folder)
     with locked(folder, f"trains {folder.name}") if first and num_processes == 1 else nullcontext():
@@ -110,7 +122,7 @@ def run(
                 _complete(result, listing)
             return result
         check_weights(config.model.backbone, config.model.weights)
-        store = prepare(config.data, progress and first, listing)
+        store = prepare(config.data, progress and first, listing, contents)
         if num_processes > 1:
             processes.launch(_share, (config, folder, progress), num_processes)
             return result
@@ -176,7 +188,7 @@ def _check_reuse(run: Run, config: ExperimentConfig, made_of: dict[str, str]) ->
 
 
 def _is_finished(run: Run) -> bool:
-    """Whether everything that a run leaves behind is there and whole; what is damaged is removed, to be made again."""
+    """Whether everything that a run leaves behind is there and whole; what is damaged is told, to be made again."""
     if not (run.folder / "report.json").is_file():
         return False
     try:
@@ -305,5 +317,5 @@ def load_model(folder: Path) -> tuple[TwoStreamNet, torch.Tensor, np.ndarray]:
         model.load_state_dict(state["model"])
         return model, state["prototypes"], train_ids
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"{folder / 'model.pt'} does not fit the config.json beside it: {reason}") from error
+        told = f"{folder / 'model.pt'} does not fit the config.json beside it: {reason_of(error)}"
+        raise WeightsError(told) from error

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sa_lab.disk import atomic_path, check_seal, seal
+from sa_lab.disk import atomic_path, check_seal, reason_of, seal
 from sa_lab.losses import prototype_logits
 from sa_lab.schema import Refusal
 
@@ -60,8 +60,9 @@ def load_state(path: Path) -> Any:
             raise
         raise WeightsError(f"{path} is damaged, or no file of weights: {error}") from error
     except Exception as error:  # damaged files fail in many ways
-        reason = " ".join(str(error).split(". This")[0].split())[:200] or type(error).__name__
-        raise WeightsError(f"{path} is damaged, or no file of weights: {reason}") from error
+        raise WeightsError(
+            f"{path} is damaged, or no file of weights: {reason_of(error).split('. This')[0]}"
+        ) from error
 
 
 class Features(NamedTuple):
@@ -168,8 +169,7 @@ class TwoStreamNet(nn.Module):
         try:
             missing, unexpected = whole.load_state_dict(state, strict=False)
         except (RuntimeError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise WeightsError(f"weights do not fit {self.backbone}: {reason}") from error
+            raise WeightsError(f"weights do not fit {self.backbone}: {reason_of(error)}") from error
         wrong = [key for key in (*missing, *unexpected) if not key.startswith(head)]
         if wrong:
             raise WeightsError(f"weights do not fit {self.backbone}: missing or unexpected {wrong[:5]}")

@@ -195,7 +195,7 @@ def _describe_function(function: types.FunctionType, seen: dict[int, tuple[int, 
 
 
 def _describe_code(code: types.CodeType, doc: str | None = None) -> Iterator[bytes]:
-    """What a function does, without its name, lines and docstring ``doc``: its first constant, None where it has none."""
+    """What a function does, without its name, lines and docstring ``doc``, its first constant (None for none)."""
     yield code.co_code + repr((code.co_argcount, code.co_kwonlyargcount, code.co_flags, code.co_names)).encode()
     yield repr((code.co_varnames, code.co_freevars)).encode()
     for place, constant in enumerate(code.co_consts):

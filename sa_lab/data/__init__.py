@@ -40,14 +40,16 @@ def list_images(data: DataConfig) -> Listing:
     return ways[data.dataset]()
 
 
-def prepare(data: DataConfig, progress: bool = True, listing: Listing | None = None) -> ImageStore:
-    """The store of ``data``, from the prepared cache or built now; ``listing`` if it is known.
+def prepare(
+    data: DataConfig, progress: bool = True, listing: Listing | None = None, contents: tuple[str, ...] = ()
+) -> ImageStore:
+    """The store of ``data``, from the prepared cache or built now; ``listing`` and ``contents`` if they are known.
 
     Raises:
         DataError: the folder is not what the layout promises, or images cannot be read.
     """
     images = listing or list_images(data)
-    return build_store(images, data.height, data.width, home() / "prepared", progress, data.resize)
+    return build_store(images, data.height, data.width, home() / "prepared", progress, data.resize, contents)
 
 
 def statistics(images: Listing | ImageStore) -> dict[str, int]:

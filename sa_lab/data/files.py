@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import xxhash
 from jaxtyping import Bool, Int
 from PIL import Image, ImageOps
 
-from sa_lab.disk import temporary_folder
+from sa_lab.disk import hexdigest, reason_of, temporary_folder
 from sa_lab.schema import DataError, LeakageError, Listing, Modality
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
@@ -150,11 +151,8 @@ def stamp(path: Path) -> str:
 def content_of(path: Path, file_stamp: str) -> str:
     """A hash (XXH3, 128 bits) of a file's bytes; ``file_stamp``: `stamp` of it, so that a rewritten file counts."""
     del file_stamp  # part of the key only; a file of many crops is read once
-    digest = xxhash.xxh3_128()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hexdigest(file, sys.maxsize)
 
 
 def read_image(path: Path) -> Image.Image:
@@ -188,7 +186,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                 raise DataError(f"{width} x {height} pixels; expected 1..{MAX_PIXELS:,}")
             yield image
     except Exception as error:  # damaged files fail in many ways
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error, most=1000)
         for words, meaning in _REASONS:
             reason = meaning if words in reason else reason
         raise DataError(f"{path}: {reason.replace(str(path), 'the file')}") from error

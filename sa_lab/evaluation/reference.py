@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sa_lab.data.store import ImageStore
+from sa_lab.disk import reason_of
 from sa_lab.evaluation.embedding import embed
 from sa_lab.model import TwoStreamNet, WeightsError, load_state, save_state
 from sa_lab.schema import Embeddings, LeakageError
@@ -59,7 +60,7 @@ def import_reference(
     except (KeyError, IndexError) as error:
         raise WeightsError(f"this is no checkpoint of the reference: {error} is missing") from error
     except (RuntimeError, TypeError, ValueError) as error:
-        raise WeightsError(f"this is no checkpoint of the reference: {' '.join(str(error).split())[:200]}") from error
+        raise WeightsError(f"this is no checkpoint of the reference: {reason_of(error)}") from error
     return model, None if add_net is None else _prototypes(_bare(add_net), parts)
 
 

@@ -117,9 +117,9 @@ def _resumed(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | No
         ValueError: the checkpoint belongs to another config or to other images.
     """
     for file in (run / "checkpoint.pt", run / _BEFORE):
-        training = start(config, store, own_loss)
         if not file.is_file():
             continue
+        training = start(config, store, own_loss)
         try:
             training.load_state_dict(load_state(file))
             if len(training.rows) == training.num_steps or any("mean_ap" in row for row in training.rows):

@@ -6,6 +6,7 @@ command torchrun (on many). It ends all of them as soon as one has died.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -59,7 +60,14 @@ def fabric_of(train: TrainConfig) -> Fabric:
         raise ValueError(f"train.device is {train.device!r}, which this machine does not have; auto chooses") from error
     if several:
         fabric.launch()  # joins the group
+        atexit.register(_leave_group)
     return fabric
+
+
+def _leave_group() -> None:
+    """End gloo's threads while Python still runs: one that frees a tensor later aborts the process."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def size() -> int:
