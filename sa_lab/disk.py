@@ -20,7 +20,7 @@ import sys
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -139,31 +139,52 @@ def _full(path: Path, needed: int, number: int | None) -> OSError:
 
 
 @contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
+def locked(path: Path, what: str, waiting: Callable[[], object] = bool) -> Iterator[None]:
     """Hold the lock of ``path``, the hidden file ``.<name>.lock`` beside it; whoever has to wait says for whom.
+
+    Where nothing can be written there is nothing to hold. A file system that knows no locks gets a file that stands for
+    one.
 
     Args:
         path: what is made or changed in the block.
         what: how others call that, as in "prepares sysu".
+        waiting: called every few seconds that it takes.
     """
-    from filelock import FileLock, Timeout  # not for `sa-lab --help`
+    from filelock import FileLock, SoftFileLock, Timeout  # not for `sa-lab --help`
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    lock: FileLock | SoftFileLock = FileLock(path.with_name(f".{path.name}.lock"))
     owner = path.with_name(f".{path.name}.owner")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        with suppress(OSError):
-            tell(f"waiting for {owner.read_text(encoding='utf-8')}")
-        lock.acquire()
+    told = False
+    while not lock.is_locked:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=_ASK_AGAIN if told else 0)
+        except Timeout:
+            if not told:
+                with suppress(OSError):
+                    tell(f"waiting for {owner.read_text(encoding='utf-8')}")
+            told = True
+            waiting()
+        except (NotImplementedError, OSError) as error:
+            if getattr(error, "errno", None) in READ_ONLY:
+                break
+            if getattr(error, "errno", None) not in (None, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                raise
+            lock = SoftFileLock(path.with_name(f".{path.name}.soft-lock"))
     try:
         with suppress(OSError):  # nothing but a help for those who wait
             owner.write_text(f"process {os.getpid()} on {socket.gethostname()}, which {what}", encoding="utf-8")
         yield
     finally:
-        owner.unlink(missing_ok=True)
+        with suppress(OSError):
+            owner.unlink(missing_ok=True)
         lock.release()
+
+
+_ASK_AGAIN = 5.0
+"""Seconds."""
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""What writing to a place meets that can be read alone."""
 
 
 def tell(text: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,8 +97,8 @@ def run(
 
     Raises:
         DataError, WeightsError, NonFiniteLossError, LostProcessError: see `prepare`, `build_model` and `fit`.
-        ValueError: ``folder`` holds the run of another config, of other images or of another library version; ``watch``
-            or ``own_loss`` with new processes, which they cannot reach.
+        ValueError: ``folder`` holds the run of another config, of other images or of other code of the library;
+            ``watch`` or ``own_loss`` with new processes, which they cannot reach.
     """
     if own_loss:
         config = replace(config, loss=replace(config.loss, own=function_name(own_loss)))
@@ -114,7 +114,7 @@ def run(
     made_of = _made_of(listing, config.data, contents)
     folder = folder or _folder(config, made_of)
     result = Run(folder)
-    with locked(folder, f"trains {folder.name}") if first and num_processes == 1 else nullcontext():
+    with _alone(folder):
         if first:
             _check_reuse(result, config, made_of)
         if processes.agree_with_first(first and _is_finished(result)):
@@ -132,6 +132,21 @@ def run(
         _make(result, config, store, watch, progress, own_loss)
     processes.agree_with_first()  # has evaluated
     return result
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run: of several processes the one that started them does, or the first one."""
+    if processes.is_member():
+        yield
+    elif processes.is_first():
+        with locked(folder, f"trains {folder.name}", lambda: processes.agree_with_first(False)):
+            processes.agree_with_first()
+            yield
+    else:
+        while not processes.agree_with_first():
+            pass
+        yield
 
 
 def _share(config: ExperimentConfig, folder: Path, progress: bool) -> None:

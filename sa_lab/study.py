@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -35,6 +34,7 @@ from sa_lab.evaluation.reports import SHARES, TITLES
 from sa_lab.intervals import student_interval
 from sa_lab.runs import Run, loss_name, measure_folder
 from sa_lab.schema import Refusal
+from sa_lab.training import processes
 
 SEEDS = (0, 1, 2, 3, 4)
 """Of a study, unless others are given."""
@@ -233,19 +233,7 @@ def _begin_worker(threads: int) -> None:
     ends with its parent, even if that was killed."""
     torch.set_num_threads(threads)
     threadpool_limits(threads)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)  # a training saves a checkpoint first
-        time.sleep(_GRACE)
-        os._exit(1)
-
-
-_GRACE = 30  # seconds that a worker without a parent has for its step and its checkpoint
+    processes.end_with_parent()
 
 
 def _run_quietly(config: ExperimentConfig) -> Path:

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from test_losses import criterion_of, problem
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
 from sa_lab import losses
+from sa_lab.config import TrainConfig
 from sa_lab.losses import SASoftmaxLoss, own_prototype
 from sa_lab.training import processes
 
@@ -193,7 +194,7 @@ def _batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def train_as_readme_shows(folder: Path) -> None:
     """Prototypes begin apart and take five steps, unwrapped and wrapped."""
-    distributed.init_process_group("gloo")
+    processes.fabric_of(TrainConfig(device="cpu"))
     for wrapped in (False, True):
         torch.manual_seed(processes.rank())
         criterion = SASoftmaxLoss(4, 5, 3)
@@ -209,7 +210,6 @@ def train_as_readme_shows(folder: Path) -> None:
             optimizer.step()
             kept.append(criterion.prototypes.detach().clone())
         torch.save(kept, folder / f"{wrapped} {processes.rank()}.pt")
-    distributed.destroy_process_group()
 
 
 def test_prototypes_of_two_processes_stay_the_same(tmp_path: Path) -> None:

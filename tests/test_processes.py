@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from torch import nn
 from sa_lab import experiment, transforms
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
 from sa_lab.data.store import ImageStore
+from sa_lab.disk import locked
 from sa_lab.training import fit, loop, processes
 from sa_lab.training.processes import LostProcessError
 
@@ -30,6 +32,11 @@ CONFIG = ExperimentConfig(
         optimizer="sgd", backbone_lr=1e-4, head_lr=1e-3, prototype_lr=1e-2, device="cpu", num_probes=0,
     ),
 )  # fmt: skip
+DIALS = (
+    "--data.height 32 --data.width 16 --data.train-ids 10 --data.test-ids 6 --data.images-per-camera 1 "
+    "--model.backbone resnet18 --model.weights random --loss.warmup-steps 0 --train.device cpu "
+    "--train.ids-per-batch 4 --train.num-epochs 1 --train.steps-per-epoch 2 --train.num-probes 0"
+)
 KINDS = {
     "complete": CONFIG,
     "one term": replace(CONFIG, loss=LossConfig(1.0, 0.0, warmup_steps=0)),
@@ -90,6 +97,34 @@ def fall_silent(folder: Path) -> None:
     fit_until(1, lambda: time.sleep(300), folder)
 
 
+def listen(folder: Path) -> None:
+    """Write down where this process listens once it has met the others, as /proc says it: hexadecimal, 0A listens."""
+    fabric = processes.fabric_of(CONFIG.train)
+    fabric.barrier()
+    mine = {os.readlink(file) for file in Path("/proc/self/fd").iterdir() if file.exists() or file.is_symlink()}
+    tables = [Path(f"/proc/self/net/{kind}").read_text(encoding="utf-8") for kind in ("tcp", "tcp6")]
+    lines = [line.split() for table in tables for line in table.splitlines()]
+    places = [line[1].split(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in mine]
+    (folder / str(processes.rank())).write_text(" ".join(places))
+    fabric.barrier()
+
+
+def end_stopped(folder: Path) -> None:
+    """The second process is stopped once the first one no longer needs it."""
+    processes.fabric_of(CONFIG.train)
+    processes.agree_with_first()
+    if processes.rank() == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    (folder / "done").touch()
+
+
+def refuse(folder: Path) -> None:
+    processes.fabric_of(CONFIG.train)
+    if processes.rank() == 1:
+        raise ValueError("a dial is\nwrong")
+    processes.fabric_of(CONFIG.train).barrier()
+
+
 def close(first: object, second: object) -> None:
     """The same structure, numbers equal to 1e-5."""
     assert type(first) is type(second)
@@ -126,7 +161,7 @@ def test_two_processes_are_as_one_on_the_same_batch(tmp_path: Path) -> None:
 
 def test_a_process_that_dies_ends_the_others_and_any_number_goes_on(tmp_path: Path) -> None:
     started = time.monotonic()
-    with pytest.raises(LostProcessError, match=r"process 1 of 0\.\.1 failed"):
+    with pytest.raises(LostProcessError, match=r"process 1 of 0\.\.1 ended with exit code 3"):
         processes.launch(die_in_the_second_epoch, (tmp_path / "run",), 2)
     assert time.monotonic() - started < 300, "far less than they wait for one another"
     saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
@@ -139,6 +174,59 @@ def test_a_process_that_dies_ends_the_others_and_any_number_goes_on(tmp_path: Pa
             pass
     assert len(resumed.rows) == 4
     close(resumed.state_dict(), whole.state_dict())
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/tcp").is_file(), reason="only Linux tells where a process listens")
+def test_nobody_on_the_network_can_join(tmp_path: Path) -> None:
+    processes.launch(listen, (tmp_path,), 2)
+    places = [place for rank in range(2) for place in (tmp_path / str(rank)).read_text().split()]
+    assert places, "they talk by sockets"
+    assert all(place.endswith("7F") or place == "00000000000000000000000001000000" for place in places), places
+
+
+def test_a_stopped_process_does_not_hold_up_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(processes, "_GRACE", 2.0)
+    processes.launch(end_stopped, (tmp_path,), 2)
+    assert (tmp_path / "done").is_file()
+    assert "process 1 of 0..1 did not end with the first one; it was ended" in capsys.readouterr().err
+
+
+def test_a_failure_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(LostProcessError, match=r"^process 1 of 0\.\.1 failed: a dial is wrong$"):
+        processes.launch(refuse, (tmp_path,), 2)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_they_save_a_checkpoint(tmp_path: Path, kind: signal.Signals) -> None:
+    program = (
+        "import sys; from pathlib import Path; from dataclasses import replace; sys.path.insert(0, sys.argv[1])\n"
+        "import test_processes as t\n"
+        "if __name__ == '__main__': t.processes.launch(t.train_long, (Path(sys.argv[2]),), 2)"
+    )
+    (tmp_path / "program.py").write_text(program)
+    command = [sys.executable, str(tmp_path / "program.py"), str(Path(__file__).parent), str(tmp_path / "run")]
+    with (tmp_path / "said").open("w") as file:
+        started = subprocess.Popen(command, stderr=file)
+    wait_for(tmp_path / "run" / "metrics.csv")
+    started.send_signal(kind)
+    assert started.wait(60)
+    assert "stopped; the same call goes on from the last checkpoint" in (tmp_path / "said").read_text()
+    rows = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["rows"]
+    assert 2 <= len(rows) < 2000
+
+
+def train_long(folder: Path) -> None:
+    config = replace(CONFIG, train=replace(CONFIG.train, num_epochs=1000, checkpoint_every=1))
+    fit.fit(config, store(), folder, progress=False)
+
+
+def wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not file.is_file():
+        assert time.monotonic() < deadline, f"{file} is not there"
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -161,13 +249,30 @@ def test_a_whole_run_on_two_processes(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["--processes", "torchrun"])
+def test_a_second_call_waits_for_the_lock(tmp_path: Path, way: str) -> None:
+    """Longer than its processes would wait for one another."""
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+    command = [sys.executable, "-m", *(torchrun if way == "torchrun" else []), "sa_lab", "train", "tiny"]
+    command += ["--run", str(tmp_path / "run"), *DIALS.split(), *(["--processes", "2"] if way != "torchrun" else [])]
+    environment = os.environ | {"SA_LAB_HOME": str(tmp_path), processes.TIMEOUT: "15"}
+    with locked(tmp_path / "run", "is a test"), (tmp_path / "said").open("w") as file:
+        started = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+        deadline = time.monotonic() + 120
+        while "waiting for process" not in (tmp_path / "said").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        time.sleep(20)
+        assert started.poll() is None
+    assert started.wait(120) == 0, (tmp_path / "said").read_text()
+    assert "which is a test" in (tmp_path / "said").read_text()
+
+
+@pytest.mark.slow
 def test_the_command_under_torchrun(tmp_path: Path) -> None:
     """The first process alone talks and writes; a finished run is found again; another config is told."""
-    dials = "--data.height 32 --data.width 16 --data.train-ids 10 --data.test-ids 6 --data.images-per-camera 1 "
-    dials += "--model.backbone resnet18 --model.weights random --loss.warmup-steps 0 --train.device cpu "
-    dials += "--train.ids-per-batch 4 --train.num-epochs 1 --train.steps-per-epoch 2 --train.num-probes 0"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command = [*torchrun, "--", "sa_lab", "train", "tiny", "--run", str(tmp_path / "run"), *dials.split()]
+    command = [*torchrun, "--", "sa_lab", "train", "tiny", "--run", str(tmp_path / "run"), *DIALS.split()]
     environment = os.environ | {"SA_LAB_HOME": str(tmp_path)}
 
     def call(*more: str) -> subprocess.CompletedProcess:

@@ -7,9 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.request import url2pathname
 
 import pytest
 from browsing import Watched, stop
@@ -109,6 +114,114 @@ def test_the_page_works_offline_behind_its_token_and_ends_without_a_trace(
             socket.create_connection(("127.0.0.1", int(host.rstrip("/").rpartition(":")[2])), timeout=5)
     finally:
         stop(served)
+
+
+def _kernels(place: Path) -> list[Path]:
+    """The kernels of the pages served from ``place``, as /proc lists them."""
+    lines = {file: file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline") if file.exists()}
+    return [file for file, line in lines.items() if b"ipykernel_launcher" in line and str(place).encode() in line]
+
+
+def _wait(for_what: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not for_what():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def _start(place: Path, *more: str) -> tuple[subprocess.Popen[bytes], str]:
+    command = [sys.executable, "-m", "sa_lab", "app", "--no-browser", *more]
+    log = place / "log"
+    with log.open("w") as file:
+        served = subprocess.Popen(command, stdout=file, stderr=file)
+    return served, _address(served, log)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/cmdline").is_file(), reason="kernels are counted in /proc")
+def test_a_tab_has_one_kernel_and_strangers_have_none(
+    tmp_path: Path, page_at: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    served, address = _start(tmp_path, "--tabs", "2")
+    host = address.split("?")[0]
+    try:
+        mine = page_at(1280)
+        for _ in range(3):
+            mine.page.goto(address, timeout=60_000)
+            mine.page.locator(".js-plotly-plot").first.wait_for(state="visible", timeout=60_000)
+            _wait(lambda: len(_kernels(tmp_path)) == 1, 20)
+
+        others = [page_at(1280).page for _ in range(2)]
+        assert [one.goto(address, timeout=60_000).status for one in others] == [200, 503]
+        assert "2 tabs are open, the most there may be; close one" in others[1].inner_text("body")
+        for page in (mine.page, others[0]):
+            page.goto("about:blank")
+        _wait(lambda: not _kernels(tmp_path), 20)
+
+        (tmp_path / "other").mkdir()
+        visitor = mine.page  # who has the cookie
+        with _page_on_another_port(tmp_path / "other", host) as other:
+            for way in ("form", "link"):
+                visitor.goto(other)
+                with visitor.expect_navigation(url=f"{host}**"):
+                    visitor.locator(f"#{way}").click()
+                assert "another page asked for this one" in visitor.inner_text("body")
+            visitor.goto(other)
+            visitor.wait_for_timeout(2000)  # its frame and its script have asked as well
+        assert not _kernels(tmp_path)
+        cookies = [one for one in visitor.context.cookies(host) if one["name"].startswith("username")]
+        assert [one["sameSite"] for one in cookies] == ["Strict"]
+    finally:
+        stop(served)
+
+
+@contextmanager
+def _page_on_another_port(folder: Path, host: str) -> Iterator[str]:
+    """A page of somebody else that leads to ``host`` in four ways."""
+    (folder / "index.html").write_text(
+        f"<a id=link href='{host}'>link</a><form method=get action='{host}'><button id=form>send</button></form>"
+        f"<iframe src='{host}'></iframe><script>fetch('{host}', {{mode: 'no-cors', credentials: 'include'}})</script>"
+    )
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/cmdline").is_file(), reason="kernels are counted in /proc")
+def test_a_killed_command_leaves_nothing_behind(
+    tmp_path: Path, page_at: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    served, address = _start(tmp_path)
+    page_at(1280).page.goto(address, timeout=60_000)
+    _wait(lambda: len(_kernels(tmp_path)) == 1, 30)
+    served.kill()
+    served.wait()
+    _wait(lambda: not _kernels(tmp_path), 40)
+    _wait(lambda: list(tmp_path.iterdir()) == [tmp_path / "log"], 40)
+
+
+def test_the_token_is_on_no_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The browser is sent to a file that only this user can read."""
+    opened: list[str] = []
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+
+    def look(address: str) -> None:
+        file = Path(url2pathname(address.removeprefix("file://")))
+        opened.append(address)
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert re.search(r"url=http://127\.0\.0\.1:\d+/\?token=\w{48}", file.read_text(encoding="utf-8"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app.webbrowser, "open", look)
+    app.serve()
+    assert opened[0].startswith("file://")
+    assert "?" not in opened[0]
+    assert not list(tmp_path.glob("open-*"))
 
 
 def _address(served: subprocess.Popen[bytes], log: Path) -> str:

@@ -32,4 +32,4 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError, Refusal) as error:
         sys.exit("\n".join(plain(line) for line in f"sa-lab: {error}".split("\n")))
     except KeyboardInterrupt as stop:
-        sys.exit(f"sa-lab: {stop or 'interrupted'}")
+        sys.exit(f"sa-lab: {str(stop) or f'{given[0]} was stopped; the same command goes on with what is finished'}")

@@ -1,15 +1,21 @@
-"""A page on this machine: the playground and the ranking browser, without a notebook in sight."""
+"""A page on this machine: the playground and the ranking browser, without a notebook in sight.
+
+Each tab has its kernel, which ends with it; the server ends with the command that started it. It listens on loopback
+alone, and nothing starts a kernel but the page's own address, with its token, or the page itself.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import webbrowser
 from collections.abc import Sequence
@@ -23,6 +29,8 @@ TITLE = "SA-Softmax: prototypes and rankings"
 _HOST = "127.0.0.1"
 _START_TIMEOUT, _STOP_TIMEOUT = 60, 15
 """Seconds until the server has to answer, and to stop."""
+_IDLE = 600
+"""Seconds after which a kernel without a tab is ended, where the tab did not say that it closes."""
 _TEMPLATE = """\
 {%- extends 'voila/templates/lab/index.html.j2' -%}
 {#- as the extended one, without its style sheets from another host -#}
@@ -40,16 +48,17 @@ _TEMPLATE = """\
 """
 
 
-def serve(runs: Sequence[Path] = (), port: int = 0, browser: bool = True) -> None:
+def serve(runs: Sequence[Path] = (), port: int = 0, browser: bool = True, tabs: int = 8) -> None:
     """Serve the page until it is interrupted; its address is printed.
 
     Args:
         runs: folders of at most two finished runs, whose rankings are shown; without them, the playground alone.
         port: on 127.0.0.1; 0 takes a free one.
         browser: open the page in the browser, too.
+        tabs: open at a time at most, each with a kernel of about a gigabyte; one more is told to wait.
 
     Raises:
-        ValueError: a folder without a report, more than two, a port that is taken, or voila is not installed.
+        ValueError: a folder without a report, more than two, a port that is taken, no tabs, or voila is not installed.
     """
     folders = [folder.expanduser().absolute() for folder in runs]
     for folder in folders:
@@ -57,19 +66,22 @@ def serve(runs: Sequence[Path] = (), port: int = 0, browser: bool = True) -> Non
             raise ValueError(f"run is {folder}, expected the folder of a finished run, with a report.json in it")
     if len(folders) > 2:
         raise ValueError(f"runs are {len(folders)} folders, expected one or two")
+    if tabs < 1:
+        raise ValueError(f"tabs is {tabs}, expected at least 1")
     if find_spec("voila") is None:
         raise ValueError("voila is not installed, expected sa-lab with its notebooks: pip install 'sa-lab[notebooks]'")
     with tempfile.TemporaryDirectory(prefix="sa-lab-app-", ignore_cleanup_errors=True) as temporary:
-        _serve(Path(temporary), folders, _free(port), browser)
+        _serve(Path(temporary), folders, _free(port), browser, tabs)
 
 
-def _serve(place: Path, folders: list[Path], port: int, browser: bool) -> None:
+def _serve(place: Path, folders: list[Path], port: int, browser: bool, tabs: int) -> None:
     """Start the server in ``place``, tell its address, and stay until it ends or is interrupted."""
     notebook = _write(place, folders)
     token = secrets.token_hex(24)
     private = {
         "JUPYTER_CONFIG_DIR": place / "config", "JUPYTER_DATA_DIR": place / "data",
         "JUPYTER_RUNTIME_DIR": place / "run", "IPYTHONDIR": place / "ipython", "SA_LAB_HOME": home(),
+        _PLACE: place, _PARENT: os.getpid(), _TABS: tabs,
     }  # fmt: skip
     options = {
         "Voila.ip": _HOST, "Voila.port": port, "Voila.port_retries": 0, "Voila.open_browser": False,
@@ -79,7 +91,7 @@ def _serve(place: Path, folders: list[Path], port: int, browser: bool) -> None:
     }  # fmt: skip
     command = [sys.executable, "-m", "voila", str(notebook), *(f"--{key}={value}" for key, value in options.items())]
     environment = {**os.environ, **{key: str(path) for key, path in private.items()}, "JUPYTER_TOKEN": token}
-    log = place / "server.log"
+    log, redirect = place / "server.log", home() / f"open-{secrets.token_hex(4)}.html"
     before = {kind: signal.signal(kind, _interrupt) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     with log.open("w", encoding="utf-8") as file:
         server = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
@@ -88,7 +100,7 @@ def _serve(place: Path, folders: list[Path], port: int, browser: bool) -> None:
         address = f"http://{_HOST}:{port}/?token={token}"
         print(f"{TITLE}: {address}\nCtrl-C ends it", flush=True)
         if browser:
-            webbrowser.open(address)
+            webbrowser.open(_redirect(redirect, address).as_uri())
         if code := server.wait():
             raise _ended(code, log)
     except KeyboardInterrupt:
@@ -96,6 +108,7 @@ def _serve(place: Path, folders: list[Path], port: int, browser: bool) -> None:
     finally:
         for kind in before:
             signal.signal(kind, signal.SIG_IGN)  # it is ending
+        redirect.unlink(missing_ok=True)
         server.terminate()
         try:
             server.wait(_STOP_TIMEOUT)
@@ -106,12 +119,72 @@ def _serve(place: Path, folders: list[Path], port: int, browser: bool) -> None:
             signal.signal(kind, handler)
 
 
+def _redirect(file: Path, address: str) -> Path:
+    """A file for this user alone that leads to ``address``: a browser's command line is there for all to read."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as page:
+        page.write(f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={address}">')
+    return file
+
+
+_PLACE, _PARENT, _TABS = "SA_LAB_APP_PLACE", "SA_LAB_APP_PARENT", "SA_LAB_APP_TABS"
+"""Environment variables: what the server is told of its command."""
+
+
+def configure(c: Any) -> None:
+    """What the server does beside serving; called in it with its settings ``c``."""
+    from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+    from tornado.web import HTTPError
+
+    most, starting = int(os.environ[_TABS]), 0
+
+    class Kernels(AsyncMappingKernelManager):
+        async def start_kernel(self, *args: Any, **options: Any) -> str:  # type: ignore[override]
+            nonlocal starting
+            if len(self.list_kernel_ids()) + starting >= most:
+                raise HTTPError(503, reason=f"{most} tabs are open, the most there may be; close one")
+            starting += 1
+            try:
+                return await super().start_kernel(*args, **options)
+            finally:
+                starting -= 1
+
+    def admit(request: Any, **_: Any) -> None:
+        told = request.request.headers
+        here = told.get("Sec-Fetch-Site", "none") in ("same-origin", "none")
+        if not here and not request.token_authenticated:
+            raise HTTPError(403, reason="another page asked for this one; open the address that sa-lab app has printed")
+        request.set_header("X-Frame-Options", "DENY")
+        _ = request.xsrf_token  # sets the cookie without which the closing page is not heard
+
+    c.VoilaConfiguration.multi_kernel_manager_class = Kernels
+    c.VoilaConfiguration.prelaunch_hook = admit
+    c.MappingKernelManager.cull_idle_timeout = _IDLE
+    c.MappingKernelManager.cull_interval = min(60, _IDLE)
+    c.IdentityProvider.cookie_options = {"SameSite": "Strict"}
+    threading.Thread(target=_end_with, args=(int(os.environ[_PARENT]), Path(os.environ[_PLACE])), daemon=True).start()
+
+
+def _end_with(parent: int, place: Path) -> None:
+    """End this process and its kernels when its parent is gone, even if that was killed and left ``place`` behind."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    shutil.rmtree(place, ignore_errors=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_STOP_TIMEOUT)
+    os.killpg(0, signal.SIGKILL)
+
+
 def _write(place: Path, folders: list[Path]) -> Path:
     """The notebook behind the page, and the page's template."""
     template = place / "data" / "voila" / "templates" / "sa_lab"
     template.mkdir(parents=True)
     (template / "conf.json").write_text(json.dumps({"base_template": "lab"}), encoding="utf-8")
     (template / "index.html.j2").write_text(_TEMPLATE, encoding="utf-8")
+    (place / "config").mkdir()
+    (place / "config" / "voila.py").write_text(
+        "from sa_lab.course.app import configure\nconfigure(c)\n", encoding="utf-8"
+    )
     source = (
         "from pathlib import Path\nfrom IPython.display import display\nfrom sa_lab.course import widgets\n"
         f"display(widgets.app([Path(name) for name in {[str(folder) for folder in folders]!r}]))"

@@ -1,20 +1,29 @@
 """The engine, and one training on several processes: a GPU each, on one machine or many.
 
-The processes are started by torch's elastic launcher: by `launch` (on this machine, also from a notebook) or by the
-command torchrun (on many). It ends all of them as soon as one has died.
+On this machine `launch` starts them, also from a notebook: they find each other by a private file and talk over
+loopback, so nobody on the network can join. On many machines the command torchrun does, whose network must be trusted.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
+import math
+import multiprocessing
 import os
 import signal
+import socket
+import sys
+import tempfile
 import threading
-import uuid
-from collections.abc import Callable, Iterator
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,11 +31,9 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, distributed
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from sa_lab.config import TrainConfig
+from sa_lab.disk import reason_of, tell
 from sa_lab.schema import Refusal
 
 TIMEOUT = "SA_LAB_TIMEOUT"
@@ -59,6 +66,10 @@ def fabric_of(train: TrainConfig) -> Fabric:
     except (RuntimeError, ValueError) as error:  # Fabric's words for a device that is not there
         raise ValueError(f"train.device is {train.device!r}, which this machine does not have; auto chooses") from error
     if several:
+        if is_member() and not distributed.is_initialized():  # else by the address that torchrun gives
+            store = distributed.FileStore(os.environ[_STORE], size())  # type: ignore[attr-defined]
+            backend = "nccl" if fabric.device.type == "cuda" else "gloo"
+            distributed.init_process_group(backend, store=store, rank=rank(), world_size=size(), timeout=limit)
         fabric.launch()  # joins the group
         atexit.register(_leave_group)
     return fabric
@@ -72,12 +83,12 @@ def _leave_group() -> None:
 
 def size() -> int:
     """How many processes train together."""
-    return int(os.environ["WORLD_SIZE"]) if distributed.is_torchelastic_launched() else 1
+    return int(os.environ["WORLD_SIZE"]) if _is_launched() else 1
 
 
 def rank() -> int:
     """Which of them this one is, from 0."""
-    return int(os.environ["RANK"]) if distributed.is_torchelastic_launched() else 0
+    return int(os.environ["RANK"]) if _is_launched() else 0
 
 
 def is_first() -> bool:
@@ -87,7 +98,16 @@ def is_first() -> bool:
 
 def _here() -> int:
     """How many of them run on this machine."""
-    return int(os.environ["LOCAL_WORLD_SIZE"]) if distributed.is_torchelastic_launched() else 1
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if _is_launched() else 1
+
+
+def is_member() -> bool:
+    """Whether `launch` has started this process."""
+    return _STORE in os.environ
+
+
+def _is_launched() -> bool:
+    return is_member() or distributed.is_torchelastic_launched()
 
 
 def mean(values: Tensor) -> Tensor:
@@ -99,19 +119,18 @@ def mean(values: Tensor) -> Tensor:
 
 
 def agree_with_first(value: bool = True) -> bool:
-    """What the first process says of it; all wait for one another.
+    """What the first process says of it; the others wait for its word, and it waits for none of them.
 
     Raises:
-        LostProcessError: one does not come.
+        LostProcessError: it does not come.
     """
     if size() == 1:
         return value
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
     with lost_process_errors():
         answer = torch.tensor([value], device=device, dtype=torch.uint8)
-        answers = [torch.empty_like(answer) for _ in range(size())]
-        distributed.all_gather(answers, answer)
-        return bool(answers[0].item())
+        distributed.broadcast(answer, src=0)
+        return bool(answer.item())
 
 
 @contextmanager
@@ -131,24 +150,15 @@ def lost_process_errors() -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Give this process its signal handlers back, which the launcher replaces."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handlers = {
-        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+_STORE = "SA_LAB_STORE"
+_GRACE = 30.0
+"""Seconds that a process has to end by itself: after the first one has ended, or without its parent."""
 
 
 def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
     """Call ``function(*arguments)`` in so many new processes of this machine, and wait for all of them.
+
+    Asked to stop, by Ctrl-C or SIGTERM, it asks the first one, which saves a checkpoint; asked again, it ends all.
 
     Args:
         function: at the top of a module, so that a new process finds it; it calls `fabric_of` itself.
@@ -162,18 +172,110 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes:
     """
     if processes < 1 or size() > 1:
         raise ValueError(f"processes is {processes}, expected at least 1, and none inside of another launch")
-    config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, max_restarts=0,
-        rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1", start_method="spawn",
-    )  # fmt: skip
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory(prefix="sa-lab-") as private, _counted_pleas() as pleas:
+        place = Path(private)
+        of = [(rank, processes, place, function, arguments) for rank in range(processes)]
+        members = [context.Process(target=_take_part, args=one) for one in of]
+        try:
+            for member in members:
+                member.start()
+            ended = _first_to_end(members, pleas)
+            failed = None if pleas else _failure(ended, members, place)
+        finally:
+            for member in members:
+                if member.is_alive():
+                    member.kill()
+                    member.join()
+    if pleas:
+        raise KeyboardInterrupt("stopped; the same call goes on from the last checkpoint")
+    if failed:
+        raise LostProcessError(failed)
+
+
+def _first_to_end(members: Sequence[BaseProcess], pleas: Sequence[int]) -> int:
+    """Wait until all processes have ended, or until those that are left had their time; which one ended first, of those
+    that failed if there are any."""
+    first: list[int] = []
+    deadline = math.inf
+    heard = 0
+    while (alive := [one for one in members if one.is_alive()]) and time.monotonic() < deadline and len(pleas) < 2:
+        connection.wait([one.sentinel for one in alive], timeout=0.2)
+        if len(pleas) > heard and members[0].is_alive():
+            members[0].terminate()
+            heard = len(pleas)
+        failed = [rank for rank, one in enumerate(members) if one.exitcode]
+        if deadline == math.inf and (failed or members[0].exitcode == 0):
+            first = failed
+            deadline = time.monotonic() + (_TOLD if failed or pleas else _GRACE)
+    return first[0] if first else 0
+
+
+_TOLD = 5.0
+"""Seconds that the other processes have to end, and to say what was wrong, when one has failed."""
+
+
+def _failure(ended: int, members: Sequence[BaseProcess], place: Path) -> str | None:
+    """What was wrong, in one line; where several failed, what the first one said."""
+    code, of = members[ended].exitcode, f"0..{len(members) - 1}"
+    said = sorted(place.glob("*-failed"), key=lambda file: file.stat().st_mtime_ns)
+    if code and not (place / f"{ended}-failed").is_file():
+        why = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return f"process {ended} of {of} {why}; the same command goes on from the last checkpoint"
+    if said:
+        return said[0].read_text(encoding="utf-8")
+    if left := [rank for rank, one in enumerate(members) if one.is_alive()]:
+        tell(f"process {left[0]} of {of} did not end with the first one; it was ended")
+    return None
+
+
+def _take_part(rank: int, processes: int, place: Path, function: Callable[..., None], arguments: tuple) -> None:
+    """What a new process does: it learns its place, and says why it failed."""
+    end_with_parent()
+    loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+    os.environ |= {
+        _STORE: str(place / "store"), "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes), "GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback,
+    }  # fmt: skip
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
     try:
-        with _own_signals():
-            elastic_launch(config, function)(*arguments)
-    except SignalException as stop:
-        raise KeyboardInterrupt("stopped; the same call goes on from the last checkpoint") from stop
-    except ChildFailedError as error:
-        number, failure = error.get_first_failure()
-        said = failure.message
-        if failure.exitcode < 0:
-            said = f"it was ended by signal {-failure.exitcode}"
-        raise LostProcessError(f"process {number} of 0..{processes - 1} failed: {said}") from error
+        function(*arguments)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except BaseException as error:
+        of = "" if isinstance(error, LostProcessError) else f"process {rank} of 0..{processes - 1} failed: "
+        (place / f"{rank}-failed").write_text(of + reason_of(error, most=2000), encoding="utf-8")
+        if not isinstance(error, (ValueError, OSError, Refusal)):
+            traceback.print_exc()  # what a user cannot mend
+        sys.exit(1)
+
+
+def end_with_parent() -> None:
+    """This process is asked to end when its parent is gone, even if that was killed; a training saves a checkpoint."""
+    threading.Thread(target=_watch_parent, daemon=True).start()
+
+
+def _watch_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE)
+        os._exit(1)
+
+
+@contextmanager
+def _counted_pleas() -> Iterator[list[int]]:
+    """The signals by which this process is asked to stop, as they come; outside the main thread, none."""
+    pleas: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield pleas
+        return
+    before = {
+        one: signal.signal(one, lambda number, _: pleas.append(number)) for one in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield pleas
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -35,7 +35,9 @@ def stage_times(iterations: Iterator[Any], count: int, device: torch.device) -> 
         The shares, and ``ms``: milliseconds of an iteration, on a GPU those of its kernels.
     """
     cuda = device.type == "cuda"
-    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as found:
+    with profile(
+        activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])], acc_events=True
+    ) as found:
         for _ in range(count):
             with record_function(_WHOLE):
                 next(iterations)
@@ -75,7 +77,9 @@ def operations(call: Callable[[], object], device: torch.device, most: int = 6) 
     """
     call()
     cuda = device.type == "cuda"
-    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as found:
+    with profile(
+        activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])], acc_events=True
+    ) as found:
         call()
     averages: Any = [one for one in found.key_averages() if one.key.startswith("aten::")]
     times = {one.key[6:]: one.self_device_time_total if cuda else one.self_cpu_time_total for one in averages}
