@@ -12,7 +12,7 @@ from typing import Any, Literal
 import cattrs
 
 from sa_lab.dials import markdown, non_negative, positive, require, settle, share, whole_seed
-from sa_lab.disk import read_json, write_text
+from sa_lab.disk import DamagedFileError, checksum, read_json, write_text
 
 Dataset = Literal["synthetic", "thermal", "roadscene", "folder", "sysu", "regdb", "llcm"]
 Style = Literal["console", "markdown", "latex", "csv", "html"]
@@ -252,21 +252,32 @@ class ExperimentConfig:
         return hashlib.sha256(json.dumps(self.dials(), sort_keys=True).encode()).hexdigest()[:8]
 
     def save(self, path: Path) -> None:
-        """Write as JSON, atomically; without a checksum, since the place of the images may be changed by hand."""
-        write_text(path, json.dumps(asdict(self), indent=2))
+        """Write as JSON, atomically, with a sum of all but the place of the images, which may be changed by hand."""
+        values = asdict(self)
+        write_text(path, json.dumps({**values, _SUM: _sum_without_root(values)}, indent=2))
 
     @classmethod
     def load(cls, path: Path) -> ExperimentConfig:
         """Read what `save` wrote.
 
         Raises:
-            ValueError: the file has unknown keys or values out of range.
+            ValueError: the file is not as it was written, has unknown keys or values out of range.
         """
         values = read_json(Path(path))
+        if (known := values.pop(_SUM, None)) not in (None, _sum_without_root(values)):
+            raise DamagedFileError(f"{path} is damaged, or its dials were edited: their checksum is not {known}")
         data = values.get("data")
         if isinstance(data, dict):
             data.setdefault("resize", "bilinear")  # as 0.5.0 did, which had no such dial
         return structured(values, str(path))
+
+
+_SUM = "dials_xxh3"
+
+
+def _sum_without_root(values: dict[str, Any]) -> str:
+    data = values.get("data")
+    return checksum(values | ({"data": data | {"root": None}} if isinstance(data, dict) else {}))
 
 
 def structured(values: Any, source: str) -> ExperimentConfig:
@@ -318,8 +329,10 @@ def read_dials(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         dials = _current(json.loads(text) if path.suffix == ".json" else yaml.safe_load(text))
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON or YAML: {' '.join(str(error).split())}") from error
+    if isinstance(dials, dict):
+        dials.pop(_SUM, None)  # of a run; here its dials are to be changed
     if not isinstance(dials, dict) or not all(isinstance(name, str) for name in dials):
         raise ValueError(f"{path} holds {type(dials).__name__}, expected dials by name, as in a run's config.json")
     return dials

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from operator import index
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -15,7 +16,7 @@ def plain(text: str) -> str:
 
 def markdown(text: object) -> str:
     """``text`` as what it is in a cell of a Markdown table."""
-    return plain(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", plain(str(text)).replace("&", "&amp;").replace("<", "&lt;"))
 
 
 def require(owner: str, **checks: tuple[Any, bool, str]) -> None:

@@ -17,6 +17,7 @@ import shutil
 import socket
 import struct
 import sys
+import time
 import uuid
 import zipfile
 import zlib
@@ -62,10 +63,26 @@ def temporary_name(path: Path) -> Path:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.stem)}~*{glob.escape(path.suffix)}"):
-        host, _, process = left.name.rsplit("~", 2)[1].rpartition("-")
-        if host == socket.gethostname() and process.isdigit() and not _lives(int(process)):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+        _remove_if_left(left)
     return path.with_name(f".{path.stem}~{socket.gethostname()}-{os.getpid()}~{uuid.uuid4().hex[:8]}{path.suffix}")
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that dead processes have left in ``folder`` and below."""
+    for left in list(folder.rglob(".*~*-*~*")):
+        _remove_if_left(left)
+
+
+def _remove_if_left(temporary: Path) -> None:
+    """Remove what a dead process of this machine has left, or any machine's a day ago."""
+    host, _, process = temporary.name.rsplit("~", 2)[1].rpartition("-")
+    with suppress(OSError):  # it is gone by now
+        dead = host == socket.gethostname() and process.isdigit() and not _lives(int(process))
+        if dead or time.time() - temporary.stat().st_mtime > _A_DAY:
+            shutil.rmtree(temporary, ignore_errors=True) if temporary.is_dir() else temporary.unlink()
+
+
+_A_DAY = 86_400  # seconds
 
 
 class atomic_path:
@@ -84,7 +101,11 @@ class atomic_path:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
         if kind is None:
-            os.replace(self.temporary, self.path)
+            try:
+                os.replace(self.temporary, self.path)
+            except OSError as failure:
+                self.temporary.unlink(missing_ok=True)
+                raise OSError(failure.errno, failure.strerror, str(self.path)) from failure
             return
         size = self.temporary.stat().st_size if self.temporary.is_file() else 0
         self.temporary.unlink(missing_ok=True)
@@ -202,7 +223,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write ``values`` and their checksum, atomically."""
-    write_text(path, json.dumps({**values, "xxh3": _sum_of(values)}, indent=1))
+    write_text(path, json.dumps({**values, "xxh3": checksum(values)}, indent=1))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -214,16 +235,19 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is damaged, or no JSON: {error}") from error
     if not isinstance(values, dict):
         raise DamagedFileError(f"{path} is damaged: it holds {type(values).__name__}, expected values by name")
-    if (known := values.pop("xxh3", None)) not in (None, _sum_of(values)):
-        raise DamagedFileError(f"{path} is damaged, or was edited: its checksum is {known}, expected {_sum_of(values)}")
+    if (known := values.pop("xxh3", None)) not in (None, checksum(values)):
+        raise DamagedFileError(
+            f"{path} is damaged, or was edited: its checksum is {known}, expected {checksum(values)}"
+        )
     return values
 
 
-def _sum_of(values: Mapping[str, Any]) -> str:
+def checksum(values: Mapping[str, Any]) -> str:
+    """XXH3, 64 bits, of what will be read where ``values`` are written as JSON."""
     plain = json.loads(json.dumps(values))  # as it will be read: tuples as lists, keys as texts
     return xxhash.xxh3_64_hexdigest(json.dumps(plain, sort_keys=True).encode())
 
@@ -283,8 +307,8 @@ def seal(archive: Path) -> None:
         file.write(struct.pack("<H", len(digest)) + digest)
 
 
-def check_seal(archive: Path) -> None:
-    """Do nothing if the file is as it was sealed, or has no seal.
+def check_seal(archive: Path, needed: bool = False) -> None:
+    """Do nothing if the file is as it was sealed, or has no seal and none is ``needed``.
 
     Raises:
         DamagedFileError: it is not.
@@ -293,9 +317,12 @@ def check_seal(archive: Path) -> None:
     length = len(_SEAL) + 32
     with archive.open("rb") as file:
         size = archive.stat().st_size
-        file.seek(max(0, size - length - 2))
-        end = file.read()
+        file.seek(max(0, size - 2 * length))
+        tail = file.read()
+        end = tail[-length - 2 :]
         if not end[2:].startswith(_SEAL):
+            if needed or _SEAL in tail:
+                raise DamagedFileError(f"{archive} is damaged: its checksum is missing, or cut")
             return
         file.seek(0)
         if hexdigest(file, size - length - 2) != end[2 + len(_SEAL) :].decode(errors="replace"):

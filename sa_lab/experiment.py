@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from sa_lab import __version__
 from sa_lab.config import REGDB_SPLITS, DataConfig, ExperimentConfig
 from sa_lab.data import list_images, prepare
 from sa_lab.data.contents import contents_of, digest_of
+from sa_lab.data.files import content_of, stamp
 from sa_lab.data.store import ImageStore
 from sa_lab.disk import (
     DamagedFileError,
@@ -26,12 +27,14 @@ from sa_lab.disk import (
     read_csv,
     read_json,
     reason_of,
+    sweep,
     tell,
     write_csv,
     write_json,
 )
 from sa_lab.evaluation.embedding import embed
-from sa_lab.evaluation.protocols import protocols_of
+from sa_lab.evaluation.protocols import Protocol, protocols_of
+from sa_lab.evaluation.reports import Report
 from sa_lab.evaluation.search import evaluate_all
 from sa_lab.evaluation.validation import ValidationSet, few_images, first_people
 from sa_lab.model import TwoStreamNet, WeightsError, check_weights, load_state
@@ -52,21 +55,30 @@ def run_folder(config: ExperimentConfig) -> Path:
     """Where the run of this config, these images and this code of the library lives; files are hashed, but not decoded,
     when they are seen for the first time."""
     listing = list_images(config.data)
-    return _folder(config, _made_of(listing, config.data, contents_of(listing, home() / "prepared")))
+    return _folder(config, _made_of(listing, config, contents_of(listing, home() / "prepared")))
+
+
+def images_digest(data: DataConfig) -> str:
+    """What tells these images, at this size, from all others: it is that of a run's ``made_of.json``, too."""
+    listing = list_images(data)
+    return digest_of(listing, data.height, data.width, data.resize, contents_of(listing, home() / "prepared"))
 
 
 def _folder(config: ExperimentConfig, made_of: dict[str, str]) -> Path:
     split = f"-split{config.data.split}" if config.data.dataset == "regdb" else ""
     loss = re.sub(r"[^\w.-]+", "-", loss_name(config))
     name = f"{config.data.dataset}{split}-{loss[:60]}-seed{config.seed}"
-    return home() / "runs" / f"{name}-{config.digest()}-{made_of['data'][:8]}-{made_of['code'][:8]}"
+    weights = f"-{made_of['weights'][:8]}" if Path(config.model.weights).is_file() else ""
+    return home() / "runs" / f"{name}-{config.digest()}-{made_of['data'][:8]}-{made_of['code'][:8]}{weights}"
 
 
-def _made_of(listing: Listing, data: DataConfig, contents: tuple[str, ...]) -> dict[str, str]:
-    """What a run depends on besides its config: hashes of the library's code and of the images; and what decides its
-    digits, or tells which release that was, but makes no other run of it."""
+def _made_of(listing: Listing, config: ExperimentConfig, contents: tuple[str, ...]) -> dict[str, str]:
+    """What a run depends on besides its config: hashes of the library's code, of the images and of the weights that it
+    starts from; and what decides its digits, or tells which release that was, but makes no other run of it."""
+    data, weights = config.data, Path(config.model.weights)
     digest = digest_of(listing, data.height, data.width, data.resize, contents)
-    return {"code": code_digest(TRAINING), "data": digest, "library": __version__, **machine()}
+    start = content_of(weights, stamp(weights)) if weights.is_file() else str(weights)
+    return {"code": code_digest(TRAINING), "data": digest, "weights": start, "library": __version__, **machine()}
 
 
 def machine() -> dict[str, str]:
@@ -109,19 +121,20 @@ def run(
     processes.fabric_of(config.train)  # a device that is not there is told before the images are prepared
     listing = list_images(config.data)
     first = processes.is_first()
-    plan(config, listing)  # dials that cannot work are told before any image is read
+    plan(config, listing)  # what cannot work is told before any image is read
+    check_weights(config.model.backbone, config.model.weights)
     contents = contents_of(listing, home() / "prepared", progress and first)
-    made_of = _made_of(listing, config.data, contents)
+    made_of = _made_of(listing, config, contents)
     folder = folder or _folder(config, made_of)
     result = Run(folder)
     with _alone(folder):
         if first:
+            sweep(folder)
             _check_reuse(result, config, made_of)
         if processes.agree_with_first(first and _is_finished(result)):
             if first:
                 _complete(result, listing)
             return result
-        check_weights(config.model.backbone, config.model.weights)
         store = prepare(config.data, progress and first, listing, contents)
         if num_processes > 1:
             processes.launch(_share, (config, folder, progress), num_processes)
@@ -179,7 +192,7 @@ def of_every_split(config: ExperimentConfig) -> list[ExperimentConfig]:
 
 
 def _check_reuse(run: Run, config: ExperimentConfig, made_of: dict[str, str]) -> None:
-    """Raise unless the run's folder is empty or holds a run of this config, these images and this library."""
+    """Raise unless the run's folder is empty or holds a run of this config, and of what the run is made of."""
     advice = f"remove {run.folder}, or choose another folder"
     try:
         there = run.config.dials() if (run.folder / "config.json").is_file() else config.dials()
@@ -189,10 +202,11 @@ def _check_reuse(run: Run, config: ExperimentConfig, made_of: dict[str, str]) ->
         known = read_json(file) if file.is_file() else None
     except DamagedFileError as error:
         raise ValueError(f"{error}; {advice}") from error
-    if known is None and (run.folder / "config.json").is_file():
-        raise ValueError(f"{run.folder} holds a run that does not say what it was made of; {advice}")
+    left = [name for name in _LEFT if (run.folder / name).is_file()]
+    if left and (known is None or not (run.folder / "config.json").is_file()):
+        raise ValueError(f"{run.folder} holds a {left[0]} that does not say what it was made of; {advice}")
     if known is not None:
-        kinds = {"code": "code of the library", "data": "images than these"}
+        kinds = {"code": "code of the library", "data": "images than these", "weights": "weights to start from"}
         changed = [
             f"{kind} ({name} {str(known.get(name))[:8]} there, {made_of[name][:8]} here)"
             for name, kind in kinds.items()
@@ -202,6 +216,10 @@ def _check_reuse(run: Run, config: ExperimentConfig, made_of: dict[str, str]) ->
             raise ValueError(f"{file}: the run was made of other {' and other '.join(changed)}; {advice}")
 
 
+_LEFT = ("report.json", "embeddings.npz", "model.pt", "checkpoint.pt", "checkpoint-before.pt", "config.json")
+"""What a run may hold that was lost, or moved, without the files that say what it is."""
+
+
 def _is_finished(run: Run) -> bool:
     """Whether everything that a run leaves behind is there and whole; what is damaged is told, to be made again."""
     if not (run.folder / "report.json").is_file():
@@ -209,7 +227,7 @@ def _is_finished(run: Run) -> bool:
     try:
         _ = run.report, run.metrics()
         for name in (*PEOPLE_FILES.values(), "model.pt"):
-            check_seal(run.folder / name)
+            check_seal(run.folder / name, needed=True)
     except FileNotFoundError:
         return False
     except ValueError as error:
@@ -219,19 +237,32 @@ def _is_finished(run: Run) -> bool:
 
 
 def _complete(run: Run, listing: Listing) -> None:
-    """Evaluate what only came with a file that was fetched after the run: the galleries its data set prescribes."""
-    tested = Embeddings.load(run.folder / "embeddings.npz", mapped=True)
-    if listing.gallery_order is None or tested.gallery_order is not None:
-        return
-    place = {path: row for row, path in enumerate(listing.paths)}
-    order = listing.gallery_order[[place[path] for path in tested.paths]]
-    replace(tested, gallery_order=order).save(run.folder / "embeddings.npz")
-    _evaluate(run, Embeddings.load(run.folder / "embeddings.npz", mapped=True))
+    """Evaluate where a report is missing or damaged, or the galleries that the data set prescribes are others: their
+    file may have been fetched, or mended, after the run."""
+    file = run.folder / "embeddings.npz"
+    tested = Embeddings.load(file, mapped=True)
+    if listing.gallery_order is not None:
+        place = {path: row for row, path in enumerate(listing.paths)}
+        order = listing.gallery_order[[place[path] for path in tested.paths]]
+        if not np.array_equal(order, tested.gallery_order if tested.gallery_order is not None else ()):
+            (run.folder / "report.json").unlink()  # killed from here on, the run counts as not yet evaluated
+            replace(tested, gallery_order=order).save(file)
+            _evaluate(run, Embeddings.load(file, mapped=True))
+            return
+    with suppress(DataError):
+        there = {report.protocol["name"] for report in Report.load_all(run.folder)}
+        if there.issuperset(one.name for one in _protocols(tested)):
+            return
+    _evaluate(run, tested)
+
+
+def _protocols(tested: Embeddings) -> tuple[Protocol, ...]:
+    return protocols_of(tested.dataset, tested.split, tested.gallery_order is not None)
 
 
 def _evaluate(run: Run, tested: Embeddings) -> None:
     """The reports of all protocols, that of the first one last."""
-    first, *others = evaluate_all(tested, protocols_of(tested.dataset, tested.split, tested.gallery_order is not None))
+    first, *others = evaluate_all(tested, _protocols(tested))
     for report in others:
         report.save(run.folder, f"-{report.protocol['name']}")
     first.save(run.folder)

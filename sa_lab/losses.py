@@ -75,11 +75,14 @@ def _half(name: str, rows: int) -> int:
 
 
 def prototype_logits(embeddings: Float[Tensor, "B P D"], prototypes: Float[Tensor, "P K D"]) -> Float[Tensor, "B P K"]:
-    """Raw dot products of every part of every sample with the K rows of its part, in autocast's type if that is on."""
+    """Raw dot products of every part of every sample with the K rows of its part.
+
+    In autocast's type if that is on, else in float32 at least: those of float16 overflow.
+    """
     device = embeddings.device.type
     available = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device)  # a compiler cannot ask
     autocast = available and torch.is_autocast_enabled(device)
-    dtype = torch.get_autocast_dtype(device) if autocast else embeddings.dtype
+    dtype = torch.get_autocast_dtype(device) if autocast else torch.promote_types(embeddings.dtype, torch.float32)
     product = _Products.forward if torch.compiler.is_compiling() else _Products.apply  # a compiler lays out by itself
     logits: Tensor = product(embeddings.to(dtype), prototypes.to(dtype))
     return logits

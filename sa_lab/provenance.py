@@ -6,6 +6,7 @@ Code is told apart by what it does, not by how it is written down: comments, lay
 from __future__ import annotations
 
 import ast
+import dis
 import enum
 import functools
 import hashlib
@@ -13,7 +14,8 @@ import platform
 import sys
 import types
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import metadata
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -66,7 +68,7 @@ def _bare(file: Path, changed: int) -> str:
     return ast.unparse(tree)
 
 
-_LOADED = {part: _digest_on_disk(part) for part in (*TRAINING, *ANALYSIS)}
+_LOADED = {part: _digest_on_disk(part) for part in dict.fromkeys((*TRAINING, *ANALYSIS))}
 
 
 def function_name(function: Callable[..., Any]) -> str:
@@ -75,8 +77,8 @@ def function_name(function: Callable[..., Any]) -> str:
     That is its code, defaults, closure, the globals it reads, the user's functions and classes it calls, and the state
     of modules and objects; of functions in installed packages it is their name and the package's version.
 
-    Where something cannot be told apart from another one of its kind (an open file), the digest is a new one in each
-    process and for each object, so that nothing is reused, and the user is told.
+    Where something cannot be told apart from another one of its kind (an open file, ``globals()``), the digest is a
+    new one in each process and for each object, so that nothing is reused, and the user is told.
 
     Raises:
         ValueError: it cannot be called, or has no name.
@@ -91,10 +93,11 @@ def function_name(function: Callable[..., Any]) -> str:
     try:
         for word in _describe(function, {}):
             digest.update(word + b"\0")
-    except _Unknown as unknown:
+    except Exception as unknown:  # a user's object may do anything
         if id(function) not in _UNIQUE:
             _UNIQUE[id(function)] = function, uuid.uuid4().hex[:8]
-            tell(f"{name} depends on {unknown}, which cannot be told apart from another one: its run is never reused")
+            what = str(unknown) or type(unknown).__name__
+            tell(f"{name} depends on {what}, which cannot be told apart from another one: its run is never reused")
         return f"{name}-once{_UNIQUE[id(function)][1]}"
     return f"{name}-{digest.hexdigest()[:8]}"
 
@@ -108,7 +111,11 @@ _UNIQUE: dict[int, tuple[Any, str]] = {}
 
 
 def _describe(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[bytes]:
-    """Bytes that are equal for equal values, in every process."""
+    """Bytes that are equal for equal values, in every process.
+
+    Raises:
+        _Unknown: there are none.
+    """
     if isinstance(value, enum.Enum | np.dtype | types.EllipsisType) or type(value) in _PLAIN:
         yield f"{type(value).__name__} {value!r}".encode()
         return
@@ -121,62 +128,94 @@ def _describe(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[bytes]:
         yield _version_of(value.__name__)
         if not _is_installed(value):
             yield from _describe({k: v for k, v in vars(value).items() if not k.startswith("__")}, seen)
+    elif isinstance(value, _OF_OBJECTS) and not isinstance(value.__self__, types.ModuleType | None):
+        yield value.__name__.encode()
+        yield from _describe(value.__self__, seen)
     elif isinstance(value, type | types.FunctionType | types.BuiltinFunctionType) and _is_installed(value):
         yield f"{value.__module__}.{value.__qualname__}".encode() + _version_of(value.__module__ or "builtins")
     elif isinstance(value, types.FunctionType):
         yield from _describe_function(value, seen)
     elif isinstance(value, types.MethodType):
         yield from _describe([value.__func__, value.__self__], seen)
-    elif isinstance(value, functools.partial):
-        yield from _describe([value.func, value.args, value.keywords], seen)
     elif isinstance(value, staticmethod | classmethod):
         yield from _describe(value.__func__, seen)
     elif isinstance(value, property):
         yield from _describe([value.fget, value.fset], seen)
+    elif isinstance(value, _OF_CLASSES):
+        yield value.__name__.encode()
+        yield from _describe(value.__objclass__, seen)
     elif isinstance(value, type):
-        own = {k: v for k, v in vars(value).items() if not (k.startswith("__") and k not in _CALLED)}
+        own = {name: member for name, member in vars(value).items() if name not in _WRITTEN_DOWN}
         yield from _describe([value.__qualname__, value.__bases__, own], seen)
-    elif isinstance(value, dict | types.MappingProxyType):
+    elif type(value) in (dict, types.MappingProxyType):
         for key in sorted(value, key=repr):
             yield from _describe(key, seen)
             yield from _describe(value[key], seen)
-    elif isinstance(value, list | tuple):
+    elif type(value) in (list, tuple):
         for item in value:
             yield from _describe(item, seen)
-    elif isinstance(value, set | frozenset):
+    elif type(value) in (set, frozenset):
         yield from sorted(b" ".join(_describe(item, dict(seen))) for item in value)
-    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+    elif type(value) is np.ndarray and not value.dtype.hasobject:
         yield f"{value.dtype} {value.shape}".encode() + np.ascontiguousarray(value).tobytes()
-    elif type(value).__module__.startswith("torch") and hasattr(value, "detach"):
-        yield from _describe([str(value.dtype), value.detach().cpu().view(-1).numpy(force=True)], seen)
-    elif type(value).__module__ in ("torch", "numpy") and not hasattr(value, "__dict__"):
-        yield repr(value).encode()  # devices, data types, sizes
-    elif isinstance(value, np.random.Generator):
-        yield from _describe(value.bit_generator.state, seen)
-    elif hasattr(value, "__dict__") and not hasattr(value, "__next__"):
-        yield from _describe([type(value), _state_of(value)], seen)
+    elif _is_of_torch(value, "torch", "Tensor"):
+        import torch  # reports on finished runs do without
+
+        numbers = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy(force=True)
+        yield from _describe([type(value), str(value.dtype), value.shape, value.requires_grad, vars(value)], seen)
+        yield numbers.tobytes()
     else:
-        raise _Unknown(f"a value of type {type(value).__qualname__}")
+        yield from _describe(_state_of(value), seen)
 
 
 _PLAIN = (
     type(None), bool, int, float, complex, str, bytes, slice, range, np.float32, np.float64, np.int64, np.bool_,
     *(type(path) for path in (Path(), PurePath())),
 )  # fmt: skip
-_CALLED = ("__call__", "__init__", "__new__", "__post_init__", "__getattr__", "__getitem__", "__len__", "__iter__")
+_OF_OBJECTS = (types.BuiltinMethodType, types.MethodWrapperType)
+_OF_CLASSES = (
+    types.MethodDescriptorType, types.WrapperDescriptorType, types.ClassMethodDescriptorType,
+    types.GetSetDescriptorType, types.MemberDescriptorType,
+)  # fmt: skip
+_WRITTEN_DOWN = (
+    "__module__", "__dict__", "__weakref__", "__doc__", "__annotations__", "__annotate__", "__annotate_func__",
+    "__annotations_cache__", "__firstlineno__", "__static_attributes__", "__dataclass_fields__", "__dataclass_params__",
+    "__orig_bases__", "__parameters__", "__abstractmethods__", "_abc_impl", "__classcell__",
+)  # fmt: skip
+"""What Python writes down of a class, which does nothing by itself."""
+_REACHES_ANYTHING = {"globals", "locals", "vars", "eval", "exec", "compile", "__import__", "import_module"}
 
 
-def _state_of(value: Any) -> dict[str, Any]:
-    """The attributes of an object; those of a torch module without what hooks and counters have left there."""
-    if hasattr(value, "state_dict") and hasattr(value, "named_modules"):
-        kept = {k: v for k, v in vars(value).items() if not k.startswith("_") or k == "_modules"}
-        return kept | {"state": dict(value.state_dict())}
-    return dict(vars(value))
+def _is_of_torch(value: Any, module: str, name: str) -> bool:
+    return module in sys.modules and isinstance(value, getattr(sys.modules[module], name))
+
+
+def _state_of(value: Any) -> list[Any]:
+    """What an object is made of, as pickle would keep it, and its attributes.
+
+    Raises:
+        _Unknown: pickle would not.
+    """
+    attributes = dict(getattr(value, "__dict__", {}))
+    if _is_of_torch(value, "torch.nn", "Module"):  # hooks have numbers, which other modules count up
+        hooks = [name for name, one in attributes.items() if isinstance(one, dict) and "_hooks" in name]
+        return [type(value), attributes | {name: list(attributes[name].values()) for name in hooks}]
+    if hasattr(value, "__next__"):
+        raise _Unknown(f"a value of type {type(value).__qualname__}")
+    try:
+        reduced = value.__reduce_ex__(4)
+    except Exception as error:
+        raise _Unknown(f"a value of type {type(value).__qualname__}") from error
+    if isinstance(reduced, str):
+        return [type(value), reduced]
+    made, arguments, *state = reduced
+    items = [None if one is None else list(one) for one in state[1:3]]
+    return [made, arguments, *state[:1], *items, attributes]
 
 
 def _describe_function(function: types.FunctionType, seen: dict[int, tuple[int, Any]]) -> Iterator[bytes]:
     yield from _describe_code(function.__code__, function.__doc__)
-    yield from _describe([function.__defaults__, function.__kwdefaults__], seen)
+    yield from _describe([function.__defaults__, function.__kwdefaults__, vars(function)], seen)
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         yield name.encode()
         try:
@@ -184,10 +223,12 @@ def _describe_function(function: types.FunctionType, seen: dict[int, tuple[int, 
         except ValueError:  # empty as yet
             yield b"empty"
     names = _names_in(function.__code__)
+    if everything := names & _REACHES_ANYTHING:
+        raise _Unknown(f"what {function.__qualname__} reaches by {', '.join(sorted(everything))}")
     for name in sorted(names & set(function.__globals__)):
         value = function.__globals__[name]
         yield name.encode()
-        if isinstance(value, types.ModuleType) and not _is_installed(value):
+        if isinstance(value, types.ModuleType) and not _is_installed(value) and "getattr" not in names:
             read = {k: vars(value)[k] for k in sorted(names & set(vars(value)))}
             yield from _describe(read, seen)
         else:
@@ -195,13 +236,14 @@ def _describe_function(function: types.FunctionType, seen: dict[int, tuple[int, 
 
 
 def _describe_code(code: types.CodeType, doc: str | None = None) -> Iterator[bytes]:
-    """What a function does, without its name, lines and docstring ``doc``, its first constant (None for none)."""
+    """What a function does, without its name, lines and docstring ``doc``: a first constant that nothing reads."""
     yield code.co_code + repr((code.co_argcount, code.co_kwonlyargcount, code.co_flags, code.co_names)).encode()
     yield repr((code.co_varnames, code.co_freevars)).encode()
+    reads = {one.arg for one in dis.get_instructions(code) if one.opcode in dis.hasconst}
     for place, constant in enumerate(code.co_consts):
         if isinstance(constant, types.CodeType):
             yield from _describe_code(constant)
-        elif place > 0 or constant != doc:
+        elif place > 0 or constant != doc or 0 in reads:
             yield from _describe(constant, {})
 
 
@@ -214,17 +256,34 @@ def _names_in(code: types.CodeType) -> set[str]:
 def _is_installed(value: Any) -> bool:
     """Whether a module, function or class comes from Python or an installed package, not from the user."""
     name = value.__name__ if isinstance(value, types.ModuleType) else value.__module__
-    module = sys.modules.get(name or "")
-    file = getattr(module, "__file__", None)
-    if module is None or name == "__main__":
+    if name is None or name == "__main__" or name not in sys.modules:
         return isinstance(value, types.BuiltinFunctionType)
-    if name.partition(".")[0] in {*sys.stdlib_module_names, "sa_lab"} or file is None:
+    package = name.partition(".")[0]
+    if package in {*sys.stdlib_module_names, "sa_lab"}:
         return True
-    return bool({"site-packages", "dist-packages"} & set(Path(file).parts))
+    places = [
+        Path(place)
+        for module in (sys.modules[name], sys.modules.get(package))
+        for place in (getattr(module, "__file__", None), *getattr(module, "__path__", ()))
+        if place
+    ]
+    return bool(places) and bool({"site-packages", "dist-packages"} & set(places[0].parts))
 
 
 def _version_of(module: str) -> bytes:
     package = module.partition(".")[0]
     if package == "sa_lab":
         return code_digest(TRAINING).encode()
-    return f"{package} {getattr(sys.modules.get(package), '__version__', platform.python_version())}".encode()
+    if package in sys.stdlib_module_names or package not in sys.modules:
+        return f"{package} {platform.python_version()}".encode()
+    version = getattr(sys.modules[package], "__version__", None)
+    if version is None and package in _distributions():
+        version = [metadata.version(name) for name in sorted(set(_distributions()[package]))]
+    if version is None and _is_installed(sys.modules[package]):
+        raise _Unknown(f"{package}, which has no version")
+    return f"{package} {version}".encode()
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()

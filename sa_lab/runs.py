@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
@@ -25,10 +26,10 @@ PEOPLE_FILES = {"unseen": "embeddings.npz", "training": "training_embeddings.npz
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A folder: config.json, made_of.json (library version and hash of the images), metrics.csv, checkpoint.pt (to go
-    on from), model.pt (the selected network), probes/ (descriptors along the training, a file a step),
-    embeddings.npz, training_embeddings.npz, for each protocol of the data set a report and its queries and, when it is
-    finished, report.json and queries.csv of the first protocol.
+    """A folder: config.json, made_of.json (hashes of code, images and weights), images.csv (what each image was),
+    metrics.csv, checkpoint.pt (to go on from), model.pt (the selected network), probes/ (descriptors along the
+    training, a file a step), embeddings.npz, training_embeddings.npz, for each protocol of the data set a report and
+    its queries and, when it is finished, report.json and queries.csv of the first protocol.
     """
 
     folder: Path
@@ -124,7 +125,8 @@ def measure_folder(folder: Path, progress: bool = False) -> dict[str, dict[str, 
         people: {name: astuple(interval) for name, interval in measures.items()}
         for people, measures in measured.items()
     }
-    write_json(file, {"state": state, "measures": values})
+    with suppress(PermissionError):  # they are measured again another time
+        write_json(file, {"state": state, "measures": values})
     return measured
 
 
@@ -133,5 +135,7 @@ def _checksums(archive: Path) -> list[list[str | int]]:
     try:
         with zipfile.ZipFile(archive) as file:
             return [[member.filename, member.file_size, member.CRC] for member in file.infolist()]
-    except zipfile.BadZipFile as error:
+    except OSError:
+        raise
+    except Exception as error:  # damaged archives fail in many ways
         raise DamagedFileError(f"{archive} is damaged: {error}; remove it, and make it again") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -102,7 +103,11 @@ class Listing:
         )  # fmt: skip
         _modality_codes(f"listing {self.name}", self.modality)
         if len(set(self.paths)) != count:
-            raise DataError(f"{self.name}: {count - len(set(self.paths))} paths are listed twice")
+            twice = [path for path, times in Counter(self.paths).items() if times > 1]
+            raise DataError(
+                f"{self.name}: {len(twice)} paths are there twice, {twice[0]} among them; expected names that differ "
+                "in more than how accents are written"
+            )
         for part, chosen in (("training", self.is_train), ("test", ~self.is_train)):
             seen = [set(self.person_ids[chosen & (self.modality == m)].tolist()) for m in Modality]
             for only, missing in ((0, 1), (1, 0)):

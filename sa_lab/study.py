@@ -28,13 +28,15 @@ from tqdm.auto import tqdm
 from sa_lab import __version__, experiment
 from sa_lab.analysis import DEFINITIONS, OF_IMAGES
 from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, variant
-from sa_lab.data import prepare
-from sa_lab.disk import home, write_text
+from sa_lab.data import list_images, prepare
+from sa_lab.disk import home, read_json, reason_of, write_text
 from sa_lab.evaluation.reports import SHARES, TITLES
 from sa_lab.intervals import student_interval
+from sa_lab.model import check_weights
 from sa_lab.runs import Run, loss_name, measure_folder
 from sa_lab.schema import Refusal
 from sa_lab.training import processes
+from sa_lab.training.loop import plan
 
 SEEDS = (0, 1, 2, 3, 4)
 """Of a study, unless others are given."""
@@ -88,10 +90,13 @@ def study(
         progress: show a bar.
 
     Raises:
-        ValueError: fewer than two seeds.
+        ValueError: fewer than two seeds, or ``out`` holds a study of other images.
     """
     if len(set(seeds)) < 2:
         raise ValueError(f"seeds is {list(seeds)}, expected at least two different ones for an interval")
+    images = experiment.images_digest(config.data)
+    if out and out.is_file() and read_json(out).get("images", images) != images:
+        raise ValueError(f"{out} holds the study of other images than these; expected another file as --out")
     rows = [
         measure_run(run)
         for run in run_all(
@@ -105,6 +110,7 @@ def study(
         "dataset": config.data.dataset,
         "config": dials,
         **conditions(),
+        "images": images,
         "seeds": list(seeds),
         "measures": MEANINGS,
         "labels": {name: loss_name(variant(config, name)) for name in variants},
@@ -181,23 +187,31 @@ def run_all(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool =
         FailedRunsError: which runs failed, each with its reason, after all others were finished.
         KeyboardInterrupt: asked to stop.
     """
-    prepare(configs[0].data, progress)
     folders: dict[int, Path] = {}
     failed: dict[int, str] = {}
+    listing = list_images(configs[0].data)
+    for i, config in enumerate(configs):  # what cannot work is told before any image is read
+        try:
+            plan(config, listing)
+            check_weights(config.model.backbone, config.model.weights)
+        except (ValueError, Refusal) as error:
+            failed[i] = str(error)
+    if len(failed) < len(configs):
+        prepare(configs[0].data, progress, listing)
     threads = max(1, (os.cpu_count() or 1) // jobs)
     pool = ProcessPoolExecutor(
         jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker, initargs=(threads,)
     )
     with _sigterm_interrupts(), pool:
-        waiting = {pool.submit(_run_quietly, one): i for i, one in enumerate(configs)}
+        waiting = {pool.submit(_run_quietly, one): i for i, one in enumerate(configs) if i not in failed}
         try:
-            for future in tqdm(as_completed(waiting), total=len(configs), unit="run", disable=not progress):
+            for future in tqdm(as_completed(waiting), total=len(waiting), unit="run", disable=not progress):
                 try:
                     folders[waiting[future]] = future.result()
                 except BrokenProcessPool:
                     failed[waiting[future]] = "a worker was killed, or the memory did not suffice"
-                except (ValueError, OSError, Refusal) as error:
-                    failed[waiting[future]] = str(error)
+                except Exception as error:  # a run that fails stops no other one
+                    failed[waiting[future]] = reason_of(error, most=2000)
         except BaseException:
             for worker in list((pool._processes or {}).values()):
                 worker.terminate()
@@ -237,7 +251,10 @@ def _begin_worker(threads: int) -> None:
 
 
 def _run_quietly(config: ExperimentConfig) -> Path:
-    """One run and its overlap in a worker process."""
-    folder = experiment.run(config, progress=False).folder
-    measure_folder(folder, progress=False)
+    """One run and its overlap in a worker process; asked to stop, it ends, for other runs wait in its line."""
+    try:
+        folder = experiment.run(config, progress=False).folder
+        measure_folder(folder, progress=False)
+    except KeyboardInterrupt:
+        os._exit(128 + signal.SIGINT)
     return folder

@@ -17,7 +17,6 @@ from sa_lab import cli, experiment
 from sa_lab.config import ExperimentConfig
 from sa_lab.runs import Run, measure_folder
 
-DERIVED = ("overlap.json",)
 FILES = (
     "checkpoint.pt", "model.pt", "embeddings.npz", "training_embeddings.npz", "overlap.json", "made_of.json",
     "config.json", "report.json", "queries.csv", "metrics.csv", "images.csv", "probes/step-000006.npz",
@@ -56,6 +55,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "zeros": lambda content: bytes(len(content)),
     "noise": lambda content: np.random.default_rng(0).bytes(len(content)),
     "hole": lambda content: content[: len(content) // 3] + bytes(512) + content[len(content) // 3 + 512 :],
+    "deep": lambda content: b"[" * 200_000,
+    "first line": lambda content: content.split(b"\n")[0] + b"\n",
     "other archive": other_archive,
     "other state": other_state,
     **{f"bit at {share}": flipped(share, bit) for share, bit in ((0.0, 3), (0.02, 0), (0.5, 7), (0.9, 1), (0.999, 2))},
@@ -80,6 +81,16 @@ def _config(people_config: ExperimentConfig) -> ExperimentConfig:
 def _narrow(patch: pytest.MonkeyPatch) -> None:
     narrow = torchvision.models.MobileNetV2
     patch.setattr(torchvision.models, "mobilenet_v2", lambda weights=None: narrow(width_mult=0.1))
+
+
+CONCERNED = {
+    "train": ("model.pt", "embeddings.npz", "training_embeddings.npz", "report.json", "queries.csv", "metrics.csv",
+              "made_of.json"),
+    "evaluate": ("embeddings.npz",),
+    "embed": ("model.pt", "made_of.json", "images.csv", "embeddings.npz"),
+    "report": ("report.json", "queries.csv"),
+}  # fmt: skip
+"""Files that a command reads whole, so that no damage of them passes without a word."""
 
 
 def _said(report: Path) -> str:
@@ -120,6 +131,10 @@ def test_every_damage_is_told_in_one_line_or_mended(
                     pytest.fail(f"{damage}, {command}: {type(error).__name__}: {message}")
                 told += 1
             else:
+                left = (run / file).read_bytes()
+                checked = not file.endswith(".json") or b'"xxh3"' in left or damage in ("object", "null", "list")
+                if file in CONCERNED.get(command, ()) and checked and left != (made / file).read_bytes():
+                    assert Path(file).name in capsys.readouterr().err, f"{damage}, {command}: not noticed"
                 if command == "train":
                     assert _said(run) == expected, damage
                 went_on += 1

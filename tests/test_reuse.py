@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
 import textwrap
 import unicodedata
+from collections import defaultdict, deque
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,14 +18,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
+from scipy.io import loadmat, savemat
 from torch import nn
 
 from sa_lab import cli, experiment, provenance
-from sa_lab.config import DataConfig, ExperimentConfig
-from sa_lab.data import copies, folder, list_images
+from sa_lab.config import DataConfig, ExperimentConfig, read_dials
+from sa_lab.data import copies, folder, list_images, prepare, store
 from sa_lab.data.files import person_of
-from sa_lab.disk import read_csv, read_json
+from sa_lab.disk import DamagedFileError, read_csv, read_json
 from sa_lab.evaluation.reports import Report
 from sa_lab.provenance import TRAINING, code_digest, function_name
 from sa_lab.schema import DataError, Embeddings
@@ -133,6 +137,81 @@ class Plain:
         return (embeddings**self.power).sum()
 
 
+class Private(nn.Module):
+    def __init__(self, margin: float) -> None:
+        super().__init__()
+        self._margin = margin
+
+    def forward(self, embeddings, prototypes, labels, modality):
+        return embeddings.sum() * self._margin
+
+
+def with_buffer(value: float) -> nn.Module:
+    module = Private(1.0)
+    module.register_buffer("m", torch.tensor(value), persistent=False)
+    return module
+
+
+def hooked(factor: float) -> nn.Module:
+    module = Private(1.0)
+    module.register_forward_hook(lambda _, inputs, output: output * factor)
+    return module
+
+
+def with_attribute(margin: float) -> Any:
+    def loss(embeddings, prototypes, labels, modality):
+        return embeddings.sum() * loss.margin
+
+    loss.margin = margin
+    return loss
+
+
+def twin(factor: float) -> type:
+    class Twin:
+        __rmul__ = (lambda self, other: other * 2) if factor == 2 else (lambda self, other: other / 2)
+
+    return Twin
+
+
+Doubles, Halves = twin(2), twin(0.5)
+
+
+class Number(float):
+    pass
+
+
+class Slotted:
+    __slots__ = ("margin",)
+
+    def __init__(self, margin: float) -> None:
+        self.margin = margin
+
+
+def masked(hidden: bool) -> Any:
+    return np.ma.array([1.0, 2.0], mask=[hidden, False])
+
+
+class Kind(torch.Tensor):
+    pass
+
+
+def kind_of_tensor(value: float) -> Any:
+    return torch.tensor(value).as_subclass(Kind)
+
+
+def compiled(code: str, **known: Any) -> Any:
+    exec(f"def loss(embeddings, prototypes, labels, modality):\n{code}\n", known)
+    return known["loss"]
+
+
+def reads_its_docstring(word: str) -> Any:
+    return compiled(f"    '{word}'\n    return TABLE['{word}'] * embeddings.sum()", TABLE={"a": 1, "b": 2})
+
+
+def through_globals(margin: float) -> Any:
+    return compiled("    return embeddings.sum() * globals()['MARGIN']", MARGIN=margin)
+
+
 def named(name: str, function: Any) -> Any:
     function.__name__ = name
     return function
@@ -158,6 +237,26 @@ PAIRS: dict[str, tuple[Any, Any, bool]] = {
     "object": (lambda: Plain(2.0), lambda: Plain(3.0), False),
     "equal objects": (lambda: Plain(2.0), lambda: Plain(2.0), True),
     "method": (lambda: Plain(2.0).__call__, lambda: Plain(3.0).__call__, False),
+    "private attribute of a module": (lambda: Private(1.0), lambda: Private(2.0), False),
+    "buffer that is not kept": (lambda: with_buffer(1.0), lambda: with_buffer(2.0), False),
+    "hook": (lambda: hooked(1.0), lambda: hooked(2.0), False),
+    "equal hooks": (lambda: hooked(1.0), lambda: hooked(1.0), True),
+    "attribute of a function": (lambda: with_attribute(1.0), lambda: with_attribute(2.0), False),
+    "operator": (lambda: made(Doubles()), lambda: made(Halves()), False),
+    "method of a dictionary": (lambda: made({"m": 1}.get), lambda: made({"m": 2}.get), False),
+    "method of a list": (lambda: made([1].__getitem__), lambda: made([2].__getitem__), False),
+    "kind of number": (lambda: made(Number(1)), lambda: made(Number(2)), False),
+    "equal kinds of number": (lambda: made(Number(1)), lambda: made(Number(1)), True),
+    "random numbers": (lambda: made(random.Random(1)), lambda: made(random.Random(2)), False),
+    "default of a dictionary": (lambda: made(defaultdict(int)), lambda: made(defaultdict(list)), False),
+    "length of a queue": (lambda: made(deque([1], 1)), lambda: made(deque([1], 2)), False),
+    "mask of an array": (lambda: made(masked(False)), lambda: made(masked(True)), False),
+    "kind of tensor": (lambda: made(kind_of_tensor(1.0)), lambda: made(kind_of_tensor(2.0)), False),
+    "bfloat16": (lambda: made(torch.ones(2).bfloat16()), lambda: made(torch.ones(2).bfloat16()), True),
+    "sparse tensor": (lambda: made(torch.eye(2).to_sparse()), lambda: made(torch.eye(2).to_sparse()), False),
+    "slots": (lambda: made(Slotted(1)), lambda: made(Slotted(2)), False),
+    "docstring that is used": (lambda: reads_its_docstring("a"), lambda: reads_its_docstring("b"), False),
+    "all globals": (lambda: through_globals(1.0), lambda: through_globals(1.0), False),
     "other library": (lambda: nn.functional.cross_entropy, lambda: nn.functional.cross_entropy, True),
 }
 
@@ -166,7 +265,6 @@ PAIRS: dict[str, tuple[Any, Any, bool]] = {
 def test_losses_of_ones_own_are_told_apart(name: str) -> None:
     first, second, same = PAIRS[name]
     assert (function_name(first()) == function_name(second())) == same
-    assert first().__class__ is not None
 
 
 def test_changes_behind_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +359,7 @@ def test_a_refusal_names_the_dial_with_both_values(people_config: ExperimentConf
         with pytest.raises(ValueError, match=rf"is of a run of another config: {told}; remove"):
             experiment.run(people_config.replace(dial, value), run.folder, progress=False)
     (run.folder / "made_of.json").unlink()
-    with pytest.raises(ValueError, match="holds a run that does not say what it was made of"):
+    with pytest.raises(ValueError, match=r"holds a report\.json that does not say what it was made of"):
         experiment.run(people_config, run.folder, progress=False)
 
 
@@ -277,7 +375,7 @@ def test_a_copy_of_the_images_with_other_times_is_the_same_run(
     assert experiment.run_folder(moved) == first.folder
     assert experiment.run(moved, progress=False).folder == first.folder
     made_of, images = read_json(first.folder / "made_of.json"), read_csv(first.folder / "images.csv")
-    assert {"torch", "cpu", "library", "code", "data"} == set(made_of)
+    assert {"torch", "cpu", "library", "code", "data", "weights"} == set(made_of)
     assert len(set(images["content"])) == len(images["path"]) == 72
     assert set(images["part"]) == {"train", "test"}
 
@@ -302,6 +400,125 @@ def test_galleries_that_are_fetched_later_are_evaluated_without_a_training(
         assert after[report.protocol["name"]].measures == report.measures
 
 
+def _kill(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_galleries_that_were_mended_are_evaluated_whenever_it_was_killed(
+    people_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    copies.write("sysu", tmp_path / "sysu", train_ids=8, test_ids=4, images_per_camera=2)
+    data = DataConfig(dataset="sysu", root=str(tmp_path / "sysu"), height=32, width=16, validation_fraction=0.25)
+    config = replace(people_config, data=data)
+    run = experiment.run(config, progress=False)
+    galleries = tmp_path / "sysu" / "exp" / "rand_perm_cam.mat"
+    other = loadmat(galleries)
+    for camera in other["rand_perm_cam"].ravel():
+        for person in camera.ravel():
+            person[:] = person[:, ::-1]
+    savemat(galleries, {"rand_perm_cam": other["rand_perm_cam"]})
+    before = Embeddings.load(run.folder / "embeddings.npz").gallery_order
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "_evaluate", _kill)
+        with pytest.raises(KeyboardInterrupt):
+            experiment.run(config, progress=False)
+    again = experiment.run(config, progress=False)
+    after = Embeddings.load(again.folder / "embeddings.npz").gallery_order
+    assert again.folder == run.folder
+    assert not np.array_equal(before, after)
+    assert sum("official" in report.protocol["name"] for report in Report.load_all(again.folder)) == 4
+
+
+def test_a_report_that_is_damaged_or_gone_is_made_again(
+    people_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    copies.write("sysu", tmp_path / "sysu", train_ids=8, test_ids=4, images_per_camera=2)
+    data = DataConfig(dataset="sysu", root=str(tmp_path / "sysu"), height=32, width=16, validation_fraction=0.25)
+    run = experiment.run(replace(people_config, data=data), progress=False)
+    names = {report.protocol["name"] for report in Report.load_all(run.folder)}
+    (run.folder / "report-sysu-indoor.json").write_text("{}")
+    (run.folder / "report-sysu-all-multi-shot.json").unlink()
+    experiment.run(replace(people_config, data=data), progress=False)
+    assert {report.protocol["name"] for report in Report.load_all(run.folder)} == names
+
+
+def test_other_files_with_the_same_names_sizes_and_times_are_other_images(
+    people_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path / "home"))
+    folders = []
+    for shade in (0, 50):
+        root = tmp_path / str(shade)
+        for file in Path(str(people_config.data.root)).rglob("*.png"):
+            copy = (root / file.relative_to(str(people_config.data.root))).with_suffix(".bmp")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.asarray(Image.open(file).convert("RGB")) // 2 + np.uint8(shade)).save(copy)
+            os.utime(copy, (10**9, 10**9))
+        folders.append(experiment.run_folder(people_config.replace("data.root", str(root))))
+    assert folders[0] != folders[1]
+
+
+def test_other_weights_in_the_same_file_make_another_run(
+    people_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    config = people_config.replace("model.weights", str(tmp_path / "w.pt"))
+    folders = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "w.pt")
+        folders.append(experiment.run_folder(config))
+    assert folders[0] != folders[1]
+    run = experiment.run(config, tmp_path / "run", progress=False)
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"made of other weights to start from \(weights \w{8} there, \w{8} here\)"):
+        experiment.run(config, run.folder, progress=False)
+
+
+def test_a_run_without_its_config_passes_for_none(people_config: ExperimentConfig, tmp_path: Path) -> None:
+    run = experiment.run(people_config, tmp_path / "run", progress=False)
+    (run.folder / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"holds a report\.json that does not say what it was made of"):
+        experiment.run(people_config.replace("loss.mask_value", 0), run.folder, progress=False)
+
+
+def test_dials_that_were_edited_are_not_shown_as_those_of_the_run(
+    people_config: ExperimentConfig, tmp_path: Path
+) -> None:
+    people_config.save(tmp_path / "config.json")
+    text = (tmp_path / "config.json").read_text(encoding="utf-8")
+    (tmp_path / "config.json").write_text(text.replace('"mask_value": 50.0', '"mask_value": 10.0'), encoding="utf-8")
+    with pytest.raises(DamagedFileError, match="its dials were edited"):
+        ExperimentConfig.load(tmp_path / "config.json")
+    assert read_dials(tmp_path / "config.json")["loss"]["mask_value"] == 10, "a file of dials to start from"
+    (tmp_path / "config.json").write_text(text.replace(str(people_config.data.root), "/moved"), encoding="utf-8")
+    assert ExperimentConfig.load(tmp_path / "config.json").data.root == "/moved"
+
+
+def test_pixels_of_other_code_are_made_anew(
+    people_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    before = prepare(people_config.data, progress=False).images.clone()
+    monkeypatch.setattr(store, "_pixels", lambda *_: np.zeros((3, 32, 16), np.uint8))
+    assert torch.equal(prepare(people_config.data, progress=False).images, before)
+    monkeypatch.setattr(store, "code_digest", lambda parts: "another")
+    assert not prepare(people_config.data, progress=False).images.any()
+
+
+def test_one_folder_holds_one_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    ids, spectra = np.repeat(np.arange(4), 4), np.tile([0, 0, 1, 1], 4)
+    rows = np.random.default_rng(0).normal(size=(16, 1, 8)).astype(np.float32)
+    names = tuple(f"{i}.png" for i in range(16))
+    Embeddings(None, rows, ids, np.where(spectra, 3, 1), spectra, names).save(tmp_path / "t.npz")
+    cli.main(["evaluate", str(tmp_path / "t.npz"), "--dataset", "sysu", "--method", "m"])
+    with pytest.raises(SystemExit, match="holds another evaluation: dataset sysu there, llcm here"):
+        cli.main(["evaluate", str(tmp_path / "t.npz"), "--dataset", "llcm", "--method", "m"])
+
+
 # ---- people
 
 
@@ -322,12 +539,14 @@ def test_people_are_their_names(people_config: ExperimentConfig, tmp_path: Path)
 
 
 def test_nfc_and_nfd_are_one_person(tmp_path: Path) -> None:
-    for spectrum, names in (("visible", ("zoe\u0308", "ole")), ("infrared", ("zo\u00eb", "ole"))):
+    both = ("zo\u00eb", "zoe\u0308", "ole")
+    for spectrum, names in (("visible", both), ("infrared", ("zo\u00eb", "ole"))):
         for name in names:
             (tmp_path / spectrum / name).mkdir(parents=True)
-            Image.new("L", (8, 16)).save(tmp_path / spectrum / name / "0.png")
+            Image.new("L", (8, 16)).save(tmp_path / spectrum / name / f"{len(name)}.png")
     table = folder.listing(tmp_path)
     assert len(set(table.person_ids.tolist())) == 2
+    assert len(table) == 5, "none is lost"
     assert all(path == unicodedata.normalize("NFC", path) for path in table.paths)
     assert table.read(0).size == table.read(len(table) - 1).size
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sa_lab import study
 from sa_lab.analysis import DEFINITIONS
 from sa_lab.config import VARIANTS, ExperimentConfig
 from sa_lab.course import claims
@@ -48,6 +49,14 @@ def test_only_the_study_itself_writes_the_file_that_chapters_read(
 def test_other_dials_have_other_names() -> None:
     configs = [ExperimentConfig().replace("loss.mask_value", value) for value in (0, 5, 50)]
     assert len({default_file(config, ALL, SEEDS) for config in configs}) == 3
+
+
+def test_a_study_of_other_images_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "run_all", lambda *_: pytest.fail("something was trained"))
+    out = tmp_path / "study.json"
+    out.write_text('{"images": "those of somebody else"}')
+    with pytest.raises(ValueError, match="holds the study of other images than these"):
+        study.study(ExperimentConfig(), out=out, progress=False)
 
 
 def study_of(variants: tuple[str, ...], seeds: int, measures: tuple[str, ...] = tuple(MEANINGS)) -> dict[str, Any]:

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock, Timeout
 
-from sa_lab import disk
+from sa_lab import disk, study
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
 from sa_lab.study import FailedRunsError, run_all
 from sa_lab.training.learner import NonFiniteLossError
@@ -72,6 +74,49 @@ def alive(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").split()[2] != "Z"
     except OSError:
         return False
+
+
+def test_whatever_fails_a_run_stops_no_other_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    made = study._run_quietly
+
+    def run(config: ExperimentConfig) -> Path:
+        if config.seed == 0:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return made(config)
+
+    monkeypatch.setattr(study, "ProcessPoolExecutor", lambda jobs, **_: ThreadPoolExecutor(1))
+    monkeypatch.setattr(study, "_run_quietly", run)
+    with pytest.raises(FailedRunsError, match=r"1 of 2 runs failed(?s:.*)seed 0: CUDA out of memory"):
+        run_all([CONFIG, CONFIG.replace("seed", 1)], progress=False)
+    assert len(list(tmp_path.glob("runs/*/report.json"))) == 1
+
+
+def test_what_cannot_work_is_told_before_any_image_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    with pytest.raises(FailedRunsError, match="SA-Softmax would never begin"):
+        run_all([CONFIG.replace("loss.warmup_steps", 10_000)], progress=False)
+    with pytest.raises(FailedRunsError, match="no such file"):
+        run_all([CONFIG.replace("model.weights", "nowhere.pt")], progress=False)
+    assert not list(tmp_path.glob("prepared/*/images.npy"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to look for processes in")
+def test_asked_to_stop_no_other_run_is_begun(tmp_path: Path) -> None:
+    """Runs wait in the line of the one worker."""
+    script = tmp_path / "endless.py"
+    script.write_text(ENDLESS.format(tests=str(ROOT / "tests")).replace("jobs=2", "jobs=1"))
+    environment = {**os.environ, "SA_LAB_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    with (tmp_path / "said").open("w") as said:
+        parent = subprocess.Popen([sys.executable, script], env=environment, stderr=said)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/checkpoint.pt")):
+        assert parent.poll() is None, (tmp_path / "said").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    parent.terminate()
+    parent.wait(timeout=60)
+    assert len(list(tmp_path.glob("runs/*/config.json"))) == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to look for processes in")

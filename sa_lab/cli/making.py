@@ -155,7 +155,7 @@ def course(
 ) -> None:
     """The main job: execute the whole notebook series on a data set and write the comparison of its runs.
 
-    Trains softmax and SA-Softmax where no run of the same config and library version exists.
+    Trains softmax and SA-Softmax where no run of the same config, images and code of the library exists.
 
     Args:
         dataset: which images.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from sa_lab.config import LAYOUTS, DataConfig, Dataset, Device, Style, TrainConfig
-from sa_lab.disk import home, read_json, write_json, write_text
+from sa_lab.disk import DamagedFileError, home, read_json, write_json, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +59,8 @@ def evaluate(
 
     if unknown := [name for name in protocol if name not in PROTOCOLS]:
         raise ValueError(f"--protocol is {' '.join(unknown)}, expected names among {', '.join(PROTOCOLS)}")
+    if rerank_expand != "above" and not rerank:
+        raise ValueError(f"--rerank-expand is {rerank_expand} without --rerank, expected both, or neither")
     if not source.exists() or source.suffix == ".npy":
         raise FileNotFoundError(f"{source}: expected a run, a checkpoint, or an .npz of descriptors with their ids")
     ranker = KReciprocal(*rerank, rerank_expand) if rerank else None
@@ -74,7 +76,9 @@ def evaluate(
         elif dataset is None or (dataset == "regdb" and split is None):
             raise ValueError("--dataset, and for regdb --split, are missing: a checkpoint does not say what it saw")
         folder = out or home() / "evaluations" / ((method or source.stem) + (f"-split{split}" if split else ""))
-        _claim(folder, source, method or source.stem, split)
+        known = theirs.dataset if theirs else dataset
+        where = str(Path(root).expanduser().absolute()) if root else None
+        _claim(folder, source, {"method": method or source.stem, "split": split, "dataset": known, "root": where})
         if theirs is None:
             from sa_lab.data import prepare
             from sa_lab.evaluation import reference
@@ -94,7 +98,7 @@ def evaluate(
     print(f"reports are in {folder}")
 
 
-def _claim(folder: Path, source: Path, method: str, split: int | None) -> None:
+def _claim(folder: Path, source: Path, of: dict[str, Any]) -> None:
     """Note in ``folder`` what is evaluated there, so that nothing else is written beside it.
 
     Raises:
@@ -102,15 +106,10 @@ def _claim(folder: Path, source: Path, method: str, split: int | None) -> None:
     """
     with source.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    note: dict[str, Any] = {"method": method, "sha256": digest, "split": split}
-    known: dict[str, Any] = note
-    if (folder / "source.json").is_file():
-        known = read_json(folder / "source.json")
-    if known != note:
-        raise ValueError(
-            f"{folder} holds the evaluation of {known['method']}, split {known['split']}, sha256 {known['sha256'][:8]}"
-            f", not of {source}, split {split}, sha256 {digest[:8]}; choose another --method or --out"
-        )
+    note = {**of, "sha256": digest}
+    known = note | (read_json(folder / "source.json") if (folder / "source.json").is_file() else {})
+    if changes := [f"{key} {known[key]} there, {note[key]} here" for key in note if known[key] != note[key]]:
+        raise ValueError(f"{folder} holds another evaluation: {'; '.join(changes)}; choose another --method or --out")
     write_json(folder / "source.json", note)
 
 
@@ -164,7 +163,10 @@ def embed(
     named = {"dataset": dataset, "root": root, "split": split}
     data = replace(config.data, **{k: v for k, v in named.items() if v is not None})  # type: ignore[arg-type]
     store = prepare(data)
-    own = store.digest == read_json(run / "made_of.json").get("data")
+    made_of = read_json(run / "made_of.json")
+    if "data" not in made_of:
+        raise DamagedFileError(f"{run / 'made_of.json'} is damaged: it does not say which images the run was made of")
+    own = store.digest == made_of["data"]
     index = np.arange(len(store)) if part == "all" else np.flatnonzero(store.is_train == (part == "train"))
     tested = Embeddings.load(run / "embeddings.npz", mapped=True)
     numbered = data.dataset in LAYOUTS and tested.dataset == store.name  # the same people in any copy

@@ -43,6 +43,14 @@ _TEMPLATE = """\
   body.jp-Notebook { --jp-widgets-horizontal-tab-width: 190px }
   #rendered_cells { max-width: 1200px; margin: 0 auto; padding: 0 12px }
 </style>
+<script>
+  // voila says the same, but not before the whole page is there
+  addEventListener("pagehide", () => {
+    const config = JSON.parse(document.getElementById("jupyter-config-data").textContent), form = new FormData()
+    form.append("_xsrf", (document.cookie.match(/(?:^|; )_xsrf=([^;]*)/) || [])[1])
+    navigator.sendBeacon(config.baseUrl + "voila/api/shutdown/" + config.kernelId, form)
+  })
+</script>
 {{ super.super() }}
 {%- endblock notebook_css -%}
 """

@@ -17,7 +17,7 @@ from sa_lab.schema import Listing
 
 
 def contents_of(listing: Listing, cache: Path, progress: bool = True) -> tuple[str, ...]:
-    """A text for each image that changes with its pixels and with nothing else.
+    """A text for each image that changes with the content of its file and with nothing else.
 
     Files are hashed once: as long as names, sizes and times stay the same, what is kept in ``cache`` is taken.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -41,8 +42,15 @@ class Found(NamedTuple):
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder, sorted by `name_of`, whatever the case of their suffix; hidden files are none."""
-    files = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    """The image files of a folder, sorted by `name_of`, whatever the case of their suffix; hidden files are none.
+
+    Raises:
+        DataError: something is called like an image and is no file.
+    """
+    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    if odd := [str(path) for path in files if not path.is_file() and not path.is_dir()]:
+        told = ", ".join(shortened(odd))
+        raise DataError(f"{told}: a pipe, a device or a link that leads nowhere; expected image files")
     return sorted((path for path in files if path.is_file()), key=lambda path: name_of(path.name))
 
 
@@ -142,9 +150,9 @@ class Reader:
 
 
 def stamp(path: Path) -> str:
-    """``size:mtime_ns`` of a file: another text whenever the file was written anew."""
+    """Of a file: another text whenever it was written anew, and for every other file, of the same size and time too."""
     status = path.stat()
-    return f"{status.st_size}:{status.st_mtime_ns}"
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_dev}-{status.st_ino}"
 
 
 @lru_cache(maxsize=64)
@@ -186,12 +194,16 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                 raise DataError(f"{width} x {height} pixels; expected 1..{MAX_PIXELS:,}")
             yield image
     except Exception as error:  # damaged files fail in many ways
+        if isinstance(error, OSError) and error.errno in NOT_OF_THE_FILE:
+            raise
         reason = reason_of(error, most=1000)
         for words, meaning in _REASONS:
             reason = meaning if words in reason else reason
         raise DataError(f"{path}: {reason.replace(str(path), 'the file')}") from error
 
 
+NOT_OF_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
+"""Errors that come over any file: the machine has no more of something."""
 _REASONS = (
     ("cannot identify image file", f"no image in one of the formats {', '.join(FORMATS)}"),
     ("decompression bomb", f"too many pixels; expected 1..{MAX_PIXELS:,}"),

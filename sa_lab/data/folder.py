@@ -77,7 +77,9 @@ def _find(root: Path) -> tuple[dict[Modality, dict[str, list[Path]]], list[str]]
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder; expected the folders visible and infrared in {root}")
         people = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        found[modality] = {name_of(person.name): images_in(person) for person in people}
+        found[modality] = {}
+        for person in people:  # a name may be there twice, composed and decomposed: one person
+            found[modality].setdefault(name_of(person.name), []).extend(images_in(person))
         loose = images_in(folder)
         if loose:
             faults.append(f"{loose[0]} and {len(loose) - 1} more: expected in a folder {folder}/<identity>")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sa_lab.data.files import content_of, divide, name_of, person_of, read_image, shortened, size_of, stamp
+from sa_lab.data.files import content_of, divide, images_in, name_of, person_of, read_image, shortened, size_of, stamp
 from sa_lab.schema import DataError, Listing, Modality
 
 WINDOWS = 3
@@ -85,8 +85,14 @@ def _pairs(root: Path) -> dict[str, dict[Modality, Path]]:
             raise DataError(
                 f"{root / folder}: no such folder; expected the folders {' and '.join(FOLDERS.values())} in {root}"
             )
-        files = [p for p in (root / folder).iterdir() if p.suffix.lower() == ".jpg" and not p.name.startswith(".")]
+        files = [path for path in images_in(root / folder) if path.suffix.lower() == ".jpg"]
         found[modality] = {name_of(path.stem): path for path in files}
+        if len(found[modality]) < len(files):
+            twice = [str(path) for path in files if found[modality][name_of(path.stem)] != path]
+            raise DataError(
+                f"{root / folder}: {len(twice)} names are there twice but for how accents are written:\n  "
+                + "\n  ".join(shortened(twice))
+            )
     visible, infrared = found[Modality.VISIBLE], found[Modality.INFRARED]
     alone = [found[m][name] for m in Modality for name in sorted(set(found[m]) - set(found[m.other]))]
     if alone:

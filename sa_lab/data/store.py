@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,9 @@ from tqdm.auto import tqdm
 
 from sa_lab.config import Resize
 from sa_lab.data.contents import contents_of, digest_of, hash_of
+from sa_lab.data.files import NOT_OF_THE_FILE
 from sa_lab.disk import locked, new_array, read_json, tell, write_json
+from sa_lab.provenance import code_digest
 from sa_lab.schema import DataError, Listing
 
 FORMAT_VERSION = 2
@@ -207,11 +210,11 @@ def build_store(
     def pixels(i: int) -> UInt8[np.ndarray, "3 H W"]:
         return _pixels(listing.read(i), height, width, resize)
 
+    record = {"digest": content, "filter": resize, "shape": list(shape), "code": code_digest(("data",))}
     with locked(folder, f"prepares {listing.name}"):
-        sums = _sums(folder, content, shape)
+        sums = _sums(folder, record)
         if sums is None:
             shutil.rmtree(folder, ignore_errors=True)
-            record = {"digest": content, "filter": resize, "shape": shape}
             sums = _build(listing, pixels, shape, record, folder, progress)
         images = np.load(folder / "images.npy", mmap_mode="c")
     checks = _Checks(folder / "images.npy", sums, np.zeros(len(listing), dtype=bool), pixels)
@@ -222,14 +225,15 @@ def build_store(
     )  # fmt: skip
 
 
-def _sums(folder: Path, digest: str, shape: tuple[int, ...]) -> tuple[str, ...] | None:
+def _sums(folder: Path, record: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The checksums of the images in ``folder``; None unless it holds this very cache, whole."""
     try:
         manifest = read_json(folder / "manifest.json")
         images = np.load(folder / "images.npy", mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return None
-    fits = manifest.get("digest") == digest and images.shape == shape and images.dtype == np.uint8
+    fits = images.shape == tuple(record["shape"]) and images.dtype == np.uint8
+    fits = fits and all(manifest.get(key) == value for key, value in record.items())
     return tuple(manifest["sums"]) if fits and len(manifest.get("sums", ())) == len(images) else None
 
 
@@ -258,6 +262,8 @@ def _build(
         try:
             images[i] = pixels(i)
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in NOT_OF_THE_FILE:
+                raise
             unreadable[listing.paths[i].split("#")[0]] = str(error)  # one file may hold many crops
         return _sum(images[i])
 

@@ -176,7 +176,7 @@ class Report:
         try:
             summary = read_json(folder / f"report{suffix}.json")
             measures = cattrs.structure(summary.pop("measures"), dict[str, Measure])
-            table = read_csv(folder / f"queries{suffix}.csv")
+            table = read_csv(folder / f"queries{suffix}.csv", ("first_rank", "person_id"))
             queries = {name: np.array([kinds.get(name, float)(x) for x in column]) for name, column in table.items()}
             return cls(**summary, measures=measures, queries=queries)
         except (OSError, ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:

@@ -66,7 +66,7 @@ def _csv(rows: Sequence[TableRow]) -> str:
 
 def _no_formula(text: str) -> str:
     """A text that a spreadsheet takes for one: behind an apostrophe where it would compute it."""
-    return "'" + plain(text) if re.match(r"[=+@\t\r]|-(?![\d.])", text) else plain(text)
+    return "'" + plain(text) if re.match(r"[=+@\t\r]|-(?![\d.]+$)", text) else plain(text)
 
 
 def retrieval(methods: Mapping[str, Sequence[Report]]) -> list[TableRow]:

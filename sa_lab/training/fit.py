@@ -16,11 +16,11 @@ from tqdm.auto import tqdm
 
 from sa_lab.config import ExperimentConfig
 from sa_lab.data.store import ImageStore
-from sa_lab.disk import DamagedFileError, check_seal, tell, write_csv
-from sa_lab.model import WeightsError, load_state, save_state
+from sa_lab.disk import check_seal, reason_of, tell, write_csv
+from sa_lab.model import load_state, save_state
 from sa_lab.training import processes
 from sa_lab.training.learner import Batch, LogRow, NonFiniteLossError, OwnLoss
-from sa_lab.training.loop import Training, iterate, start
+from sa_lab.training.loop import OtherTrainingError, Training, iterate, start
 
 Validate = Callable[[nn.Module], dict[str, float]]
 
@@ -114,7 +114,7 @@ def _resumed(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | No
     """The training where its last whole checkpoint has left it, or at its start.
 
     Raises:
-        ValueError: the checkpoint belongs to another config or to other images.
+        OtherTrainingError: the checkpoint belongs to another config or to other images.
     """
     for file in (run / "checkpoint.pt", run / _BEFORE):
         if not file.is_file():
@@ -123,10 +123,13 @@ def _resumed(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | No
         try:
             training.load_state_dict(load_state(file))
             if len(training.rows) == training.num_steps or any("mean_ap" in row for row in training.rows):
-                check_seal(run / "model.pt")
+                check_seal(run / "model.pt", needed=True)
             return training
-        except (WeightsError, DamagedFileError, FileNotFoundError, KeyError, TypeError, RuntimeError) as error:
-            tell(f"{error}; the training goes back to the checkpoint before, or to its start")
+        except OtherTrainingError:
+            raise
+        except Exception as error:  # damaged files fail in many ways
+            told = str(error) if str(file) in str(error) else f"{file} is damaged: {reason_of(error)}"
+            tell(f"{told}; the training goes back to the checkpoint before, or to its start")
     return start(config, store, own_loss)
 
 

@@ -97,12 +97,15 @@ class Training(Learner):
         """Go to where `state_dict` was taken.
 
         Raises:
-            ValueError: the state belongs to another config or other identities.
+            OtherTrainingError: the state belongs to another config or other images.
+            Exception: it is no such state.
         """
         if changes := self.config.changes_from(state["config"]):
-            raise ValueError(f"the checkpoint belongs to another config: {changes}")
+            raise OtherTrainingError(f"the checkpoint belongs to another config: {changes}")
         if state["data"] != self.store.digest:
-            raise ValueError("the checkpoint was trained on other images than these; choose another run folder")
+            raise OtherTrainingError("the checkpoint was trained on other images than these; choose another run folder")
+        if [row["step"] for row in state["rows"] if row["total"] is not None] != list(range(len(state["rows"]))):
+            raise ValueError("the rows of the checkpoint are not those of its steps")
         self.network.load_state_dict(state["model"])
         with torch.no_grad():
             self.criterion.prototypes.copy_(state["prototypes"])
@@ -110,6 +113,10 @@ class Training(Learner):
         self.prototype_optimizer.load_state_dict(state["prototype_optimizer"])
         self.sampler.load_state_dict(state["sampler"])
         self.rows = list(state["rows"])
+
+
+class OtherTrainingError(ValueError):
+    """A checkpoint is of a training with other dials or images."""
 
 
 @dataclass(frozen=True)
