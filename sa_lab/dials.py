@@ -16,7 +16,8 @@ def plain(text: str) -> str:
 
 def markdown(text: object) -> str:
     """``text`` as what it is in a cell of a Markdown table."""
-    return re.sub(r"([\\`*\[\]|])", r"\\\1", plain(str(text)).replace("&", "&amp;").replace("<", "&lt;"))
+    shown = plain(str(text)).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\|]|(?<=\])\()", r"\\\1", shown)  # no end of a cell, no link
 
 
 def require(owner: str, **checks: tuple[Any, bool, str]) -> None:

@@ -8,13 +8,14 @@ import random
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, features
 
-from sa_lab.data import files, folder
+from sa_lab.data import files, folder, roadscene
 from sa_lab.data.files import read_image, size_of
 from sa_lab.schema import DataError
 
@@ -173,15 +174,27 @@ def people(root: Path) -> Path:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_pipes_devices_and_links_are_no_images(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "put",
+    [os.mkfifo, lambda file: file.symlink_to("/dev/zero"), lambda file: file.symlink_to("nowhere"),
+     lambda file: file.symlink_to(file.name)],
+    ids=["pipe", "device", "broken link", "loop"],
+)  # fmt: skip
+@pytest.mark.parametrize("layout", ["folder", "roadscene"])
+def test_what_only_has_the_name_of_an_image_is_told(layout: str, put: Callable[[Path], None], tmp_path: Path) -> None:
     """A pipe would be waited for, a device read for ever."""
+    names = {"folder": ("visible/1", "infrared/1"), "roadscene": ("crop_LR_visible", "cropinfrared")}[layout]
+    for name in names:
+        (tmp_path / name).mkdir(parents=True)
+        put(tmp_path / name / "a.jpg")
+    with pytest.raises(DataError, match=r"a\.jpg: a pipe, a device or a link that leads nowhere"):
+        {"folder": folder, "roadscene": roadscene}[layout].listing(tmp_path)
+
+
+def test_a_folder_with_the_name_of_an_image_is_none(tmp_path: Path) -> None:
     root = people(tmp_path)
-    os.mkfifo(root / "visible" / "a" / "pipe.png")
-    (root / "visible" / "a" / "null.png").symlink_to("/dev/zero")
-    (root / "visible" / "a" / "gone.png").symlink_to("nowhere")
-    (root / "visible" / "a" / "loop.png").symlink_to("loop.png")
     (root / "visible" / "a" / "folder.png").mkdir()
-    assert sorted(folder.listing(root).paths) == [f"{s}/{n}/0.png" for s in ("infrared", "visible") for n in "ab"]
+    assert len(folder.listing(root)) == 4
 
 
 def test_names_that_are_no_utf8_are_told(tmp_path: Path) -> None:

@@ -36,7 +36,10 @@ NAMES = {
     "formula": '=HYPERLINK("http://x")',
     "plus": "+1+1",
     "minus": "-cmd|' /C calc'!A0",
+    "number first": "-2+3+cmd|' /C calc'!A0",
     "at": "@SUM(A1)",
+    "link": "[a](http://x) ![i](http://x/i.png)",
+    "backslash": "a\\|b",
     "tab": "\t=1",
     "latex": "\\input{/etc/passwd}",
     "percent": "50% & more $x$ #1 _y_ ^z ~",
@@ -65,9 +68,10 @@ def test_texts_in_tables_are_data(name: str, style: Any) -> None:
         assert "<img" not in shown
     if style == "markdown":
         assert all(len(re.findall(r"(?<!\\)\|", line)) == 4 for line in shown.split("\n")), "as many cells as columns"
+        assert "](" not in shown
     if style == "csv":
         for line in csv.reader(io.StringIO(shown)):
-            assert not any(re.match(r"[=+@\t\r]|-[^\d.]", cell) for cell in line), line
+            assert not any(re.match(r"[=+@\t\r]|-(?![\d.]+$)", cell) for cell in line), line
     if style == "latex":
         assert "\\input" not in shown
         assert shown.count("\\end{tabular}") == 1

@@ -437,3 +437,12 @@ def test_products_under_autocast_are_in_its_type() -> None:
     logits.float().sum().backward()
     assert embeddings.grad is not None
     assert embeddings.grad.dtype == embeddings.dtype, "that of what it was given, not of the products"
+
+
+def test_half_precision_does_not_overflow() -> None:
+    """Dot products of 2,048 numbers of size 10 are beyond what float16 holds."""
+    embeddings = torch.full((4, 2, 2048), 10.0, dtype=torch.float16)
+    prototypes = torch.full((2, 8, 2048), 10.0, dtype=torch.float16)
+    logits = prototype_logits(embeddings, prototypes)
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, torch.full((4, 2, 8), 204_800.0))

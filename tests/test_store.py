@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -418,7 +419,7 @@ def test_listings_that_do_not_match_are_refused() -> None:
     odd = np.arange(COUNT)
     for wrong, message in (
         ({"stamps": ("1",)}, "stamps has 1 entries, expected 12"),
-        ({"paths": ("a",) * COUNT}, "11 paths are listed twice"),
+        ({"paths": ("a",) * COUNT}, "1 paths are there twice, a among them"),
         ({"modality": odd}, r"modality holds \[2, 3.* expected only 0"),
         ({"modality": np.zeros(COUNT, int)}, r"training identities \[0, 1, 2, 3\] have visible images but no infrared"),
         ({"is_train": odd % 4 < 2}, None),
@@ -437,3 +438,31 @@ def test_listings_that_do_not_match_are_refused() -> None:
             stamps=(),
             **{k: getattr(listing, k)[:0] for k in ("person_ids", "camera_ids", "modality", "is_train", "group_ids")},
         )
+
+
+def test_no_more_open_files_costs_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no fault of the images; what is done stays, and the next call goes on."""
+    root = tmp_path / "people"
+    for person in range(2):
+        for spectrum in ("visible", "infrared"):
+            (root / spectrum / str(person)).mkdir(parents=True)
+            for k in range(70):
+                pixels = np.full((8, 4), person * 70 + k, np.uint8)
+                Image.fromarray(pixels).save(root / spectrum / str(person) / f"{k}.png")
+    opened, real = [], Image.open
+
+    def scarce(path, *more, **options):
+        opened.append(path)
+        if len(opened) > 270:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(path, *more, **options)
+
+    listing = folder.listing(root)
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", scarce)
+        with pytest.raises(OSError, match="Too many open files"):
+            build_store(listing, 8, 4, tmp_path / "cache", progress=False)
+    opened.clear()
+    monkeypatch.setattr(Image, "open", lambda *a, **o: opened.append(a) or real(*a, **o))
+    assert len(build_store(listing, 8, 4, tmp_path / "cache", progress=False)) == 280
+    assert len(opened) == 280 - 256
