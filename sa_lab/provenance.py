@@ -159,9 +159,7 @@ def _describe(value: Any, seen: dict[int, tuple[int, Any]]) -> Iterator[bytes]:
     elif type(value) is np.ndarray and not value.dtype.hasobject:
         yield f"{value.dtype} {value.shape}".encode() + np.ascontiguousarray(value).tobytes()
     elif _is_of_torch(value, "torch", "Tensor"):
-        import torch  # reports on finished runs do without
-
-        numbers = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy(force=True)
+        numbers = value.detach().cpu().contiguous().view(-1).view(sys.modules["torch"].uint8).numpy(force=True)
         yield from _describe([type(value), str(value.dtype), value.shape, value.requires_grad, vars(value)], seen)
         yield numbers.tobytes()
     else:
