@@ -69,9 +69,10 @@ class DataConfig:
         splits = REGDB_SPLITS if self.dataset == "regdb" else 1
         require(
             "data", height=positive(self.height, 8192), width=positive(self.width, 8192), seed=whole_seed(self.seed),
-            train_ids=positive(self.train_ids), test_ids=positive(self.test_ids),
+            train_ids=positive(self.train_ids, 100_000), test_ids=positive(self.test_ids, 100_000),
             split=(self.split, self.split in range(1, splits + 1), f"1..{splits} for {self.dataset}"),
-            images_per_camera=positive(self.images_per_camera), validation_fraction=share(self.validation_fraction),
+            images_per_camera=positive(self.images_per_camera, 1000),
+            validation_fraction=share(self.validation_fraction),
             root=(self.root, self.root is not None or self.dataset in ("synthetic", "thermal"),
                   f"the folder of the {self.dataset} data set"),
         )  # fmt: skip
@@ -174,7 +175,7 @@ class TrainConfig:
         require(
             "train", ids_per_batch=positive(self.ids_per_batch), images_per_id=positive(self.images_per_id),
             num_epochs=positive(self.num_epochs),
-            steps_per_epoch=(steps, steps is None or steps > 0, "a number above 0 or none"),
+            steps_per_epoch=(steps, steps is None or 0 < steps <= 1_000_000, "a number of 1 to 1,000,000, or none"),
             backbone_lr=non_negative(self.backbone_lr), head_lr=non_negative(self.head_lr),
             prototype_lr=non_negative(self.prototype_lr),
             weight_decay=non_negative(self.weight_decay), eval_every=non_negative(self.eval_every),

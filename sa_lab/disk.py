@@ -30,6 +30,8 @@ import numpy as np
 import xxhash
 from numpy.lib.format import open_memmap
 
+from sa_lab.dials import plain
+
 _SEAL = b"xxh3:"
 _CHUNK = 1 << 24
 
@@ -47,12 +49,32 @@ class DamagedFileError(ValueError):
     """A file is not as it was written; the message names it and says what is wrong."""
 
 
+def checkout() -> Path | None:
+    """The folder of the repository; None where the library was installed without it."""
+    folder = Path(__file__).parents[1]
+    return folder if (folder / "pyproject.toml").is_file() else None
+
+
 def home() -> Path:
-    """Folder of prepared data and runs: ``$SA_LAB_HOME``, else ``data/`` of the checkout, else the user's cache."""
+    """Folder of prepared data and runs: ``$SA_LAB_HOME``, else ``data/`` of the checkout, else the user's cache.
+
+    Raises:
+        Refusal: there is none of them.
+    """
     if chosen := os.environ.get("SA_LAB_HOME"):
         return Path(chosen).expanduser().absolute()
-    checkout = Path(__file__).parents[1]
-    return checkout / "data" if (checkout / "pyproject.toml").is_file() else Path.home() / ".cache" / "sa_lab"
+    if (folder := checkout()) and can_be_written(folder / "data"):
+        return folder / "data"
+    try:
+        return Path.home() / ".cache" / "sa_lab"
+    except RuntimeError as error:
+        raise Refusal("there is no folder for data and runs: this user has no home; SA_LAB_HOME names one") from error
+
+
+def can_be_written(folder: Path) -> bool:
+    """Whether files can be made in ``folder``, which need not be there yet."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return os.access(there, os.W_OK)
 
 
 def temporary_name(path: Path) -> Path:
@@ -85,6 +107,35 @@ def _remove_if_left(temporary: Path) -> None:
 _A_DAY = 86_400  # seconds
 
 
+def check_output(path: Path, *suffixes: str) -> None:
+    """Do nothing if ``path`` can be written, or written anew, as a file with one of the suffixes.
+
+    Raises:
+        Refusal: it cannot.
+    """
+    if suffixes and path.suffix not in suffixes:
+        raise Refusal(f"the file to write is {path}, expected a name that ends in {' or '.join(suffixes)}")
+    if path.exists() and not path.is_file():
+        raise Refusal(f"the file to write is {path}, which is a {'folder' if path.is_dir() else 'device'}")
+
+
+def replace(new: Path, path: Path) -> None:
+    """Give a file or a folder the name of another one, for good: content and name survive a loss of power."""
+    if new.is_file():
+        _sync(new)
+    os.replace(new, path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    with suppress(OSError):  # not every file system can
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 class atomic_path:
     """Context manager: write to a temporary name beside ``path``, rename on success, remove on failure.
 
@@ -96,13 +147,14 @@ class atomic_path:
         self.path = Path(path)
 
     def __enter__(self) -> Path:
+        check_output(self.path)
         self.temporary = temporary_name(self.path)
         return self.temporary
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
         if kind is None:
             try:
-                os.replace(self.temporary, self.path)
+                replace(self.temporary, self.path)
             except OSError as failure:
                 self.temporary.unlink(missing_ok=True)
                 raise OSError(failure.errno, failure.strerror, str(self.path)) from failure
@@ -209,10 +261,15 @@ READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def tell(text: str) -> None:
-    """A line for the user, above the bars."""
+    """A line for the user, above the bars, whatever is in a name."""
     from tqdm import tqdm  # not for `sa-lab --help`
 
-    tqdm.write(f"sa-lab: {text}", file=sys.stderr)
+    tqdm.write(plain(f"sa-lab: {text}"), file=sys.stderr)
+
+
+def say(text: str) -> None:
+    """Print lines, whatever is in a name."""
+    print("\n".join(plain(line) for line in text.split("\n")), flush=True)
 
 
 def write_text(path: Path, text: str) -> None:

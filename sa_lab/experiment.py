@@ -332,13 +332,18 @@ def images_of(folder: Path, progress: bool = False) -> ImageStore:
         DataError: they are not where they were, or no longer the same: people may have come or gone, so that those
             trained on could pass for others.
     """
-    store, known = prepare(Run(folder).config.data, progress), read_json(folder / "made_of.json").get("data")
-    if store.digest != known:
-        raise DataError(
-            f"{folder} was made of other images than those in {Run(folder).config.data.root or store.name} (data "
-            f"{str(known)[:8]} there, {store.digest[:8]} here); expected the same, or the run trained anew"
-        )
-    return store
+    data, known = Run(folder).config.data, str(read_json(folder / "made_of.json").get("data"))
+    listing, there = list_images(data), read_csv(folder / "images.csv", ("path",))["path"]
+    here = "other names"
+    if sorted(there) == sorted(listing.paths):  # else nothing of them is read
+        contents = contents_of(listing, home() / "prepared", progress)
+        here = digest_of(listing, data.height, data.width, data.resize, contents)
+        if here == known:
+            return prepare(data, progress, listing, contents)
+    raise DataError(
+        f"{folder} was made of other images than those in {data.root or listing.name} (data {known[:8]} there, "
+        f"{here[:11]} here); expected the same, or the run trained anew"
+    )
 
 
 def trained_people(folder: Path, store: ImageStore) -> np.ndarray:

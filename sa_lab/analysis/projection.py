@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
 from sa_lab.analysis.points import reduce, unit_rows
-from sa_lab.disk import home
+from sa_lab.disk import can_be_written, home
 
 Method = Literal["umap", "pca"]
 CAUTION: dict[str, str] = {
@@ -176,6 +178,8 @@ def _projection(
 
 def _cached(fit: Callable[..., np.ndarray], *arguments: Any) -> np.ndarray:
     """``fit(*arguments)``, looked up by their content; the last of them, a version, only tells fits apart."""
+    if not can_be_written(home() / "cache"):
+        return fit(*arguments)
     cached = Memory(home() / "cache" / "projections", verbose=0).cache(fit)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Persisting input arguments")  # joblib's word for a slow disk
@@ -187,18 +191,26 @@ def _fit(points: np.ndarray, method: str, seed: int, dials: dict[str, Any], rele
     if method == "pca":
         drawn: np.ndarray = PCA(dials["n_components"], random_state=seed).fit_transform(points)
         return drawn
-    from umap import UMAP
+    return np.asarray(
+        _umap_module().UMAP(**_umap(dials, len(points)), init="pca", random_state=seed, n_jobs=1).fit_transform(points)
+    )
 
-    return np.asarray(UMAP(**_umap(dials, len(points)), init="pca", random_state=seed, n_jobs=1).fit_transform(points))
+
+def _umap_module() -> Any:
+    """umap-learn, whose compiled code is kept beside the projections: its package may lie where nobody can write."""
+    place = home() / "cache" / "numba"
+    kept = str(place) if can_be_written(place) else tempfile.mkdtemp(prefix="sa-lab-numba-")
+    os.environ.setdefault("NUMBA_CACHE_DIR", kept)
+    import umap
+
+    return umap
 
 
 def _fit_aligned(frames: np.ndarray, seed: int, dials: dict[str, Any], release: str) -> np.ndarray:
-    from umap import AlignedUMAP
-
     same = [{i: i for i in range(frames.shape[1])}] * (len(frames) - 1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "n_jobs value")  # it cannot be told to take the one thread that a seed means
-        fit = AlignedUMAP(**_umap(dials, frames.shape[1]), random_state=seed, transform_seed=seed)
+        fit = _umap_module().AlignedUMAP(**_umap(dials, frames.shape[1]), random_state=seed, transform_seed=seed)
         return np.stack(fit.fit(list(frames), relations=same).embeddings_)
 
 

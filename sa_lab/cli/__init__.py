@@ -29,6 +29,10 @@ def main(arguments: list[str] | None = None) -> None:
             config=(tyro.conf.CascadeSubcommandArgs,),
             description="SA-Softmax for visible-infrared person re-identification. --version alone tells the version.",
         )  # fmt: skip
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("sa_lab", ""):
+            raise
+        sys.exit(f"sa-lab: {error.name} is not installed, which this command needs: pip install 'sa-lab[notebooks]'")
     except (ValueError, OSError, Refusal) as error:
         sys.exit("\n".join(plain(line) for line in f"sa-lab: {error}".split("\n")))
     except KeyboardInterrupt as stop:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from sa_lab.config import VARIANTS, DataConfig, Dataset, ExperimentConfig, Resize, TrainConfig, VariantName, variant
+from sa_lab.disk import Refusal, check_output, checkout, say
 
 ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config")]
 """Read before everything else, see `sa_lab.cli.presets`."""
@@ -50,13 +51,13 @@ def prepare(
             row |= {"published": f"{expected[name]:,}", "differs by": f"{off:+,}" if off else "-"}
         rows.append(row)
     of = "split 1 of ten, all checked, " if dataset == "regdb" else ""
-    print(f"{images.name}, {of}cameras {', '.join(map(str, np.unique(images.camera_ids)))}")
-    print(tables.render(rows))
+    say(f"{images.name}, {of}cameras {', '.join(map(str, np.unique(images.camera_ids)))}")
+    say(tables.render(rows))
     if expected and images.name != dataset:
-        print("This is a generated copy: its counts and its results are not those of the real data set.")
+        say("This is a generated copy: its counts and its results are not those of the real data set.")
     store = open_store(data, listing=images)
     if verify:
-        print(f"{store.verify()} of {len(store):,} stored images were damaged; all are as they were written now")
+        say(f"{store.verify()} of {len(store):,} stored images were damaged; all are as they were written now")
 
 
 def generate(
@@ -80,7 +81,7 @@ def generate(
     from sa_lab.data import copies
 
     copies.write(dataset, root, train_ids, test_ids, images_per_camera, seed)
-    print(f"a generated copy in the layout of {dataset} is in {root}")
+    say(f"a generated copy in the layout of {dataset} is in {root}")
 
 
 def train(
@@ -115,8 +116,8 @@ def train(
     )
     if not is_first():
         return
-    print(comparison.tables_of([run.folder for run in done], "console"))
-    print("\n".join(f"run folder: {run.folder}" for run in done))
+    say(comparison.tables_of([run.folder for run in done], "console"))
+    say("\n".join(f"run folder: {run.folder}" for run in done))
 
 
 def study(
@@ -142,8 +143,9 @@ def study(
     from sa_lab.reporting.studies import made_with, table
 
     out = out or studies.default_file(config, variants, seeds)
+    check_output(out, ".json")
     result = studies.study(config, variants, seeds, jobs, out)
-    print(f"{table(result)}\n\n{made_with(result)}\nThe study is {out}")
+    say(f"{table(result)}\n\n{made_with(result)}\nThe study is {out}")
 
 
 def course(
@@ -165,9 +167,11 @@ def course(
         seed: seed of the runs.
         epochs: of each training; 2, the fewest that outlast the warm-up, for a first look.
     """
+    if checkout() is None:
+        raise Refusal("the course runs from a checkout of the repository, which has the chapters; this is a wheel")
     from sa_lab.course import chapters
 
-    print(chapters.run_course(dataset, root, out, seed, epochs))
+    say(chapters.run_course(dataset, root, out, seed, epochs))
 
 
 def app(

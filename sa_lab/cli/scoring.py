@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from sa_lab.config import LAYOUTS, DataConfig, Dataset, Device, Style, TrainConfig
-from sa_lab.disk import DamagedFileError, home, read_json, write_json, write_text
+from sa_lab.disk import READ_ONLY, DamagedFileError, check_output, home, read_json, say, tell, write_json, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -93,9 +93,14 @@ def evaluate(
         is_first = folder == source and report.protocol["name"] == own[0].name and not ranker
         reranked = "-reranked-" + "-".join(map(str, rerank)) if rerank else ""
         reranked += "-at_least" if rerank and rerank_expand == "at_least" else ""
-        report.save(folder, "" if is_first else f"-{report.protocol['name']}{reranked}")
-        print(f"{report.title}\n{tables.render(tables.retrieval({method or source.stem: [report]}))}\n")
-    print(f"reports are in {folder}")
+        try:
+            report.save(folder, "" if is_first else f"-{report.protocol['name']}{reranked}")
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
+            tell(f"{folder} can only be read, so this report is not saved; --out names another folder")
+        say(f"{report.title}\n{tables.render(tables.retrieval({method or source.stem: [report]}))}\n")
+    say(f"reports are in {folder}")
 
 
 def _claim(folder: Path, source: Path, of: dict[str, Any]) -> None:
@@ -148,6 +153,7 @@ def embed(
         dtype: of the numbers in the file.
         device: where to compute.
     """
+    check_output(out, ".npz")
     import numpy as np
 
     from sa_lab import experiment
@@ -180,7 +186,14 @@ def embed(
         model.to(where), store, index, where, prototypes if own else None, train_ids if own else None, seen, out=out,
         dtype=np.float16 if dtype == "float16" else np.float32,
     )  # fmt: skip
-    print(f"{len(embeddings)} descriptors in {out}")
+    say(f"{len(embeddings)} descriptors in {out}")
+
+
+_SUFFIXES: dict[Style, tuple[str, ...]] = {
+    "html": (".html", ".htm"), "console": (".txt",), "markdown": (".md", ".txt"), "latex": (".tex", ".txt"),
+    "csv": (".csv", ".txt"),
+}  # fmt: skip
+"""Of what `report` writes."""
 
 
 def report(runs: Annotated[list[Path], tyro.conf.Positional], style: Style = "html", out: Path | None = None) -> None:
@@ -196,18 +209,20 @@ def report(runs: Annotated[list[Path], tyro.conf.Positional], style: Style = "ht
     """
     if not runs:
         raise ValueError("runs is empty, expected the folders of one or more runs")
+    if out:
+        check_output(out, *_SUFFIXES[style])
     from sa_lab.reporting import comparison
     from sa_lab.runs import measure_folder
 
     measure = cache(partial(measure_folder, progress=True))  # once for tables and page
     text = comparison.tables_of(runs, "console" if style == "html" else style, measure)
-    print(text)
+    say(text)
     if style == "html":
         from sa_lab.reporting import page
 
         out = out or Path("report.html")
         page.write(runs, out, measure=measure)
-        print(f"the page is {out}")
+        say(f"the page is {out}")
     elif out:
         write_text(out, text)
 
@@ -228,7 +243,7 @@ def compare(
     from sa_lab.reporting import tables
 
     for before, after in paired.pairs(first, second):
-        print(f"{before.title}\n{tables.render(tables.differences(paired.differences(before, after)), style)}\n")
+        say(f"{before.title}\n{tables.render(tables.differences(paired.differences(before, after)), style)}\n")
 
 
 def _device(name: Device) -> torch.device:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ def default_root(dataset: str, root: str) -> str:
         return root
     folder = home() / "generated" / dataset
     if not folder.is_dir():
-        write(dataset, folder, train_ids=60, test_ids=30)
+        with suppress(FileExistsError):  # another process was faster
+            write(dataset, folder, train_ids=60, test_ids=30)
     return str(folder)
 
 

@@ -19,7 +19,7 @@ import xxhash
 from jaxtyping import Bool, Int
 from PIL import Image, ImageOps
 
-from sa_lab.disk import hexdigest, reason_of, temporary_folder
+from sa_lab.disk import hexdigest, locked, reason_of, replace, temporary_folder
 from sa_lab.schema import DataError, LeakageError, Listing, Modality
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
@@ -244,10 +244,11 @@ def new_folder(root: Path) -> Iterator[Path]:
     Raises:
         FileExistsError: ``root`` exists and is not an empty folder.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise FileExistsError(f"{root} exists already; expected a new or empty folder to write the data set to")
-    with temporary_folder(root) as temporary:
-        inside = temporary / "data"
-        inside.mkdir()
-        yield inside
-        os.replace(inside, root)
+    with locked(root, f"writes {root.name}"):
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise FileExistsError(f"{root} exists already; expected a new or empty folder to write the data set to")
+        with temporary_folder(root) as temporary:
+            inside = temporary / "data"
+            inside.mkdir()
+            yield inside
+            replace(inside, root)

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from sa_lab.config import Resize
 from sa_lab.data.contents import contents_of, digest_of, hash_of
 from sa_lab.data.files import NOT_OF_THE_FILE
-from sa_lab.disk import locked, new_array, read_json, tell, write_json
+from sa_lab.disk import locked, new_array, read_json, replace, tell, write_json
 from sa_lab.provenance import code_digest
 from sa_lab.schema import DataError, Listing
 
@@ -283,7 +283,7 @@ def _build(
         raise DataError(f"{listing.name}: {_told(unreadable)}")
     write_json(partial / "manifest.json", {**record, "sums": sums})
     done_file.unlink()
-    os.replace(partial, folder)
+    replace(partial, folder)
     return tuple(sums)
 
 

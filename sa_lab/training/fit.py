@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from tqdm.auto import tqdm
 
 from sa_lab.config import ExperimentConfig
 from sa_lab.data.store import ImageStore
-from sa_lab.disk import check_seal, reason_of, tell, write_csv
+from sa_lab.disk import check_seal, reason_of, replace, tell, write_csv
 from sa_lab.model import load_state, save_state
 from sa_lab.training import processes
 from sa_lab.training.learner import Batch, LogRow, NonFiniteLossError, OwnLoss
@@ -141,8 +140,8 @@ def _save(training: Training, run: Path) -> None:
     last, new = run / "checkpoint.pt", run / "checkpoint-new.pt"
     save_state(new, training.state_dict())
     if last.is_file():
-        os.replace(last, run / _BEFORE)
-    os.replace(new, last)
+        replace(last, run / _BEFORE)
+    replace(new, last)
     write_csv(run / "metrics.csv", training.rows)
 
 
