@@ -179,8 +179,9 @@ class TrainConfig:
             backbone_lr=non_negative(self.backbone_lr), head_lr=non_negative(self.head_lr),
             prototype_lr=non_negative(self.prototype_lr),
             weight_decay=non_negative(self.weight_decay), eval_every=non_negative(self.eval_every),
-            num_probes=(self.num_probes, self.num_probes == 0 or self.num_probes > 1, "0 or a number above 1"),
-            checkpoint_every=positive(self.checkpoint_every), threads=non_negative(self.threads),
+            num_probes=(self.num_probes, self.num_probes in (0, *range(2, 1001)), "0, or a number of 2 to 1000"),
+            checkpoint_every=positive(self.checkpoint_every),
+            threads=(self.threads, 0 <= self.threads <= 1024, "0 (torch's own choice) to 1024"),
             milestones=(self.milestones, sorted(self.milestones) == list(self.milestones), "epochs in rising order"),
         )  # fmt: skip
 

@@ -114,8 +114,7 @@ def run(
     """
     if own_loss:
         config = replace(config, loss=replace(config.loss, own=function_name(own_loss)))
-    if num_processes < 1:
-        raise ValueError(f"num_processes is {num_processes}, expected at least 1")
+    processes.check_number(num_processes)
     if num_processes > 1 and (watch or own_loss):
         raise ValueError(f"num_processes is {num_processes}, expected 1 with watch or own_loss; or start with torchrun")
     processes.fabric_of(config.train)  # a device that is not there is told before the images are prepared

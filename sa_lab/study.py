@@ -184,9 +184,12 @@ def run_all(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool =
     Asked to stop, by Ctrl-C or SIGTERM, the workers save a checkpoint and end; so they do when this process is gone.
 
     Raises:
+        ValueError: ``jobs`` below 1.
         FailedRunsError: which runs failed, each with its reason, after all others were finished.
         KeyboardInterrupt: asked to stop.
     """
+    if jobs < 1:
+        raise ValueError(f"jobs is {jobs}, expected at least 1")
     folders: dict[int, Path] = {}
     failed: dict[int, str] = {}
     listing = list_images(configs[0].data)
@@ -198,6 +201,7 @@ def run_all(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool =
             failed[i] = str(error)
     if len(failed) < len(configs):
         prepare(configs[0].data, progress, listing)
+    jobs = min(jobs, len(configs))
     threads = max(1, (os.cpu_count() or 1) // jobs)
     pool = ProcessPoolExecutor(
         jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker, initargs=(threads,)

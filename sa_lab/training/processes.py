@@ -155,6 +155,17 @@ _GRACE = 30.0
 """Seconds that a process has to end by itself: after the first one has ended, or without its parent."""
 
 
+def check_number(processes: int) -> None:
+    """Do nothing if so many processes can be started on this machine.
+
+    Raises:
+        ValueError: they are none, or more than it has processors and GPUs.
+    """
+    most = max(2, os.cpu_count() or 1, torch.cuda.device_count())
+    if not 1 <= processes <= most:
+        raise ValueError(f"processes is {processes}, expected 1 to {most} on this machine")
+
+
 def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
     """Call ``function(*arguments)`` in so many new processes of this machine, and wait for all of them.
 
@@ -168,10 +179,11 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes:
     Raises:
         LostProcessError: one of them failed, with what it said; the others were ended.
         KeyboardInterrupt: this process was asked to stop.
-        ValueError: ``processes`` is below 1, or this is already one of several processes.
+        ValueError: see `check_number`, or this is already one of several processes.
     """
-    if processes < 1 or size() > 1:
-        raise ValueError(f"processes is {processes}, expected at least 1, and none inside of another launch")
+    if size() > 1:
+        raise ValueError(f"processes is {processes}, expected none inside of another launch")
+    check_number(processes)
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="sa-lab-") as private, _counted_pleas() as pleas:
         place = Path(private)

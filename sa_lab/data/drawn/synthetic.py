@@ -81,10 +81,13 @@ class SyntheticSpec:
     variant: Literal["nir", "thermal", "low_light"] = "nir"
 
     def __post_init__(self) -> None:
-        least = {"num_train_ids": 0, "num_test_ids": 0, "images_per_camera": 1, "height": 16, "width": 8, "seed": 0}
-        for name, minimum in least.items():
-            if getattr(self, name) < minimum:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least {minimum}")
+        ranges = {
+            "num_train_ids": (0, 100_000), "num_test_ids": (0, 100_000), "images_per_camera": (1, 1000),
+            "height": (16, 8192), "width": (8, 8192), "seed": (0, 2**63 - 1),
+        }  # fmt: skip
+        for name, (least, most) in ranges.items():
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected {least} to {most}")
         if self.num_train_ids + self.num_test_ids == 0:
             raise ValueError("num_train_ids and num_test_ids are both 0, expected at least one identity")
         if self.variant not in _CAMERAS:
