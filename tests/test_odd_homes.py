@@ -14,13 +14,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sa_lab import cli, disk, experiment
 from sa_lab.config import ExperimentConfig
 from sa_lab.disk import Refusal, check_output, home, locked
 from sa_lab.model import save_state
-from sa_lab.schema import DataError
+from sa_lab.schema import DataError, Embeddings
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,7 +70,7 @@ def read_only_disk(tmp_path: Path, people_config: ExperimentConfig, monkeypatch:
     """A disk with a prepared cache and a finished run, which can only be read by now."""
     place = tmp_path / "disk"
     place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", place], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", place], capture_output=True).returncode:
         pytest.skip("no right to mount a disk")
     try:
         with monkeypatch.context() as patch:
@@ -81,6 +82,7 @@ def read_only_disk(tmp_path: Path, people_config: ExperimentConfig, monkeypatch:
         subprocess.run(["umount", "-l", place], check=True)
 
 
+@pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")
 def test_a_home_that_can_only_be_read_is_read(
     read_only_disk: Path, people_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -124,7 +126,8 @@ def test_projections_do_without_a_place_to_keep_them(tmp_path: Path) -> None:
         from sa_lab.analysis import projection
         projection.can_be_written = lambda folder: False
         import numpy as np
-        drawn = projection.project(np.random.default_rng(0).normal(size=(12, 4)), method="umap", neighbors=5)
+        rng = np.random.default_rng(0)
+        drawn = projection.project(rng.normal(size=(12, 4)).astype(np.float32), rng, num_neighbors=5)
         print(drawn.samples.shape, "sa-lab-numba-" in os.environ["NUMBA_CACHE_DIR"])
     """)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SA_LAB_HOME": str(tmp_path / "nowhere")}
@@ -153,7 +156,14 @@ def test_without_the_notebooks_the_extra_is_named(command: str, tmp_path: Path) 
         from sa_lab import cli
         cli.main(sys.argv[1:])
     """)
-    words = [command, *(["nowhere"] if command == "report" else [])]
+    words = [command]
+    if command == "report":
+        ids, spectra = np.repeat(np.arange(4), 4), np.tile([0, 0, 1, 1], 4)
+        rows = np.random.default_rng(0).normal(size=(16, 1, 8)).astype(np.float32)
+        names = tuple(f"{i}.png" for i in range(16))
+        Embeddings(None, rows, ids, np.where(spectra, 3, 1), spectra, names).save(tmp_path / "t.npz")
+        cli.main(["evaluate", str(tmp_path / "t.npz"), "--dataset", "sysu", "--out", str(tmp_path / "evaluated")])
+        words.append(str(tmp_path / "evaluated"))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SA_LAB_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, env=environment)
     assert "pip install 'sa-lab[notebooks]'" in last_line(done)
