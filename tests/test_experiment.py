@@ -188,7 +188,7 @@ def test_command_line_from_files_to_report(
     scored = tmp_path / "theirs"
     both = ["--protocol", "infrared-to-visible", "visible-to-infrared"]
     cli.main(["evaluate", str(tmp_path / "test.npz"), *both, "--out", str(scored), "--method", "theirs"])
-    with pytest.raises(SystemExit, match="holds the evaluation of theirs"):
+    with pytest.raises(SystemExit, match="holds another evaluation: method theirs there"):
         cli.main(["evaluate", str(tmp_path / "test.npz"), "--out", str(scored)])
     with pytest.raises(SystemExit, match="are not for a run, which knows its own"):
         cli.main(["evaluate", str(run), "--split", "2"])
@@ -354,8 +354,10 @@ def test_a_reference_checkpoint_is_scored(
     folder = tmp_path / "evaluations" / "reference"
     assert len(Report.load_all(folder)) == 2
     assert len(Embeddings.load(folder / "embeddings.npz").prototype_ids) == 7
+    eight = ["--method", "eight", "--root", str(config.data.root)]
     with pytest.raises(SystemExit, match="was trained on 7 identities, but folder has 8"):
-        cli.main(["evaluate", str(tmp_path / "reference.t"), "--root", str(config.data.root), *images])
+        cli.main(["evaluate", str(tmp_path / "reference.t"), *eight, *images])
+    assert not (tmp_path / "evaluations" / "eight" / "source.json").exists(), "another root can still be named"
     with pytest.raises(SystemExit, match="a checkpoint does not say what it saw"):
         cli.main(["evaluate", str(tmp_path / "reference.t"), "--dataset", "regdb", "--root", str(root)])
     (tmp_path / "reference_add.t").rename(tmp_path / "elsewhere.t")

@@ -298,7 +298,7 @@ def test_another_config_is_told_before_processes_start(tmp_path: Path) -> None:
 
 def test_what_processes_cannot_do_is_told(tmp_path: Path) -> None:
     for number in (0, -1):
-        with pytest.raises(ValueError, match=f"processes is {number}, expected at least 1"):
+        with pytest.raises(ValueError, match=f"processes is {number}, expected 1 to"):
             processes.launch(train_all, (tmp_path,), number)
     with pytest.raises(ValueError, match="num_processes is 2, expected 1 with watch or own_loss"):
         experiment.run(CONFIG, watch=lambda row: None, num_processes=2)

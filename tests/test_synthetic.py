@@ -181,7 +181,7 @@ def test_low_light_pairs_cameras_at_dark_places() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images_per_camera": 0}, "images_per_camera is 0, expected at least 1"),
+        ({"images_per_camera": 0}, "images_per_camera is 0, expected 1 to 1000"),
         ({"height": 3}, "height is 3"),
         ({"seed": -1}, "seed is -1"),
         ({"num_train_ids": 0, "num_test_ids": 0}, "both 0"),

@@ -78,13 +78,16 @@ def evaluate(
         folder = out or home() / "evaluations" / ((method or source.stem) + (f"-split{split}" if split else ""))
         known = theirs.dataset if theirs else dataset
         where = str(Path(root).expanduser().absolute()) if root else None
-        _claim(folder, source, {"method": method or source.stem, "split": split, "dataset": known, "root": where})
+        note = _claimed(
+            folder, source, {"method": method or source.stem, "split": split, "dataset": known, "root": where}
+        )
         if theirs is None:
             from sa_lab.data import prepare
             from sa_lab.evaluation import reference
 
             data = DataConfig(dataset=dataset or "sysu", root=root, split=split or 1, height=height, width=width)
             theirs = reference.embed_reference(source, prepare(data), _device(device), folder / "embeddings.npz")
+        write_json(folder / "source.json", note)
         tested = theirs
         if not (folder / "embeddings.npz").is_file():
             tested.save(folder / "embeddings.npz", tested.embeddings.dtype.type)  # `report` measures their overlap
@@ -103,8 +106,8 @@ def evaluate(
     say(f"reports are in {folder}")
 
 
-def _claim(folder: Path, source: Path, of: dict[str, Any]) -> None:
-    """Note in ``folder`` what is evaluated there, so that nothing else is written beside it.
+def _claimed(folder: Path, source: Path, of: dict[str, Any]) -> dict[str, Any]:
+    """The note in ``folder`` of what is evaluated there, so that nothing else is written beside it.
 
     Raises:
         ValueError: the reports of something else are there.
@@ -115,7 +118,7 @@ def _claim(folder: Path, source: Path, of: dict[str, Any]) -> None:
     known = note | (read_json(folder / "source.json") if (folder / "source.json").is_file() else {})
     if changes := [f"{key} {known[key]} there, {note[key]} here" for key in note if known[key] != note[key]]:
         raise ValueError(f"{folder} holds another evaluation: {'; '.join(changes)}; choose another --method or --out")
-    write_json(folder / "source.json", note)
+    return note
 
 
 def _labelled(embeddings: Embeddings, dataset: str | None, split: int | None) -> Embeddings:
@@ -189,11 +192,7 @@ def embed(
     say(f"{len(embeddings)} descriptors in {out}")
 
 
-_SUFFIXES: dict[Style, tuple[str, ...]] = {
-    "html": (".html", ".htm"), "console": (".txt",), "markdown": (".md", ".txt"), "latex": (".tex", ".txt"),
-    "csv": (".csv", ".txt"),
-}  # fmt: skip
-"""Of what `report` writes."""
+_OF_TABLES = (".txt", ".md", ".tex", ".csv")
 
 
 def report(runs: Annotated[list[Path], tyro.conf.Positional], style: Style = "html", out: Path | None = None) -> None:
@@ -210,7 +209,7 @@ def report(runs: Annotated[list[Path], tyro.conf.Positional], style: Style = "ht
     if not runs:
         raise ValueError("runs is empty, expected the folders of one or more runs")
     if out:
-        check_output(out, *_SUFFIXES[style])
+        check_output(out, *((".html", ".htm") if style == "html" else _OF_TABLES))
     from sa_lab.reporting import comparison
     from sa_lab.runs import measure_folder
 

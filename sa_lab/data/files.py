@@ -19,7 +19,7 @@ import xxhash
 from jaxtyping import Bool, Int
 from PIL import Image, ImageOps
 
-from sa_lab.disk import hexdigest, locked, reason_of, replace, temporary_folder
+from sa_lab.disk import hexdigest, reason_of, replace, temporary_folder
 from sa_lab.schema import DataError, LeakageError, Listing, Modality
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
@@ -244,11 +244,16 @@ def new_folder(root: Path) -> Iterator[Path]:
     Raises:
         FileExistsError: ``root`` exists and is not an empty folder.
     """
-    with locked(root, f"writes {root.name}"):
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise FileExistsError(f"{root} exists already; expected a new or empty folder to write the data set to")
-        with temporary_folder(root) as temporary:
-            inside = temporary / "data"
-            inside.mkdir()
-            yield inside
+    told = f"{root} exists already; expected a new or empty folder to write the data set to"
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise FileExistsError(told)
+    with temporary_folder(root) as temporary:
+        inside = temporary / "data"
+        inside.mkdir()
+        yield inside
+        try:
             replace(inside, root)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise FileExistsError(f"{told}: another process was faster") from error
