@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -91,3 +96,56 @@ def generated_pairs(root: Path, count: int = 60) -> Path:
         Image.fromarray(visible.astype(np.uint8)).save(root / "crop_LR_visible" / f"S{scene:03}.jpg")
         Image.fromarray(thermal.astype(np.uint8)).save(root / "cropinfrared" / f"S{scene:03}.jpg")
     return root
+
+
+STUBBORN = """
+import signal, time
+from pathlib import Path
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+Path("begun").touch()
+time.sleep(300)
+"""
+WILLING = """
+import time
+from pathlib import Path
+try:
+    Path("begun").touch()
+    time.sleep(300)
+finally:
+    Path("saved").touch()
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "delay"), [(WILLING, None), (STUBBORN, None), *((WILLING, delay) for delay in (0.0, 0.5, 1.0, 2.0, 3.0))]
+)
+def test_an_interrupt_ends_the_course_whatever_it_does(source: str, delay: float | None, tmp_path: Path) -> None:
+    """While a cell runs, and so many seconds after the start, when a kernel may be on its way."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "00_one.ipynb")
+    program = (
+        "import sys; from pathlib import Path; from sa_lab import cli; from sa_lab.course import chapters\n"
+        "here = Path(sys.argv[1]); print('ready', flush=True)\n"
+        "try: chapters.execute(here / 'out', {}, folder=here)\n"
+        "except KeyboardInterrupt as stop: sys.exit(f'told: {stop}')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SA_LAB_HOME": str(tmp_path)}
+    started = subprocess.Popen(
+        [sys.executable, "-c", program, tmp_path], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert started.stdout.readline() == "ready\n"
+    deadline = time.monotonic() + 60
+    while delay is None and not (tmp_path / "begun").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(delay or 0)
+    started.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    _, said = started.communicate(timeout=60)
+    assert time.monotonic() - asked < 30
+    assert "told: " in said, said[-1500:]
+    if delay is None:
+        assert "told: stopped in 00_one.ipynb; the same command goes on with what is finished" in said
+        assert (tmp_path / "saved").exists() == (source == WILLING)

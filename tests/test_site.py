@@ -189,3 +189,28 @@ def test_pages_open_from_disk_with_living_figures(exported: Path, page_at: Calla
     assert watched.page.url.endswith("01_derivation.html")
     assert watched.errors == []
     assert [one for one in watched.requests if not one.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_chapters_of_somebody_else_bring_no_markup(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    source = f"Here: {evil} and [a](javascript:alert(1))."
+    folder = chapter(tmp_path, source)
+    file = next(folder.glob("*.ipynb"))
+    notebook = nbformat.read(file, as_version=4)
+    code = nbformat.v4.new_code_cell("1")
+    code.id = "x"
+    code.outputs = [
+        nbformat.v4.new_output("display_data", {"text/html": evil, "text/plain": "plain"}),
+        nbformat.v4.new_output("display_data", {"image/svg+xml": f"<svg>{evil}</svg>", "text/plain": "drawn"}),
+        nbformat.v4.new_output("display_data", {"text/markdown": evil, "text/plain": "told"}),
+    ]
+    notebook.cells.append(code)
+    nbformat.write(notebook, file)
+    _, path, *_ = site.export(tmp_path / "out", folder)
+    page = path.read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    assert "<img src=x" not in page
+    assert "javascript:alert" not in page
+    assert "<svg>" not in page
+    assert "plain" in page
+    assert "drawn" in page

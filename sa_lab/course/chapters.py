@@ -7,8 +7,11 @@ import io
 import json
 import multiprocessing
 import os
-from collections.abc import Mapping, Sequence
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import kaleido
 import nbformat
 import nbstripout
 import papermill
+from jupyter_client.manager import AsyncKernelManager
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -106,11 +110,60 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
     os.environ["SA_LAB_HOME"] = str(home())  # a relative one would mean another folder in the chapters
     for path in tqdm(chosen, unit="chapter", desc="course"):
         taken = {name: value for name, value in parameters.items() if name in known[path]}
-        done = papermill.execute_notebook(path, out / path.name, taken, cwd=path.parent, progress_bar=False)
+        manager = AsyncKernelManager(kernel_name="python3")
+        with _kernel_hears_interrupts(manager, path.name):
+            done = papermill.execute_notebook(
+                path, out / path.name, taken, cwd=path.parent, progress_bar=False, km=manager
+            )
         done.metadata.pop("widgets", None)  # the state of a live figure: megabytes that nobody can open
         with atomic_path(out / path.name) as temporary:
             nbformat.write(done, temporary)
     return [out / path.name for path in chosen]
+
+
+_PATIENCE = 5.0
+"""Seconds that a chapter has to save what it trains, once it is asked to stop."""
+
+
+@contextmanager
+def _kernel_hears_interrupts(manager: AsyncKernelManager, name: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM go to the kernel of a chapter, which saves a checkpoint; if it goes on, it is killed.
+
+    An exception in this process instead could be lost where it meets a callback of the event loop, and would leave the
+    kernel to itself. Outside the main thread nothing is changed.
+
+    Raises:
+        KeyboardInterrupt: asked to stop.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pleas: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        pleas.append(number)
+        kernel = getattr(manager.provisioner, "process", None)
+        if kernel is None:  # it does not run yet, or no longer
+            raise KeyboardInterrupt
+        if len(pleas) == 1:
+            kernel.send_signal(signal.SIGINT)
+            killer = threading.Timer(_PATIENCE, kernel.kill)
+            killer.daemon = True
+            killer.start()
+        else:
+            kernel.kill()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except BaseException:
+        if not pleas:
+            raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if pleas:
+        raise KeyboardInterrupt(f"stopped in {name}; the same command goes on with what is finished")
 
 
 def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:

@@ -60,8 +60,11 @@ class _Renderer(mistune.HTMLRenderer):
         return f'<div class="wide"><table>{text}</table></div>\n'
 
 
-def markdown(source: str, stem: str) -> str:
-    """Formulas are taken out first and put back at the end, as JupyterLab does: Markdown leaves no mark on them."""
+def markdown(source: str, stem: str, trusted: bool = True) -> str:
+    """Formulas are taken out first and put back at the end, as JupyterLab does: Markdown leaves no mark on them.
+
+    HTML between the lines stays what it is if the source is ``trusted``, and is shown as text otherwise.
+    """
     formulas: list[str] = []
 
     def keep(match: re.Match[str]) -> str:
@@ -70,7 +73,7 @@ def markdown(source: str, stem: str) -> str:
         formulas.append(mathml(match["block"] or match["inline"], stem, "block" if match["block"] else "inline"))
         return f"\ue000{len(formulas) - 1}\ue001"
 
-    render = mistune.create_markdown(renderer=_Renderer(escape=False), plugins=["table", "strikethrough"])
+    render = mistune.create_markdown(renderer=_Renderer(escape=not trusted), plugins=["table", "strikethrough"])
     text = str(render(_CODE_OR_FORMULA.sub(keep, source)))
     return re.sub("\ue000(\\d+)\ue001", lambda match: formulas[int(match[1])], text)
 

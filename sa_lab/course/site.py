@@ -44,7 +44,8 @@ def export(out: Path, folder: Path = NOTEBOOKS) -> list[Path]:
 
     Args:
         out: folder of the site; files of an earlier export are replaced.
-        folder: where the chapters are; they are read as they stand, outputs included.
+        folder: where the chapters are; they are read as they stand, outputs included. From another folder than the
+            checkout's, HTML in texts is shown as text, and outputs that are HTML or SVG as the plain text beside them.
 
     Returns:
         The index and the pages of the chapters.
@@ -55,9 +56,10 @@ def export(out: Path, folder: Path = NOTEBOOKS) -> list[Path]:
     notebooks = {path.stem: nbformat.read(path, as_version=4) for path in chapters(folder)}
     series = [_describe(stem, notebook) for stem, notebook in notebooks.items()]
     pictures: dict[str, bytes] = {}
-    pages = {"index.html": _index(series)}
+    trusted = folder.resolve() == NOTEBOOKS.resolve()
+    pages = {"index.html": _index(series, trusted)}
     for one in series:
-        pages[f"{one.stem}.html"] = _page(one, series, notebooks[one.stem], pictures)
+        pages[f"{one.stem}.html"] = _page(one, series, notebooks[one.stem], pictures, trusted)
     shared = {
         "plotly.min.js": get_plotlyjs(),
         "site.js": (resources.files(__package__) / "site.js").read_text(encoding="utf-8"),
@@ -90,11 +92,11 @@ def _describe(stem: str, notebook: nbformat.NotebookNode) -> Chapter:
 # Pages
 
 
-def _index(series: Sequence[Chapter]) -> str:
+def _index(series: Sequence[Chapter], trusted: bool) -> str:
     entries = "".join(
         f'<li><h2><a href="{one.stem}.html">{escape(one.title)}</a></h2>'
-        f'<div class="question">{markup.markdown(one.question, one.stem)}</div>'
-        f'<div class="time">{markup.markdown(one.time, one.stem)}</div></li>\n'
+        f'<div class="question">{markup.markdown(one.question, one.stem, trusted)}</div>'
+        f'<div class="time">{markup.markdown(one.time, one.stem, trusted)}</div></li>\n'
         for one in series
     )
     body = f'<main class="index">\n<h1>{TITLE}</h1>\n<p class="lead">{SENTENCE}</p>\n<ol>\n{entries}</ol>\n</main>'
@@ -102,9 +104,13 @@ def _index(series: Sequence[Chapter]) -> str:
 
 
 def _page(
-    chapter: Chapter, series: Sequence[Chapter], notebook: nbformat.NotebookNode, pictures: dict[str, bytes]
+    chapter: Chapter,
+    series: Sequence[Chapter],
+    notebook: nbformat.NotebookNode,
+    pictures: dict[str, bytes],
+    trusted: bool,
 ) -> str:
-    cells = [_cell(cell, chapter.stem, pictures) for cell in notebook.cells if cell.source.strip()]
+    cells = [_cell(cell, chapter.stem, pictures, trusted) for cell in notebook.cells if cell.source.strip()]
     content = _with_unique_anchors("\n".join(cells))
     sections = re.findall(r'<h2 id="([^"]+)">(.+?)</h2>', content, re.S)
     links = "".join(f'<li><a href="#{name}">{text}</a></li>' for name, text in sections)
@@ -144,17 +150,18 @@ def _document(title: str, body: str, scripts: str) -> str:
 # Cells and their outputs
 
 
-def _cell(cell: nbformat.NotebookNode, stem: str, pictures: dict[str, bytes]) -> str:
+def _cell(cell: nbformat.NotebookNode, stem: str, pictures: dict[str, bytes], trusted: bool) -> str:
     if cell.cell_type == "markdown":
-        return f'<section class="text">{markup.markdown(cell.source, stem)}</section>'
+        return f'<section class="text">{markup.markdown(cell.source, stem, trusted)}</section>'
     if cell.cell_type != "code":
         return ""
-    outputs = "\n".join(_output(output, f"{stem}-{cell.id}-{i}", pictures) for i, output in enumerate(cell.outputs))
+    name = re.sub(r"[^\w-]", "-", f"{stem}-{cell.id}")  # of a file as well
+    outputs = "\n".join(_output(one, f"{name}-{i}", pictures, trusted) for i, one in enumerate(cell.outputs))
     outputs = f'<div class="outputs">{outputs}</div>' if outputs else ""
     return f'<section class="cell">{markup.highlighted(cell.source, "python")}{outputs}</section>'
 
 
-def _output(output: nbformat.NotebookNode, name: str, pictures: dict[str, bytes]) -> str:
+def _output(output: nbformat.NotebookNode, name: str, pictures: dict[str, bytes], trusted: bool) -> str:
     """The richest form of an output that a page can show."""
     if output.output_type == "stream":
         return markup.preformatted(output.text)
@@ -163,11 +170,11 @@ def _output(output: nbformat.NotebookNode, name: str, pictures: dict[str, bytes]
     data = output.data
     if FIGURE in data:
         return _figure(data, name, pictures)
-    if "text/html" in data:
+    if "text/html" in data and trusted:
         return f'<div class="html">{data["text/html"]}</div>'
     if "text/markdown" in data:
-        return markup.markdown(data["text/markdown"], name)
-    if "image/svg+xml" in data:
+        return markup.markdown(data["text/markdown"], name, trusted)
+    if "image/svg+xml" in data and trusted:
         return str(data["image/svg+xml"])
     if "image/png" in data or "image/jpeg" in data:
         return _picture(data, name, pictures, "output of the cell above")
@@ -178,14 +185,14 @@ def _figure(data: nbformat.NotebookNode, name: str, pictures: dict[str, bytes]) 
     figure = data[FIGURE]
     layout = figure["layout"]
     title = re.sub(r"<[^>]+>", " ", (layout.get("title") or {}).get("text", "figure"))
-    width, height = layout.get("width", 760), layout.get("height", 450)
+    width, height = (float(layout.get(side, usual)) for side, usual in (("width", 760), ("height", 450)))
     content = {"data": figure["data"], "layout": layout, "config": {**figure.get("config", {}), **CONFIG}}
     content["frames"] = figure.get("frames", [])
     text = json.dumps(content).replace("</", r"<\/")
     still = f"<noscript>{_picture(data, name, pictures, title)}</noscript>" if _PICTURES.keys() & data.keys() else ""
     return (
-        f'<figure id="{name}" aria-label="{escape(title)}" style="max-width:{width}px">'
-        f'<div class="graph" style="height:{height}px"></div>'
+        f'<figure id="{name}" aria-label="{escape(title)}" style="max-width:{width:g}px">'
+        f'<div class="graph" style="height:{height:g}px"></div>'
         f'<script type="application/json">{text}</script>{still}</figure>'
     )
 
