@@ -29,7 +29,7 @@ FAULTS = {
     "resume without sampler": (
         "training/loop.py", 'self.sampler.load_state_dict(state["sampler"])', "pass", "train"
     ),
-    "gap without strangers": ("analysis/gap.py", "/ max(1, 2 * (len(people) - 1))", "/ 1", "overlap_measures"),
+    "gap without strangers": ("analysis/gap.py", "/ max(1, 2 * (len(people) - 1))", "/ 1", "analysis"),
 }  # fmt: skip
 """File, what stands there, what is put there, and the file of tests that has to notice."""
 

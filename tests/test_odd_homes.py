@@ -137,11 +137,11 @@ def test_projections_do_without_a_place_to_keep_them(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_locale_without_umlauts(tmp_path: Path) -> None:
+def test_a_locale_without_umlauts(people_config: ExperimentConfig, tmp_path: Path) -> None:
     place = tmp_path / "Übung"
     done = sa_lab(
-        "prepare", "synthetic", "--height", "16", "--width", "8", SA_LAB_HOME=str(place), LC_ALL="C", PYTHONUTF8="0",
-        PYTHONCOERCECLOCALE="0",
+        "prepare", "folder", "--root", str(people_config.data.root), "--height", "16", "--width", "8",
+        SA_LAB_HOME=str(place), LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-1500:]
     assert list(place.glob("prepared/*/images.npy"))
@@ -269,6 +269,7 @@ def test_a_file_system_without_locks(number: int, tmp_path: Path, monkeypatch: p
 
 def test_of_four_that_write_the_same_copy_one_wins_and_the_others_say_so(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sa_lab", "generate", "llcm", str(tmp_path / "copy"), "--train-ids", "8"]
+    command += ["--test-ids", "4", "--images-per-camera", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SA_LAB_HOME": str(tmp_path)}
     started = [subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True) for _ in range(4)]
     said = [one.communicate(timeout=300)[1] for one in started]

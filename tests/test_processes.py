@@ -255,14 +255,14 @@ def test_a_second_call_waits_for_the_lock(tmp_path: Path, way: str) -> None:
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
     command = [sys.executable, "-m", *(torchrun if way == "torchrun" else []), "sa_lab", "train", "tiny"]
     command += ["--run", str(tmp_path / "run"), *DIALS.split(), *(["--processes", "2"] if way != "torchrun" else [])]
-    environment = os.environ | {"SA_LAB_HOME": str(tmp_path), processes.TIMEOUT: "15"}
+    environment = os.environ | {"SA_LAB_HOME": str(tmp_path), processes.TIMEOUT: "8"}
     with locked(tmp_path / "run", "is a test"), (tmp_path / "said").open("w") as file:
         started = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
         deadline = time.monotonic() + 120
         while "waiting for process" not in (tmp_path / "said").read_text():
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        time.sleep(20)
+        time.sleep(10)
         assert started.poll() is None
     assert started.wait(120) == 0, (tmp_path / "said").read_text()
     assert "which is a test" in (tmp_path / "said").read_text()
