@@ -53,6 +53,14 @@ class _Renderer(mistune.HTMLRenderer):
     def block_code(self, code: str, info: str | None = None) -> str:
         return highlighted(code, (info or "text").split()[0])
 
+    def block_html(self, html: str) -> str:
+        return self.inline_html(html) + "\n"
+
+    def inline_html(self, html: str) -> str:
+        if not self._escape:
+            return html
+        return re.sub(r"&lt;(/?(?:details|summary))&gt;", r"<\1>", escape(html))  # a hint does no harm
+
     def link(self, text: str, url: str, title: str | None = None) -> str:
         return super().link(text, re.sub(r"^(?![a-z]+:)([^#]*)\.ipynb(?=#|$)", r"\1.html", url), title)
 
@@ -63,7 +71,8 @@ class _Renderer(mistune.HTMLRenderer):
 def markdown(source: str, stem: str, trusted: bool = True) -> str:
     """Formulas are taken out first and put back at the end, as JupyterLab does: Markdown leaves no mark on them.
 
-    HTML between the lines stays what it is if the source is ``trusted``, and is shown as text otherwise.
+    HTML between the lines stays what it is if the source is ``trusted``, and is shown as text otherwise, but for hints
+    that unfold.
     """
     formulas: list[str] = []
 

@@ -45,7 +45,8 @@ def export(out: Path, folder: Path = NOTEBOOKS) -> list[Path]:
     Args:
         out: folder of the site; files of an earlier export are replaced.
         folder: where the chapters are; they are read as they stand, outputs included. From another folder than the
-            checkout's, HTML in texts is shown as text, and outputs that are HTML or SVG as the plain text beside them.
+            checkout's, HTML in texts is shown as text, but for hints that unfold, and outputs that are HTML or SVG as
+            the plain text beside them.
 
     Returns:
         The index and the pages of the chapters.
