@@ -14,6 +14,11 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def plain_lines(text: str) -> str:
+    """The same of each line."""
+    return "\n".join(map(plain, text.split("\n")))
+
+
 def markdown(text: object) -> str:
     """``text`` as what it is in a cell of a Markdown table."""
     shown = plain(str(text)).replace("&", "&amp;").replace("<", "&lt;")

@@ -30,7 +30,7 @@ import numpy as np
 import xxhash
 from numpy.lib.format import open_memmap
 
-from sa_lab.dials import plain
+from sa_lab.dials import plain, plain_lines
 
 _SEAL = b"xxh3:"
 _CHUNK = 1 << 24
@@ -239,7 +239,7 @@ def locked(path: Path, what: str, waiting: Callable[[], object] = bool) -> Itera
             told = True
             waiting()
         except (NotImplementedError, OSError) as error:
-            if getattr(error, "errno", None) in READ_ONLY:
+            if getattr(error, "errno", None) in _READ_ONLY:
                 break
             if getattr(error, "errno", None) not in (None, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
                 raise
@@ -256,8 +256,20 @@ def locked(path: Path, what: str, waiting: Callable[[], object] = bool) -> Itera
 
 _ASK_AGAIN = 5.0
 """Seconds."""
-READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 """What writing to a place meets that can be read alone."""
+
+
+@contextmanager
+def kept_where_possible(told: str = "") -> Iterator[None]:
+    """Pass over that something cannot be kept, since its place can be read alone; ``told`` is a line for the user."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+        if told:
+            tell(told)
 
 
 def tell(text: str) -> None:
@@ -269,7 +281,7 @@ def tell(text: str) -> None:
 
 def say(text: str) -> None:
     """Print lines, whatever is in a name."""
-    print("\n".join(plain(line) for line in text.split("\n")), flush=True)
+    print(plain_lines(text), flush=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -305,8 +317,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def checksum(values: Mapping[str, Any]) -> str:
     """XXH3, 64 bits, of what will be read where ``values`` are written as JSON."""
-    plain = json.loads(json.dumps(values))  # as it will be read: tuples as lists, keys as texts
-    return xxhash.xxh3_64_hexdigest(json.dumps(plain, sort_keys=True).encode())
+    read = json.loads(json.dumps(values))  # tuples are lists then, keys texts
+    return xxhash.xxh3_64_hexdigest(json.dumps(read, sort_keys=True).encode())
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from sa_lab.analysis import DEFINITIONS, OF_IMAGES
 from sa_lab.analysis.descriptors import measure_embeddings
 from sa_lab.config import VARIANTS, ExperimentConfig, LossConfig, variant
 from sa_lab.dials import markdown
-from sa_lab.disk import READ_ONLY, DamagedFileError, read_csv, read_json, write_json
+from sa_lab.disk import DamagedFileError, kept_where_possible, read_csv, read_json, write_json
 from sa_lab.evaluation.reports import Report
 from sa_lab.intervals import Interval
 from sa_lab.provenance import ANALYSIS, code_digest
@@ -124,11 +124,8 @@ def measure_folder(folder: Path, progress: bool = False) -> dict[str, dict[str, 
         people: {name: astuple(interval) for name, interval in measures.items()}
         for people, measures in measured.items()
     }
-    try:
+    with kept_where_possible():  # else they are measured again another time
         write_json(file, {"state": state, "measures": values})
-    except OSError as error:  # where they cannot be kept, they are measured again another time
-        if error.errno not in READ_ONLY:
-            raise
     return measured
 
 

@@ -10,11 +10,9 @@ import platform
 import re
 import signal
 import subprocess
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
@@ -206,7 +204,7 @@ def run_all(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool =
     pool = ProcessPoolExecutor(
         jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker, initargs=(threads,)
     )
-    with _sigterm_interrupts(), pool:
+    with processes.signals_handled(_interrupt, signal.SIGTERM), pool:
         waiting = {pool.submit(_run_quietly, one): i for i, one in enumerate(configs) if i not in failed}
         try:
             for future in tqdm(as_completed(waiting), total=len(waiting), unit="run", disable=not progress):
@@ -229,21 +227,9 @@ def run_all(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool =
     return [Run(folders[i]) for i in range(len(configs))]
 
 
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """A plea to end this process (SIGTERM) is a `KeyboardInterrupt`, as Ctrl-C is; outside the main thread, nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt("stopped; the same call goes on")
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _interrupt(*_: object) -> None:
+    """A plea to end this process (SIGTERM) is a `KeyboardInterrupt`, as Ctrl-C is."""
+    raise KeyboardInterrupt("stopped; the same call goes on")
 
 
 def _begin_worker(threads: int) -> None:

@@ -380,19 +380,25 @@ def test_a_copy_of_the_images_with_other_times_is_the_same_run(
     assert set(images["part"]) == {"train", "test"}
 
 
+def of_sysu(people_config: ExperimentConfig, place: Path) -> ExperimentConfig:
+    """The same training on a small copy of SYSU-MM01, which is drawn there."""
+    copies.write("sysu", place / "sysu", train_ids=8, test_ids=4, images_per_camera=2)
+    data = DataConfig(dataset="sysu", root=str(place / "sysu"), height=32, width=16, validation_fraction=0.25)
+    return replace(people_config, data=data)
+
+
 def test_galleries_that_are_fetched_later_are_evaluated_without_a_training(
     people_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
-    copies.write("sysu", tmp_path / "sysu", train_ids=8, test_ids=4, images_per_camera=2)
+    config = of_sysu(people_config, tmp_path)
     galleries = tmp_path / "sysu" / "exp" / "rand_perm_cam.mat"
     galleries.rename(tmp_path / "later.mat")
-    data = DataConfig(dataset="sysu", root=str(tmp_path / "sysu"), height=32, width=16, validation_fraction=0.25)
-    run = experiment.run(replace(people_config, data=data), progress=False)
+    run = experiment.run(config, progress=False)
     weights, before = (run.folder / "model.pt").stat().st_mtime_ns, Report.load_all(run.folder)
     assert not any("official" in report.protocol["name"] for report in before)
     (tmp_path / "later.mat").rename(galleries)
-    again = experiment.run(replace(people_config, data=data), progress=False)
+    again = experiment.run(config, progress=False)
     assert (again.folder, (again.folder / "model.pt").stat().st_mtime_ns) == (run.folder, weights)
     after = {report.protocol["name"]: report for report in Report.load_all(again.folder)}
     assert sum("official" in name for name in after) == 4
@@ -408,9 +414,7 @@ def test_galleries_that_were_mended_are_evaluated_whenever_it_was_killed(
     people_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
-    copies.write("sysu", tmp_path / "sysu", train_ids=8, test_ids=4, images_per_camera=2)
-    data = DataConfig(dataset="sysu", root=str(tmp_path / "sysu"), height=32, width=16, validation_fraction=0.25)
-    config = replace(people_config, data=data)
+    config = of_sysu(people_config, tmp_path)
     run = experiment.run(config, progress=False)
     galleries = tmp_path / "sysu" / "exp" / "rand_perm_cam.mat"
     other = loadmat(galleries)
@@ -434,13 +438,12 @@ def test_a_report_that_is_damaged_or_gone_is_made_again(
     people_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
-    copies.write("sysu", tmp_path / "sysu", train_ids=8, test_ids=4, images_per_camera=2)
-    data = DataConfig(dataset="sysu", root=str(tmp_path / "sysu"), height=32, width=16, validation_fraction=0.25)
-    run = experiment.run(replace(people_config, data=data), progress=False)
+    config = of_sysu(people_config, tmp_path)
+    run = experiment.run(config, progress=False)
     names = {report.protocol["name"] for report in Report.load_all(run.folder)}
     (run.folder / "report-sysu-indoor.json").write_text("{}")
     (run.folder / "report-sysu-all-multi-shot.json").unlink()
-    experiment.run(replace(people_config, data=data), progress=False)
+    experiment.run(config, progress=False)
     assert {report.protocol["name"] for report in Report.load_all(run.folder)} == names
 
 

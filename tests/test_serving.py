@@ -83,12 +83,9 @@ def test_the_page_works_offline_behind_its_token_and_ends_without_a_trace(
     run: Path, tmp_path: Path, page_at: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    command = [sys.executable, "-m", "sa_lab", "app", str(run), "--no-browser"]
+    served, address = _start(tmp_path, str(run))
     log = tmp_path / "log"
-    with log.open("w") as file:
-        served = subprocess.Popen(command, stdout=file, stderr=file)
     try:
-        address = _address(served, log)
         host = address.split("?")[0]
         stranger = page_at(1280)
         stranger.page.goto(host)

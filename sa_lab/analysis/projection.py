@@ -198,9 +198,10 @@ def _fit(points: np.ndarray, method: str, seed: int, dials: dict[str, Any], rele
 
 def _umap_module() -> Any:
     """umap-learn, whose compiled code is kept beside the projections: its package may lie where nobody can write."""
-    place = home() / "cache" / "numba"
-    kept = str(place) if can_be_written(place) else tempfile.mkdtemp(prefix="sa-lab-numba-")
-    os.environ.setdefault("NUMBA_CACHE_DIR", kept)
+    if "NUMBA_CACHE_DIR" not in os.environ:
+        place = home() / "cache" / "numba"
+        kept = str(place) if can_be_written(place) else tempfile.mkdtemp(prefix="sa-lab-numba-")
+        os.environ["NUMBA_CACHE_DIR"] = kept
     import umap
 
     return umap

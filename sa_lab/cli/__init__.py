@@ -10,7 +10,7 @@ from sa_lab import __version__
 from sa_lab.cli import presets
 from sa_lab.cli.making import app, course, generate, prepare, study, train
 from sa_lab.cli.scoring import compare, embed, evaluate, report
-from sa_lab.dials import plain
+from sa_lab.dials import plain_lines
 from sa_lab.disk import Refusal
 
 
@@ -34,6 +34,6 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         sys.exit(f"sa-lab: {error.name} is not installed, which this command needs: pip install 'sa-lab[notebooks]'")
     except (ValueError, OSError, Refusal) as error:
-        sys.exit("\n".join(plain(line) for line in f"sa-lab: {error}".split("\n")))
+        sys.exit(plain_lines(f"sa-lab: {error}"))
     except KeyboardInterrupt as stop:
         sys.exit(f"sa-lab: {str(stop) or f'{given[0]} was stopped; the same command goes on with what is finished'}")

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from sa_lab.config import LAYOUTS, DataConfig, Dataset, Device, Style, TrainConfig
-from sa_lab.disk import READ_ONLY, DamagedFileError, check_output, home, read_json, say, tell, write_json, write_text
+from sa_lab.disk import (
+    DamagedFileError,
+    check_output,
+    home,
+    kept_where_possible,
+    read_json,
+    say,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -96,12 +105,8 @@ def evaluate(
         is_first = folder == source and report.protocol["name"] == own[0].name and not ranker
         reranked = "-reranked-" + "-".join(map(str, rerank)) if rerank else ""
         reranked += "-at_least" if rerank and rerank_expand == "at_least" else ""
-        try:
+        with kept_where_possible(f"{folder} can only be read, so this report is not saved; --out names another folder"):
             report.save(folder, "" if is_first else f"-{report.protocol['name']}{reranked}")
-        except OSError as error:
-            if error.errno not in READ_ONLY:
-                raise
-            tell(f"{folder} can only be read, so this report is not saved; --out names another folder")
         say(f"{report.title}\n{tables.render(tables.retrieval({method or source.stem: [report]}))}\n")
     say(f"reports are in {folder}")
 

@@ -28,6 +28,7 @@ from sa_lab.config import VARIANTS, DataConfig, Dataset, ExperimentConfig, Train
 from sa_lab.data import copies, prepare
 from sa_lab.disk import atomic_path, home, write_text
 from sa_lab.reporting import comparison
+from sa_lab.training import processes
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LOSSES: tuple[VariantName, ...] = ("softmax", "complete")
@@ -135,9 +136,6 @@ def _kernel_hears_interrupts(manager: AsyncKernelManager, name: str) -> Iterator
     Raises:
         KeyboardInterrupt: asked to stop.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     pleas: list[int] = []
 
     def stop(number: int, _: object) -> None:
@@ -153,15 +151,12 @@ def _kernel_hears_interrupts(manager: AsyncKernelManager, name: str) -> Iterator
         else:
             kernel.kill()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        with processes.signals_handled(stop, signal.SIGINT, signal.SIGTERM):
+            yield
     except BaseException:
         if not pleas:
             raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if pleas:
         raise KeyboardInterrupt(f"stopped in {name}; the same command goes on with what is finished")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from sa_lab.disk import READ_ONLY, DamagedFileError, locked, read_json, write_json
+from sa_lab.disk import DamagedFileError, kept_where_possible, locked, read_json, write_json
 from sa_lab.schema import Listing
 
 
@@ -36,11 +36,8 @@ def contents_of(listing: Listing, cache: Path, progress: bool = True) -> tuple[s
             found = pool.map(listing.content, range(len(listing)))
             bar = tqdm(found, f"hash {listing.name}", len(listing), unit="image", disable=not progress, leave=False)
             contents = tuple(bar)
-        try:
+        with kept_where_possible():  # else they are hashed again another time
             write_json(kept, {"contents": contents})
-        except OSError as error:  # where they cannot be kept, they are hashed again another time
-            if error.errno not in READ_ONLY:
-                raise
     return contents
 
 

@@ -159,14 +159,7 @@ def _deferred_interrupt() -> Iterator[threading.Event]:
     but for SIGTERM, which ends them: then the last checkpoint is that of an epoch's end.
     """
     interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted
-        return
     signals = (signal.SIGINT, signal.SIGTERM) if processes.is_first() else (signal.SIGINT,)
     heed = (lambda *_: interrupted.set()) if processes.is_first() else signal.SIG_IGN
-    before = [signal.signal(number, heed) for number in signals]
-    try:
+    with processes.signals_handled(heed, *signals):
         yield interrupted
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)

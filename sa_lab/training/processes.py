@@ -185,7 +185,9 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes:
         raise ValueError(f"processes is {processes}, expected none inside of another launch")
     check_number(processes)
     context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory(prefix="sa-lab-") as private, _counted_pleas() as pleas:
+    pleas: list[int] = []  # to stop, as they come
+    heard = signals_handled(lambda number, _: pleas.append(number), signal.SIGINT, signal.SIGTERM)
+    with tempfile.TemporaryDirectory(prefix="sa-lab-") as private, heard:
         place = Path(private)
         of = [(rank, processes, place, function, arguments) for rank in range(processes)]
         members = [context.Process(target=_take_part, args=one) for one in of]
@@ -277,17 +279,14 @@ def _watch_parent() -> None:
 
 
 @contextmanager
-def _counted_pleas() -> Iterator[list[int]]:
-    """The signals by which this process is asked to stop, as they come; outside the main thread, none."""
-    pleas: list[int] = []
+def signals_handled(handler: Any, *numbers: int) -> Iterator[None]:
+    """These signals go to ``handler`` in the block; outside the main thread, which alone hears them, nothing."""
     if threading.current_thread() is not threading.main_thread():
-        yield pleas
+        yield
         return
-    before = {
-        one: signal.signal(one, lambda number, _: pleas.append(number)) for one in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield pleas
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, own in before.items():
+            signal.signal(number, own)
