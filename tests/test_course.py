@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import signal
 import subprocess
@@ -96,6 +97,21 @@ def generated_pairs(root: Path, count: int = 60) -> Path:
         Image.fromarray(visible.astype(np.uint8)).save(root / "crop_LR_visible" / f"S{scene:03}.jpg")
         Image.fromarray(thermal.astype(np.uint8)).save(root / "cropinfrared" / f"S{scene:03}.jpg")
     return root
+
+
+def test_a_kernel_ends_with_its_chapter_and_listens_on_no_port(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    code = "import json, os; from ipykernel.connect import get_connection_file as of\n"
+    code += "print(json.dumps([os.getpid(), json.load(open(of()))['ip']]))"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "00_one.ipynb")
+    (done,) = chapters.execute(tmp_path / "out", {}, folder=tmp_path)
+    pid, address = json.loads(nbformat.read(done, 4).cells[-1].outputs[0].text)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert Path(address).parent.is_absolute()
+    assert not Path(address).parent.exists()
+    assert "WARNING" not in capfd.readouterr().err
 
 
 STUBBORN = """

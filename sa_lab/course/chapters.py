@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -111,10 +112,9 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
     os.environ["SA_LAB_HOME"] = str(home())  # a relative one would mean another folder in the chapters
     for path in tqdm(chosen, unit="chapter", desc="course"):
         taken = {name: value for name, value in parameters.items() if name in known[path]}
-        manager = AsyncKernelManager(kernel_name="python3")
-        with _kernel_hears_interrupts(manager, path.name):
+        with _kernel_hears_interrupts(path.name) as managers:
             done = papermill.execute_notebook(
-                path, out / path.name, taken, cwd=path.parent, progress_bar=False, km=manager
+                path, out / path.name, taken, cwd=path.parent, progress_bar=False, kernel_manager_class=managers
             )
         done.metadata.pop("widgets", None)  # the state of a live figure: megabytes that nobody can open
         with atomic_path(out / path.name) as temporary:
@@ -127,20 +127,29 @@ _PATIENCE = 5.0
 
 
 @contextmanager
-def _kernel_hears_interrupts(manager: AsyncKernelManager, name: str) -> Iterator[None]:
+def _kernel_hears_interrupts(name: str) -> Iterator[type[AsyncKernelManager]]:
     """Ctrl-C and SIGTERM go to the kernel of a chapter, which saves a checkpoint; if it goes on, it is killed.
 
     An exception in this process instead could be lost where it meets a callback of the event loop, and would leave the
     kernel to itself. Outside the main thread nothing is changed.
 
+    Gives the class of managers whose kernels hear: a client that makes its manager itself also ends it. They talk over
+    sockets in a private folder where the system has such; over TCP each kernel would warn that others may listen.
+
     Raises:
         KeyboardInterrupt: asked to stop.
     """
     pleas: list[int] = []
+    made: list[AsyncKernelManager] = []
+
+    class Manager(AsyncKernelManager):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**ways, **kwargs)
+            made.append(self)
 
     def stop(number: int, _: object) -> None:
         pleas.append(number)
-        kernel = getattr(manager.provisioner, "process", None)
+        kernel = getattr(made[-1].provisioner, "process", None) if made else None
         if kernel is None:  # it does not run yet, or no longer
             raise KeyboardInterrupt
         if len(pleas) == 1:
@@ -151,9 +160,12 @@ def _kernel_hears_interrupts(manager: AsyncKernelManager, name: str) -> Iterator
         else:
             kernel.kill()
 
+    sockets = tempfile.TemporaryDirectory(prefix="sa-lab-")
+    own = os.name == "posix" and len(sockets.name) < 80  # a longer path is none for a socket
+    ways = {"transport": "ipc", "ip": f"{sockets.name}/kernel"} if own else {}
     try:
-        with processes.signals_handled(stop, signal.SIGINT, signal.SIGTERM):
-            yield
+        with sockets, processes.signals_handled(stop, signal.SIGINT, signal.SIGTERM):
+            yield Manager
     except BaseException:
         if not pleas:
             raise
