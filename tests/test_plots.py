@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import plotly.graph_objects as go
+import plotly.io as pio
 import pytest
 
 from sa_lab import plots
@@ -145,3 +148,13 @@ def test_intervals_of_other_groups_keep_their_places() -> None:
     figure = figures.intervals(bars, title="t", y_title="y")
     assert round(figure.data[1].x[0]) == 1
     assert list(figure.layout.xaxis.ticktext) == ["m", "n"]
+
+
+def test_no_renderer_offers_to_upload_a_figure() -> None:
+    """JupyterLab, VS Code, Colab, Kaggle, Azure, CoCalc, Databricks, a browser: all that draw in a page."""
+    plots.use_config()
+    drawing = [name for name in pio.renderers if hasattr(pio.renderers[name], "config")]
+    assert {"plotly_mimetype", "vscode", "colab", "kaggle", "notebook", "iframe"} <= set(drawing)
+    for name in {"vscode", "colab", "kaggle", "notebook_connected"}:
+        bundle = pio.renderers[name].to_mimebundle({"data": [], "layout": {}})
+        assert '"showSendToCloud":false' in json.dumps(bundle).replace("\\", "").replace(" ", ""), name

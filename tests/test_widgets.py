@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +29,8 @@ from sa_lab.data import prepare
 from sa_lab.runs import Run
 from sa_lab.schema import Embeddings
 from sa_lab.training import loop
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -439,3 +444,22 @@ def test_projection_browser_lists_a_selection_of_all_traces_and_keeps_it() -> No
 def test_projection_browser_refuses_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match="loss has 3 entries, expected 8 as the embeddings"):
         browser_of(2, loss=np.zeros(3))
+
+
+def test_a_front_end_without_widgets_shows_one_line_instead() -> None:
+    line = Playground(World(2))._repr_mimebundle_()["text/plain"]
+    assert line.startswith("Controls: JupyterLab")
+    assert line.endswith("stands still.")
+
+
+def test_colab_is_asked_to_show_widgets(tmp_path: Path) -> None:
+    """By its own switch; a stand-in for its package notes the call."""
+    (tmp_path / "google" / "colab").mkdir(parents=True)
+    (tmp_path / "google" / "colab" / "__init__.py").touch()
+    (tmp_path / "google" / "colab" / "output.py").write_text(
+        "def enable_custom_widget_manager():\n    print('asked')\n"
+    )
+    code = "import google.colab; from sa_lab.course import widgets"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "asked\n"

@@ -30,9 +30,10 @@ TEMPLATE = go.layout.Template(
 
 
 def use_config() -> None:
-    """Make every renderer of this session show figures with `CONFIG`."""
-    for name in ("plotly_mimetype", "notebook", "notebook_connected", "browser"):
-        pio.renderers[name].config = CONFIG
+    """Make every renderer of this session show figures with `CONFIG`: JupyterLab, VS Code, Colab, Kaggle, a page."""
+    for name in pio.renderers:
+        if hasattr(pio.renderers[name], "config"):  # the others draw pictures
+            pio.renderers[name].config = CONFIG
 
 
 def finish(figure: go.Figure, title: str, height: int = 420, width: int = 760) -> go.Figure:

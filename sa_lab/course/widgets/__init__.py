@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import ipywidgets
@@ -16,6 +18,9 @@ from sa_lab.course.widgets.ranking import RankingBrowser
 from sa_lab.runs import Run, loss_name
 
 __all__ = ["LiveTraining", "LossLens", "Playground", "ProjectionBrowser", "RankingBrowser", "app", "static_figure"]
+
+if "google.colab" in sys.modules:  # its pages refuse the widgets of other packages unless asked to
+    import_module("google.colab.output").enable_custom_widget_manager()
 
 
 def app(runs: Sequence[Path] = ()) -> ipywidgets.Widget:

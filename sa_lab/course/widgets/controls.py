@@ -16,6 +16,13 @@ from sa_lab.config import LossConfig
 from sa_lab.plots import CONFIG
 
 
+class Panel(ipywidgets.VBox):
+    """Dials round a figure; a front end that cannot show them shows the one line that this is as text."""
+
+    def __repr__(self) -> str:
+        return "Controls: JupyterLab, VS Code and Colab show them (ipywidgets 8); here the figure below stands still."
+
+
 class Dial(ipywidgets.HBox):
     """A slider and a number box that show one ``value``; the slider obeys the arrow keys, the box takes any number.
 

@@ -13,7 +13,7 @@ import ipywidgets
 from sa_lab.analysis.descriptors import QUICK, measure_embeddings
 from sa_lab.config import ExperimentConfig, LossConfig
 from sa_lab.course import figures
-from sa_lab.course.widgets.controls import Worker, button, live, loss_dials, refresh
+from sa_lab.course.widgets.controls import Panel, Worker, button, live, loss_dials, refresh
 from sa_lab.data import prepare
 from sa_lab.disk import home, write_csv
 from sa_lab.evaluation.validation import ValidationSet
@@ -21,7 +21,7 @@ from sa_lab.training import loop
 from sa_lab.training.learner import LogRow
 
 
-class LiveTraining(ipywidgets.VBox):
+class LiveTraining(Panel):
     """Start, pause and stop a training of ``config``; its mask and weights follow the dials from the next step on.
 
     Every step is logged with the weights it used. Pause and stop write the log, so that `replay` of

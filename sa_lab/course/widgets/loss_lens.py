@@ -12,11 +12,11 @@ from sa_lab import plots
 from sa_lab.config import LossConfig
 from sa_lab.course import figures
 from sa_lab.course.lens import Lens
-from sa_lab.course.widgets.controls import Dial, live, loss_dials, loss_of, refresh
+from sa_lab.course.widgets.controls import Dial, Panel, live, loss_dials, loss_of, refresh
 from sa_lab.runs import Run
 
 
-class LossLens(ipywidgets.VBox):
+class LossLens(Panel):
     """Pick a training sample of a run; its logits, probabilities and gradients follow mask and weights.
 
     Args:

@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 
 from sa_lab.config import LossConfig
 from sa_lab.course import figures, toy
-from sa_lab.course.widgets.controls import Dial, Worker, button, choice, live, loss_dials, loss_of, refresh
+from sa_lab.course.widgets.controls import Dial, Panel, Worker, button, choice, live, loss_dials, loss_of, refresh
 
 
-class Playground(ipywidgets.VBox):
+class Playground(Panel):
     """A few identities on a circle or sphere, their samples in two spectra, their prototypes, and what pulls them.
 
     Every step is one of the library (`course.toy`). While it stands still, the last point of each curve is what the

@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 
 from sa_lab import plots
 from sa_lab.course.figures import data_uri
-from sa_lab.course.widgets.controls import choice, live
+from sa_lab.course.widgets.controls import Panel, choice, live
 from sa_lab.plots.projections import MOST_CATEGORIES
 from sa_lab.schema import Embeddings
 
@@ -25,7 +25,7 @@ MOST = 60
 _HINT = "Select points with the box or the lasso of the tool bar: their images are listed here."
 
 
-class ProjectionBrowser(ipywidgets.VBox):
+class ProjectionBrowser(Panel):
     """Point at a sample to see its image, select some to see them all, and choose what the colours stand for.
 
     Args:

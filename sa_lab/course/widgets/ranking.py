@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import torch
 
 from sa_lab.course import figures
-from sa_lab.course.widgets.controls import Dial, choice, live, refresh
+from sa_lab.course.widgets.controls import Dial, Panel, choice, live, refresh
 from sa_lab.data.store import ImageStore
 from sa_lab.evaluation import search
 from sa_lab.evaluation.protocols import PROTOCOLS, protocols_of
@@ -25,7 +25,7 @@ EVERY = "every camera"
 OUTCOMES = ("every query", "first is wrong", "first is right")
 
 
-class RankingBrowser(ipywidgets.VBox):
+class RankingBrowser(Panel):
     """Choose a query and see the gallery as one run, or two, rank it.
 
     Frames: solid with a tick is the right person, dashed with a cross a wrong one. The first trial of the protocol.
