@@ -21,6 +21,7 @@ LIMITS = {
     ("ranking", "full_size", "peak_gb"): ("memory of a whole evaluation at full size, GB", 4.0, 1),
     ("overlap", "seconds", "measure"): ("overlap measures of 10,000 descriptors, s", 300.0, 1),
     ("overlap", "peak_gb", "draw"): ("memory of overlap measures and map, GB", 6.0, 1),
+    ("syncing", "share"): ("share of a training in which files are synced to disk, tiny, %", 1.0, 100),
     ("paper", "stages", "paper, bfloat16", "input"): ("input of an iteration, paper, bfloat16, %", 3.0, 100),
 }
 """Where numbers stand that have an upper limit, with what they are, the limit, and what they are multiplied by."""
