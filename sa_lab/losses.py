@@ -118,14 +118,14 @@ class _Products(torch.autograd.Function):
         )
 
 
-def _cross_entropy(logits: Float[Tensor, "B P K"], target: Int[Tensor, " B"]) -> Float[Tensor, ""]:
+def cross_entropy(logits: Float[Tensor, "B P K"], target: Int[Tensor, " B"]) -> Float[Tensor, ""]:
     """Cross-entropy against one target row a sample: mean over the batch, sum over the parts."""
     batch, parts, _ = logits.shape
     targets = target.expand(parts, batch)
-    return functional.cross_entropy(_single(logits).permute(1, 2, 0), targets, reduction="sum") / batch
+    return functional.cross_entropy(single(logits).permute(1, 2, 0), targets, reduction="sum") / batch
 
 
-def _single(values: Tensor) -> Tensor:
+def single(values: Tensor) -> Tensor:
     """Half precision as float32, in which sums over a batch do not overflow; float64 as it is."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
@@ -134,7 +134,7 @@ def identity_loss(logits: Float[Tensor, "B P C"], labels: Tensor) -> Float[Tenso
     """L_id = CE(f.V, y), the ordinary softmax baseline."""
     _check_rows("logits", logits, labels)
     _check_index("labels", labels, logits.shape[2])
-    return _cross_entropy(logits, labels.long())
+    return cross_entropy(logits, labels.long())
 
 
 def sa_softmax_loss(
@@ -159,9 +159,9 @@ def sa_softmax_loss(
     _check_rows("prototype_logits", prototype_logits, labels)
     num_identities = _half("prototype_logits", prototype_logits.shape[2])
     own = own_prototype(labels, modality, num_identities)[:, None, None].expand(-1, prototype_logits.shape[1], 1)
-    logits = _single(prototype_logits)
+    logits = single(prototype_logits)
     masked = logits.scatter(2, own, logits.gather(2, own) - mask_value)
-    return _cross_entropy(masked, cross_prototype(labels, modality, num_identities))
+    return cross_entropy(masked, cross_prototype(labels, modality, num_identities))
 
 
 def absolute_similarity_loss(
@@ -180,12 +180,12 @@ def absolute_similarity_loss(
         parts, channels = embeddings.shape[1:]
         raise ValueError(f"prototypes has shape {tuple(prototypes.shape)}, expected ({parts}, 2C, {channels})")
     cross = cross_prototype(labels, modality, _half("prototypes", prototypes.shape[1]))
-    embeddings = _single(embeddings)
-    targets = _single(prototypes[:, cross].transpose(0, 1))
+    embeddings = single(embeddings)
+    targets = single(prototypes[:, cross].transpose(0, 1))
     if logits is None:
         cosine = functional.cosine_similarity(embeddings, targets, dim=2)
     else:
-        product = _single(logits).gather(2, cross[:, None, None].expand(-1, logits.shape[1], 1))[:, :, 0]
+        product = single(logits).gather(2, cross[:, None, None].expand(-1, logits.shape[1], 1))[:, :, 0]
         lengths = torch.linalg.vector_norm(embeddings, dim=2) * torch.linalg.vector_norm(targets, dim=2)
         cosine = product / lengths.clamp_min(1e-8)
     return (1 - cosine).square().sum(1).mean()
@@ -195,7 +195,7 @@ def prototype_loss(prototype_logits: Float[Tensor, "B P C2"], labels: Tensor, mo
     """L_p = CE(f.W, own): each prototype learns to stand for its own spectrum."""
     _check_rows("prototype_logits", prototype_logits, labels)
     num_identities = _half("prototype_logits", prototype_logits.shape[2])
-    return _cross_entropy(prototype_logits, own_prototype(labels, modality, num_identities))
+    return cross_entropy(prototype_logits, own_prototype(labels, modality, num_identities))
 
 
 class SASoftmaxLoss(nn.Module):

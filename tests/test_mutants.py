@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 FAULTS = {
     "mask sign": ("losses.py", "logits.gather(2, own) - mask_value", "logits.gather(2, own) + mask_value", "losses"),
     "own for cross": (
-        "losses.py", "_cross_entropy(masked, cross_prototype(", "_cross_entropy(masked, own_prototype(", "losses"
+        "losses.py", "cross_entropy(masked, cross_prototype(", "cross_entropy(masked, own_prototype(", "losses"
     ),
     "wrong half": ("losses.py", "modality.long() * num_identities", "(1 - modality.long()) * num_identities", "losses"),
     "prototypes not detached": ("losses.py", "else self._shared().detach()", "else self._shared()", "losses"),
