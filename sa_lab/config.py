@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -97,7 +98,8 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the feature objective L = (1 - sas_weight) L_id + sas_weight L_sa + similarity_weight L_as."""
+    """Weights of the feature objective L = (1 - sas_weight) L_id + sas_weight L_sa + similarity_weight L_as, or of the
+    terms that are named in place of these."""
 
     sas_weight: float = 0.7
     """Share of SA-Softmax in the classification loss, 0..1; 0 with similarity_weight 0 is the softmax baseline."""
@@ -110,9 +112,18 @@ class LossConfig:
     asynchronous: bool = True
     """Prototypes follow their own loss in a step of their own; off, they follow L together with the network, and swap
     sides: to show what the asynchronous scheme is for."""
+    terms: str = ""
+    """Terms by name and weight in place of the three above, such as "identity 1 + triplet 0.5"; with
+    "identity 0.3 + sa_softmax 0.7 + absolute 1" the objective is that of the paper."""
+    margin: float = 0.3
+    """Of the triplets, in units of the features; of cosface, a cosine; of arcface, an angle in radians."""
+    temperature: float = 0.1
+    """Of the contrastive term; above 0."""
+    scale: float = 64.0
+    """Of cosface and arcface: the length that embeddings are brought to; above 0."""
     own: str = ""
-    """Name and digest of a loss of your own in place of sas_weight L_sa + similarity_weight L_as; it is passed to
-    `sa_lab.experiment.run` as ``own_loss``, which sets this."""
+    """Name and digest of a loss of your own, the term "own"; it is passed to `sa_lab.experiment.run` as ``own_loss``,
+    which sets this."""
 
     def __post_init__(self) -> None:
         settle("loss.", self)
@@ -121,7 +132,70 @@ class LossConfig:
             similarity_weight=non_negative(self.similarity_weight),
             mask_value=(self.mask_value, self.mask_value >= 0, "a number of at least 0, or inf"),
             warmup_steps=non_negative(self.warmup_steps),
+            margin=non_negative(self.margin), temperature=positive(self.temperature), scale=positive(self.scale),
         )  # fmt: skip
+        weights = self.weights()
+        if self.own and not weights.get("own"):
+            raise ValueError(
+                f"loss.terms is {self.terms!r}, expected one with the term own, which says how much of the identity "
+                "loss stays beside a loss of one's own: 'identity 1 + own 1'"
+            )
+        if weights.get("arcface") and self.margin >= math.pi:
+            raise ValueError(f"loss.margin is {self.margin}, expected an angle below pi for arcface")
+
+    def weights(self) -> dict[str, float]:
+        """The weight of each term of the feature objective.
+
+        Raises:
+            ValueError: ``terms`` is no sum of names in `TERMS` and weights.
+        """
+        if not self.terms:
+            return {
+                "identity": 1 - self.sas_weight, "sa_softmax": self.sas_weight, "absolute": self.similarity_weight
+            }  # fmt: skip
+        weights: dict[str, float] = {}
+        for part in self.terms.split("+"):
+            name, *weight = part.split() or [""]
+            if name not in TERMS or name in weights or len(weight) > 1 or not _is_weight(*weight):
+                raise ValueError(
+                    f"loss.terms has {part.strip()!r}, expected a name, once, and a weight of at least 0, joined by +; "
+                    f"the names are {', '.join(TERMS)}"
+                )
+            weights[name] = float(*weight) if weight else 1.0
+        if not any(weights.values()):
+            raise ValueError(f"loss.terms is {self.terms!r}, expected at least one weight above 0")
+        return weights
+
+    def follows_prototypes(self) -> bool:
+        """Whether a term looks at the prototypes, which have to be warm then; one's own may."""
+        weights = self.weights()
+        return any(weights.get(name) for name in ("sa_softmax", "absolute", "own"))
+
+    def unused(self) -> tuple[str, ...]:
+        """Dials that change nothing of this loss: the mask of softmax, or the margin of SA-Softmax."""
+        weights = {name for name, weight in self.weights().items() if weight}
+        users = {
+            "mask_value": {"sa_softmax"}, "margin": set(_WITH_MARGIN), "temperature": {"contrastive"},
+            "scale": {"cosface", "arcface"}, "warmup_steps": {"sa_softmax", "absolute", "own"},
+        }  # fmt: skip
+        alone = ("sas_weight", "similarity_weight") if self.terms else ()
+        return (*alone, *(dial for dial, terms in users.items() if not weights & terms))
+
+
+TERMS = (
+    "identity", "sa_softmax", "absolute", "triplet", "cross_triplet", "weighted_triplet", "hetero_center",
+    "hetero_center_triplet", "contrastive", "center", "mmd", "cosface", "arcface", "own",
+)  # fmt: skip
+"""Terms of an objective: the paper's three, those of `sa_lab.baselines`, and a loss of one's own."""
+_WITH_MARGIN = ("triplet", "cross_triplet", "hetero_center_triplet", "cosface", "arcface")
+
+
+def _is_weight(text: str = "1") -> bool:
+    """Whether a text is a number from 0 to a million."""
+    try:
+        return 0 <= float(text) <= 1e6
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -303,7 +377,11 @@ def _current(values: Any) -> Any:
     """Nested dials without those that 0.5.0 had besides, as they were unless they were changed."""
     if isinstance(values, dict) and isinstance(train := values.get("train"), dict):
         retired = (("sample_rate", 1.0), ("compile", False))
-        return values | {"train": {name: value for name, value in train.items() if (name, value) not in retired}}
+        values = values | {"train": {name: value for name, value in train.items() if (name, value) not in retired}}
+    loss = values.get("loss") if isinstance(values, dict) else None
+    if isinstance(loss, dict) and loss.get("own") and "terms" not in loss:  # it stood beside 1 - sas_weight of L_id
+        rest = 1 - float(loss.get("sas_weight", LossConfig.sas_weight))
+        values = values | {"loss": {**loss, "terms": f"identity {rest:g} + own 1"}}
     return values
 
 
@@ -369,23 +447,39 @@ PRESETS: dict[str, Callable[[], ExperimentConfig]] = {"tiny": ExperimentConfig, 
 the reference has one batch more, floor(N/64) + 1, and it draws the images of an identity with replacement, so that
 nearly every batch has an image twice; ours draws without, in rounds."""
 
-VariantName = Literal["softmax", "no_mask", "no_absolute", "complete"]
+VariantName = Literal[
+    "softmax", "no_mask", "no_absolute", "complete", "triplet", "cross_triplet", "weighted_triplet", "hetero_center",
+    "hetero_center_triplet", "contrastive", "center", "mmd", "cosface", "arcface",
+]  # fmt: skip
 
-VARIANTS: dict[VariantName, dict[str, float]] = {
+VARIANTS: dict[VariantName, dict[str, float | str]] = {
     "softmax": {"sas_weight": 0.0, "similarity_weight": 0.0},
     "no_mask": {"mask_value": 0.0},
     "no_absolute": {"similarity_weight": 0.0},
     "complete": {},
+    "triplet": {"terms": "identity 1 + triplet 1"},
+    "cross_triplet": {"terms": "identity 1 + cross_triplet 1"},
+    "weighted_triplet": {"terms": "identity 1 + weighted_triplet 1"},
+    "hetero_center": {"terms": "identity 1 + hetero_center 0.5"},
+    "hetero_center_triplet": {"terms": "identity 1 + hetero_center_triplet 1"},
+    "contrastive": {"terms": "identity 1 + contrastive 1"},
+    "center": {"terms": "identity 1 + center 0.003"},
+    "mmd": {"terms": "identity 1 + mmd 1"},
+    "cosface": {"terms": "cosface 1", "margin": 0.35},
+    "arcface": {"terms": "arcface 1", "margin": 0.5},
 }
-"""The four losses of the study: what each changes in `LossConfig`."""
+"""Losses by name: what each changes in `LossConfig`. First the paper's and its ablations, then those of the field with
+the weights of their papers, as far as these say any, see `sa_lab.baselines`."""
+PAPER: tuple[VariantName, ...] = ("softmax", "no_mask", "no_absolute", "complete")
+"""The four losses of the study."""
 
 
 def variant(config: ExperimentConfig, name: VariantName) -> ExperimentConfig:
-    """``config`` with the loss of the study's variant ``name``.
+    """``config`` with the loss ``name`` of `VARIANTS`.
 
     Raises:
         ValueError: no such variant.
     """
     if name not in VARIANTS:
         raise ValueError(f"variant is {name!r}, expected one of {', '.join(VARIANTS)}")
-    return replace(config, loss=replace(config.loss, **VARIANTS[name]))  # type: ignore[arg-type]
+    return replace(config, loss=replace(config.loss, **{"terms": "", "own": "", **VARIANTS[name]}))  # type: ignore[arg-type]

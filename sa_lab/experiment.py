@@ -43,8 +43,9 @@ from sa_lab.runs import PEOPLE_FILES, Run, loss_name
 from sa_lab.schema import DataError, Embeddings, Listing
 from sa_lab.training import processes
 from sa_lab.training.fit import fit
-from sa_lab.training.learner import LogRow, OwnLoss
+from sa_lab.training.learner import LogRow
 from sa_lab.training.loop import Training, plan
+from sa_lab.training.objective import OwnLoss, check_own
 
 _PROBED_PEOPLE, _PROBED_IMAGES = 16, 4
 """Training identities, and as many validation identities, whose descriptors are saved along the training, and images of
@@ -113,6 +114,7 @@ def run(
             ``watch`` or ``own_loss`` with new processes, which they cannot reach.
     """
     if own_loss:
+        check_own(own_loss)
         config = replace(config, loss=replace(config.loss, own=function_name(own_loss)))
     processes.check_number(num_processes)
     if num_processes > 1 and (watch or own_loss):

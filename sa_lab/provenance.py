@@ -24,8 +24,8 @@ import numpy as np
 from sa_lab.disk import tell
 
 TRAINING = (
-    "losses", "model", "samplers", "transforms", "config", "schema", "intervals", "data", "training", "evaluation",
-    "experiment",
+    "losses", "baselines", "model", "samplers", "transforms", "config", "schema", "intervals", "data", "training",
+    "evaluation", "experiment",
 )  # fmt: skip
 """Modules and folders of the library that make a run."""
 ANALYSIS = ("analysis", "intervals", "schema")

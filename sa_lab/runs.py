@@ -89,13 +89,20 @@ def load_embeddings(path: Path | str) -> Embeddings:
 def loss_name(config: ExperimentConfig) -> str:
     """The study's name of the config's loss, or the nearest one with the dials that differ ("complete, mask_value 5"),
     or that of a loss of one's own."""
-    if config.loss.own:
-        return config.loss.own
-    mine = asdict(config.loss) | {"warmup_steps": 0}
-    named = {name: asdict(variant(ExperimentConfig(loss=LossConfig(warmup_steps=0)), name).loss) for name in VARIANTS}
-    apart = {name: [dial for dial in mine if mine[dial] != values[dial]] for name, values in named.items()}
+    loss = config.loss
+    if loss.own:
+        return loss.own if loss.terms == "identity 1 + own 1" else f"{loss.own}, {loss.terms}"
+    plain = ExperimentConfig(loss=LossConfig(warmup_steps=0))
+    named: dict[str, LossConfig] = {name: variant(plain, name).loss for name in VARIANTS}
+    alike = [name for name, one in named.items() if bool(one.terms) == bool(loss.terms)]
+    alike = [name for name in alike if not loss.terms or named[name].weights().keys() == loss.weights().keys()]
+    if not alike:  # terms that nobody has put together yet
+        named, alike = {loss.terms: LossConfig(terms=loss.terms)}, [loss.terms]
+    dials = [dial for dial in asdict(loss) if dial not in (*loss.unused(), "warmup_steps")]
+    apart = {name: [dial for dial in dials if getattr(loss, dial) != getattr(named[name], dial)] for name in alike}
     nearest = min(reversed(apart), key=lambda name: len(apart[name]))  # of equally near ones the whole loss
-    return ", ".join([nearest, *(f"{dial} {mine[dial]:g}" for dial in apart[nearest])])
+    told = {dial: getattr(loss, dial) for dial in apart[nearest]}
+    return ", ".join([nearest, *(f"{k} {v}" if isinstance(v, str) else f"{k} {v:g}" for k, v in told.items())])
 
 
 def measure_folder(folder: Path, progress: bool = False) -> dict[str, dict[str, Interval]]:

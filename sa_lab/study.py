@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from sa_lab import __version__, experiment
 from sa_lab.analysis import DEFINITIONS, OF_IMAGES
-from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, variant
+from sa_lab.config import PAPER, ExperimentConfig, VariantName, variant
 from sa_lab.data import list_images, prepare
 from sa_lab.disk import home, read_json, reason_of, write_text
 from sa_lab.evaluation.reports import SHARES, TITLES
@@ -68,7 +68,7 @@ def measure_run(run: Run) -> dict[str, float]:
 
 def study(
     config: ExperimentConfig,
-    variants: Sequence[VariantName] = tuple(VARIANTS),
+    variants: Sequence[VariantName] = PAPER,
     seeds: Sequence[int] = SEEDS,
     jobs: int = 1,
     out: Path | None = None,
@@ -141,7 +141,7 @@ def default_file(config: ExperimentConfig, variants: Sequence[str], seeds: Seque
     """Where a study is written: ``study-<data set>.json`` for the preset tiny with all its losses and seeds, which
     README and chapters read; any other one has its dials, and a digest of all, in its name."""
     words = [f"{k.split('.')[-1]}-{v}" for k, v in config.changed().items() if k not in _NAMED_ELSEWHERE]
-    words += [] if tuple(variants) == tuple(VARIANTS) else variants
+    words += [] if tuple(variants) == PAPER else variants
     words += [] if tuple(seeds) == SEEDS else [f"seeds-{'-'.join(map(str, seeds))}"]
     if words:
         whole = json.dumps([config.dials(), list(variants), list(seeds)], sort_keys=True)

@@ -18,6 +18,7 @@ OTHER_VALUES = {
     "dataset": "thermal", "root": "elsewhere", "backbone": "resnet18", "weights": "random", "optimizer": "sgd",
     "milestones": (1, 2), "augmentation": "none", "precision": "64-true", "device": "cpu", "steps_per_epoch": None,
     "resize": "bilinear", "asynchronous": False, "own": "mine-12345678",
+    "terms": "identity 1 + triplet 0.5",
 }  # fmt: skip
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -36,7 +37,8 @@ def changed(config: ExperimentConfig, section: str, name: str) -> ExperimentConf
     value = getattr(part, name)
     fallback = not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else None
     fallback = value and value / 2 if isinstance(value, float) else fallback
-    return replace(config, **{section: replace(part, **{name: OTHER_VALUES.get(name, fallback)})})
+    besides = {"terms": "identity 1 + own 1"} if name == "own" else {}
+    return replace(config, **{section: replace(part, **{name: OTHER_VALUES.get(name, fallback), **besides})})
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -43,9 +43,10 @@ def test_an_own_loss_is_trained_kept_under_its_name_and_graded_on_validation_ide
     config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
-    own = experiment.run(config, own_loss=closeness, progress=False)
+    mine = config.replace("loss.terms", "identity 0.3 + own 1")
+    own = experiment.run(mine, own_loss=closeness, progress=False)
     assert "-closeness-" in own.folder.name
-    assert own.folder == experiment.run(config, own_loss=closeness, progress=False).folder
+    assert own.folder == experiment.run(mine, own_loss=closeness, progress=False).folder
     assert np.isfinite(own.metrics()["own"][2:]).all()
     assert np.isnan(own.metrics()["own"][:2]).all(), "the warm-up follows the identity loss alone"
     library = experiment.run(config, progress=False)

@@ -27,7 +27,7 @@ from sa_lab.evaluation.validation import ValidationSet
 from sa_lab.losses import SASoftmaxLoss
 from sa_lab.model import TwoStreamNet
 from sa_lab.samplers import CrossModalityIdentitySampler
-from sa_lab.training import loop, steps
+from sa_lab.training import loop, objective, steps
 from sa_lab.training.learner import Batch, Learner, Measured
 
 RECIPES = ("none", "light", "channel_mix")
@@ -172,7 +172,7 @@ def test_the_backward_pass_asks_nothing_either() -> None:
         network, criterion = TwoStreamNet(8, "resnet18", 2), SASoftmaxLoss(8, 512, 2)
         batch = Batch(torch.empty(8, 3, 64, 32), torch.empty(8, dtype=torch.long), np.tile([0, 1], 4))
     features = network.train()(batch.images, batch.modality)
-    terms = steps.objective(criterion, features, batch.labels, batch.spectra, LossConfig())
+    terms = objective.objective(criterion, features, batch.labels, batch.spectra, LossConfig())
     torch.stack([terms[name] for name in ("identity", "sa_softmax", "absolute")]).sum().backward()
     assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
     assert criterion.prototypes.grad is None

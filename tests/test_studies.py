@@ -11,7 +11,7 @@ import pytest
 
 from sa_lab import study
 from sa_lab.analysis import DEFINITIONS
-from sa_lab.config import VARIANTS, ExperimentConfig
+from sa_lab.config import PAPER, ExperimentConfig
 from sa_lab.course import claims
 from sa_lab.evaluation.reports import SHARES
 from sa_lab.intervals import Interval, student_interval
@@ -19,7 +19,7 @@ from sa_lab.reporting import comparison, studies
 from sa_lab.study import MEANINGS, SEEDS, default_file, limits_of
 
 ROOT = Path(__file__).parents[1]
-ALL = tuple(VARIANTS)
+ALL = PAPER
 
 
 @pytest.mark.parametrize(

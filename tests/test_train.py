@@ -203,7 +203,7 @@ def pull_across(embeddings: torch.Tensor, prototypes: torch.Tensor, labels: torc
 
 
 def test_a_loss_of_ones_own_takes_the_place_of_both_terms(micro_store: ImageStore) -> None:
-    named = LossConfig(own=function_name(pull_across), warmup_steps=1)
+    named = LossConfig(own=function_name(pull_across), terms="identity 0.3 + own 1", warmup_steps=1)
     own = start(config_of(named), micro_store, pull_across)
     library = start(config_of(LossConfig(warmup_steps=1)), micro_store)
     for step, (first, second) in enumerate(zip(iterate(own), iterate(library), strict=True)):
@@ -222,21 +222,25 @@ def test_an_own_loss_that_is_none_is_told(micro_store: ImageStore, value, said: 
     def own(embeddings, prototypes, labels, modality):
         return value(embeddings)
 
-    training = start(config_of(LossConfig(own=function_name(own), warmup_steps=0)), micro_store, own)
+    training = start(config_of(LossConfig(own=function_name(own), terms="own", warmup_steps=0)), micro_store, own)
     with pytest.raises(ValueError, match=f"own_loss gave {said}.*, expected a scalar"):
         next(iterate(training))
 
 
 def test_own_loss_and_config_must_agree(micro_store: ImageStore) -> None:
     with pytest.raises(ValueError, match=r"loss.own is 'lost-1234', expected the name of own_loss, which is None"):
-        start(config_of(LossConfig(own="lost-1234")), micro_store)
+        start(config_of(LossConfig(own="lost-1234", terms="own")), micro_store)
+    with pytest.raises(ValueError, match=r"loss.terms is 'own', expected an own_loss for its term own"):
+        start(config_of(LossConfig(terms="own")), micro_store)
+    with pytest.raises(ValueError, match=r"loss.terms is '', expected one with the term own"):
+        LossConfig(own="lost-1234")
     with pytest.raises(ValueError, match=r"loss.own is '', expected the name of own_loss"):
         start(config_of(), micro_store, pull_across)
     with pytest.raises(ValueError, match="with a name of its own"):
         function_name(lambda embeddings, prototypes, labels, modality: embeddings.sum())
     training = start(config_of(), micro_store)
     with pytest.raises(ValueError, match="there is no own_loss"):
-        steps.feature_step(training, first_batch(training), LossConfig(own="lost-1234"))
+        steps.feature_step(training, first_batch(training), LossConfig(own="lost-1234", terms="own"))
 
 
 def test_weights_may_change_while_it_trains(micro_store: ImageStore) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from sa_lab.config import VARIANTS, DataConfig, Dataset, ExperimentConfig, Resize, TrainConfig, VariantName, variant
+from sa_lab.config import PAPER, DataConfig, Dataset, ExperimentConfig, Resize, TrainConfig, VariantName, variant
 from sa_lab.disk import Refusal, check_output, checkout, say
 
 ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config")]
@@ -122,7 +122,7 @@ def train(
 
 def study(
     config: ExperimentConfig,
-    variants: tuple[VariantName, ...] = tuple(VARIANTS),
+    variants: tuple[VariantName, ...] = PAPER,
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
     jobs: int = 1,
     out: Path | None = None,

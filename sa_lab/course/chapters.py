@@ -25,7 +25,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from sa_lab import experiment, study
-from sa_lab.config import VARIANTS, DataConfig, Dataset, ExperimentConfig, TrainConfig, VariantName, variant
+from sa_lab.config import PAPER, DataConfig, Dataset, ExperimentConfig, TrainConfig, VariantName, variant
 from sa_lab.data import copies, prepare
 from sa_lab.disk import atomic_path, home, write_text
 from sa_lab.reporting import comparison
@@ -187,7 +187,7 @@ def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
     """
     kaleido.calc_fig_sync({"data": [], "layout": {}})  # before anything is trained
     os.environ |= {"OMP_NUM_THREADS": "1", "PLOTLY_RENDERER": "plotly_mimetype"}
-    study.run_all([variant(ExperimentConfig(), name) for name in VARIANTS], jobs=2)
+    study.run_all([variant(ExperimentConfig(), name) for name in PAPER], jobs=2)
     chosen = [path for path in chapters(folder) if not only or path.name.startswith(tuple(only))]
     chosen.reverse()  # the last ones take longest
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:

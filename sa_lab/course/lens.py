@@ -16,7 +16,7 @@ from sa_lab.data.store import ImageStore
 from sa_lab.evaluation.validation import first_people
 from sa_lab.losses import SASoftmaxLoss, cross_prototype, own_prototype, prototype_logits
 from sa_lab.model import Features
-from sa_lab.training import steps
+from sa_lab.training import objective
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Lens:
 
     def losses(self, loss: LossConfig) -> Float[np.ndarray, " N"]:
         """The feature objective on each sample alone, in nats, summed over the parts."""
-        weights, values = steps.term_weights(loss), []
+        weights, values = loss.weights(), []
         for i in range(len(self)):
             terms, _ = self._look(loss, slice(i, i + 1))
             values.append(sum(weight * float(terms[name].detach()) for name, weight in weights.items()))
@@ -135,8 +135,8 @@ class Lens:
         embeddings = self.embeddings[which].detach().requires_grad_()
         labels, modality = self.labels[which], self.modality[which]
         features = Features(embeddings, embeddings, prototype_logits(embeddings, self.classifier))
-        terms = steps.objective(self._criterion, features, labels, modality, loss)
-        return terms, {name: len(labels) * pull for name, pull in steps.gradients(terms, loss, embeddings).items()}
+        terms = objective.objective(self._criterion, features, labels, modality, loss)
+        return terms, {name: len(labels) * pull for name, pull in objective.gradients(terms, loss, embeddings).items()}
 
     @property
     def _criterion(self) -> SASoftmaxLoss:

@@ -19,7 +19,7 @@ from sa_lab import analysis
 from sa_lab.config import LossConfig
 from sa_lab.losses import SASoftmaxLoss, prototype_logits
 from sa_lab.model import Features
-from sa_lab.training import steps
+from sa_lab.training import objective, steps
 from sa_lab.training.learner import Batch, Learner, LogRow
 
 PRESETS: dict[str, LossConfig] = {
@@ -171,17 +171,17 @@ class Toy:
     def losses(self, loss: LossConfig) -> dict[str, float]:
         """The unweighted terms as things stand, without moving anything."""
         features = self.learner.model(self.batch.images, self.batch.modality)
-        terms = steps.objective(self.learner.criterion, features, self.batch.labels, self.batch.spectra, loss)
+        terms = objective.objective(self.learner.criterion, features, self.batch.labels, self.batch.spectra, loss)
         return {name: float(term.detach()) for name, term in terms.items()}
 
     def scene(self, loss: LossConfig) -> Scene:
         """Where everything stands, and where each term of ``loss`` pulls in the step that comes next."""
         loss = steps.loss_at(loss, len(self.rows))
         table, (labels, modality) = self._table, (self.batch.labels, self.batch.spectra)
-        terms = steps.objective(
+        terms = objective.objective(
             self.learner.criterion, table(self.batch.images, self.batch.modality), labels, modality, loss
         )
-        pulls = {name: -len(labels) * pull for name, pull in steps.gradients(terms, loss, table.points).items()}
+        pulls = {name: -len(labels) * pull for name, pull in objective.gradients(terms, loss, table.points).items()}
         group = functional.one_hot(labels + modality * self.world.num_identities, 2 * self.world.num_identities)
         mean = (group / group.sum(0)).T.float()  # (2C,N)
         samples = table.points.detach()

@@ -7,7 +7,7 @@ not finite, leave all weights as they are from then on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -20,11 +20,10 @@ from torch.optim import Optimizer
 
 from sa_lab.losses import SASoftmaxLoss
 from sa_lab.schema import Refusal
+from sa_lab.training.objective import OwnLoss
 
 LogRow = dict[str, float | int]
 """What is logged of a step: losses, weights and settings by name; a row of metrics.csv."""
-OwnLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""A loss of your own: (embeddings (B,P,D), prototypes (P,2C,D) held fixed, labels (B,), modality (B,)) -> scalar."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,19 @@ class Batch:
     Attributes:
         images, labels: on the device of the network.
         modality: 0 visible, 1 infrared; on the host, where it decides which image goes through which stem.
+        cameras: number of each image's camera, on the host; 0 where nobody knows.
     """
 
     images: Float[Tensor, "B 3 H W"]
     labels: Int[Tensor, " B"]
     modality: Int[np.ndarray, " B"]
+    cameras: Int[np.ndarray, " B"] | int = 0
+
+    @property
+    def views(self) -> Int[Tensor, " B"]:
+        """``cameras`` beside the labels."""
+        cameras = torch.from_numpy(np.broadcast_to(self.cameras, self.modality.shape).astype(np.int64))
+        return cameras.to(self.labels.device, non_blocking=True)
 
     @property
     def spectra(self) -> Int[Tensor, " B"]:
@@ -73,9 +80,10 @@ class Learner:
         fabric: device, precision and processes.
         model: the network: images (B,3,H,W), modality and whether to classify, to `Features`.
         criterion: the loss with its prototypes.
-        feature_optimizer: steps the network.
+        feature_optimizer: steps the network, and what terms learn besides.
         prototype_optimizer: steps the prototypes, its only parameter.
-        own_loss: what the network follows in place of SA-Softmax's two terms, where ``LossConfig.own`` names it.
+        own_loss: the term own, where ``LossConfig.own`` names it.
+        learned: what terms learn besides, see `sa_lab.training.objective.learned_of`.
         reuse_features: the prototype step takes the embeddings of the feature step instead of a second forward.
     """
 
@@ -85,6 +93,7 @@ class Learner:
     feature_optimizer: Optimizer
     prototype_optimizer: Optimizer
     own_loss: OwnLoss | None = None
+    learned: nn.ModuleDict = field(default_factory=nn.ModuleDict)
     reuse_features: bool = False
     _failed: Tensor | None = field(default=None, init=False, repr=False)
 

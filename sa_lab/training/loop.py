@@ -6,6 +6,7 @@ Python; but RandomLinear asks it which images go on, and so waits for it with ea
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -26,7 +27,8 @@ from sa_lab.provenance import function_name
 from sa_lab.samplers import CrossModalityIdentitySampler
 from sa_lab.schema import Listing
 from sa_lab.training import processes
-from sa_lab.training.learner import Batch, Learner, LogRow, Measured, NonFiniteLossError, OwnLoss
+from sa_lab.training.learner import Batch, Learner, LogRow, Measured, NonFiniteLossError
+from sa_lab.training.objective import OwnLoss, check_own, learned_of
 from sa_lab.training.steps import iteration
 
 
@@ -85,6 +87,7 @@ class Training(Learner):
             "config": self.config.dials(),
             "model": self.network.state_dict(),
             "prototypes": self.criterion.prototypes.detach(),
+            "learned": self.learned.state_dict(),
             "feature_optimizer": self.feature_optimizer.state_dict(),
             "prototype_optimizer": self.prototype_optimizer.state_dict(),
             "sampler": self.sampler.state_dict(),
@@ -109,6 +112,7 @@ class Training(Learner):
         self.network.load_state_dict(state["model"])
         with torch.no_grad():
             self.criterion.prototypes.copy_(state["prototypes"])
+        self.learned.load_state_dict(state["learned"])
         self.feature_optimizer.load_state_dict(state["feature_optimizer"])
         self.prototype_optimizer.load_state_dict(state["prototype_optimizer"])
         self.sampler.load_state_dict(state["sampler"])
@@ -153,8 +157,10 @@ def plan(config: ExperimentConfig, images: Listing | ImageStore) -> Plan:
         images.person_ids[train_index], images.modality[train_index], train.ids_per_batch, train.images_per_id,
         config.seed, train.steps_per_epoch, processes.rank(), processes.size(),
     )  # fmt: skip
+    if "own" in loss.weights() and not loss.own:
+        raise ValueError(f"loss.terms is {loss.terms!r}, expected an own_loss for its term own")
     num_steps = train.num_epochs * len(sampler)
-    if (loss.sas_weight or loss.similarity_weight or loss.own) and loss.warmup_steps >= num_steps:
+    if loss.follows_prototypes() and loss.warmup_steps >= num_steps:
         raise ValueError(
             f"loss.warmup_steps is {loss.warmup_steps}, expected fewer than the run's {num_steps} steps: "
             "SA-Softmax would never begin"
@@ -170,6 +176,9 @@ def start(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | None 
     """
     if config.loss.own != (function_name(own_loss) if own_loss else ""):
         raise ValueError(f"loss.own is {config.loss.own!r}, expected the name of own_loss, which is {own_loss!r}")
+    if own_loss:
+        check_own(own_loss)
+        own_loss = copy.deepcopy(own_loss) if isinstance(own_loss, nn.Module) else own_loss  # another run starts anew
     fabric = processes.fabric_of(config.train)
     store = store.on(fabric.device)
     planned = plan(config, store)
@@ -183,28 +192,28 @@ def start(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | None 
             len(train_ids), network.embedding_dim, network.num_parts,
             config.loss.sas_weight, config.loss.similarity_weight, config.loss.mask_value,
         )  # fmt: skip
+        learned = learned_of(config.loss, len(train_ids), network.embedding_dim, network.num_parts, own_loss)
     if config.train.sync_batch_norm and processes.size() > 1:
         if fabric.device.type != "cuda":
             raise ValueError("train.sync_batch_norm is True, expected False but on GPUs: torch has it for them alone")
         network = cast(TwoStreamNet, nn.SyncBatchNorm.convert_sync_batchnorm(network))  # type: ignore[no-untyped-call]
-    criterion = criterion.to(fabric.device, torch.float64 if config.train.precision == "64-true" else torch.float32)
-    model, feature_optimizer = fabric.setup(network, _feature_optimizer(network, config.train))
+    dtype = torch.float64 if config.train.precision == "64-true" else torch.float32
+    criterion, learned = criterion.to(fabric.device, dtype), learned.to(fabric.device, dtype)
+    model, feature_optimizer = fabric.setup(network, _feature_optimizer(network, learned, config.train))
     prototypes: Any = _optimizer([{"params": [criterion.prototypes], "lr": config.train.prototype_lr}], config.train)
     prototype_optimizer: Any = fabric.setup_optimizers(prototypes)
     return Training(
-        config=config, fabric=fabric, model=model, criterion=criterion, own_loss=own_loss,
+        config=config, fabric=fabric, model=model, criterion=criterion, own_loss=own_loss, learned=learned,
         feature_optimizer=feature_optimizer, prototype_optimizer=prototype_optimizer,
         reuse_features=config.train.reuse_features, sampler=planned.sampler, generator=Generator(fabric.device),
         store=store, train_ids=train_ids, train_index=planned.train_index,
     )  # fmt: skip
 
 
-def _feature_optimizer(network: TwoStreamNet, train: TrainConfig) -> Optimizer:
+def _feature_optimizer(network: TwoStreamNet, learned: nn.ModuleDict, train: TrainConfig) -> Optimizer:
+    heads = [*network.head_parameters(), *(p for p in learned.parameters() if p.requires_grad)]
     return _optimizer(
-        [
-            {"params": network.backbone_parameters(), "lr": train.backbone_lr},
-            {"params": network.head_parameters(), "lr": train.head_lr},
-        ],
+        [{"params": network.backbone_parameters(), "lr": train.backbone_lr}, {"params": heads, "lr": train.head_lr}],
         train,
     )
 
@@ -230,7 +239,10 @@ def draw_batch(training: Training, index: Int[np.ndarray, " B"]) -> Batch:
     images = transforms.augment(
         images, torch.from_numpy(modality), training.config.train.augmentation, training.generator, dtype
     )
-    return Batch(transforms.normalize(images, in_place=True), labels.to(device, non_blocking=True), modality)
+    return Batch(
+        transforms.normalize(images, in_place=True), labels.to(device, non_blocking=True), modality,
+        store.camera_ids[rows],
+    )  # fmt: skip
 
 
 def iterate(

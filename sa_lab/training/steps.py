@@ -10,20 +10,19 @@ for a GPU, see `sa_lab.training.learner`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.profiler import record_function
 
 from sa_lab.config import LossConfig
-from sa_lab.losses import SASoftmaxLoss, identity_loss
 from sa_lab.model import Features
 from sa_lab.training import processes
-from sa_lab.training.learner import Batch, Learner, LogRow, Measured, OwnLoss
+from sa_lab.training.learner import Batch, Learner, LogRow, Measured
+from sa_lab.training.objective import objective
 
 
 def iteration(learner: Learner, batch: Batch, loss: LossConfig, step: int) -> Measured:
@@ -40,7 +39,7 @@ def iteration(learner: Learner, batch: Batch, loss: LossConfig, step: int) -> Me
         something is not finite: then no weight has changed.
     """
     used = loss_at(loss, step)
-    feature = feature_step(learner, batch, used)
+    feature = feature_step(learner, batch, used, step)
     prototype = prototype_step(
         learner, batch, used.asynchronous, feature.embeddings if learner.reuse_features else None
     )
@@ -51,11 +50,9 @@ def iteration(learner: Learner, batch: Batch, loss: LossConfig, step: int) -> Me
     return replace(feature | prototype, settings=settings).send()
 
 
-def feature_step(learner: Learner, batch: Batch, loss: LossConfig) -> Measured:
-    """Step the network on L = (1-w_sas) L_id + w_sas L_sa + w_as L_as, the prototypes held fixed.
-
-    With ``loss.own`` the learner's own loss stands in place of the last two terms. Without ``loss.asynchronous`` the
-    prototypes are not held fixed: they step on L as well.
+def feature_step(learner: Learner, batch: Batch, loss: LossConfig, step: int = 0) -> Measured:
+    """Step the network, and what other terms learn, on L = (1-w_sas) L_id + w_sas L_sa + w_as L_as, or the terms that
+    ``loss.terms`` names; the prototypes are held fixed, but without ``loss.asynchronous`` they step on L as well.
 
     Returns:
         The unweighted terms and the total.
@@ -68,19 +65,25 @@ def feature_step(learner: Learner, batch: Batch, loss: LossConfig) -> Measured:
     with record_function("forward"):  # images (B,3,H,W) -> embeddings (B,P,D) and identity logits (B,P,C)
         features = _forward(learner, batch)
     with record_function("losses"):  # three terms, each (): L_id of the logits, L_sa and L_as of embeddings and W
-        terms = objective(learner.criterion, features, batch.labels, batch.spectra, loss, learner.own_loss)
-    weights = term_weights(loss)
-    followed = {name for name, weight in weights.items() if weight}
+        terms = objective(
+            learner.criterion, features, batch.labels, batch.spectra, loss, learner.own_loss, learner.learned,
+            batch.views if loss.own else None, step,
+        )  # fmt: skip
+    followed = {name: weight for name, weight in loss.weights().items() if weight}
     if processes.size() > 1:
-        followed.add("identity")  # with weight 0, too: each process waits for a gradient of the classifier
-    total = torch.stack([weight * terms[name] for name, weight in weights.items() if name in followed]).sum()
+        followed.setdefault("identity", 0.0)  # each process waits for a gradient of the classifier
+    total = torch.stack([weight * terms[name] for name, weight in followed.items()]).sum()
     values = _average({**terms, "total": total})
     learner.feature_optimizer.zero_grad()
     learner.prototype_optimizer.zero_grad()
     with record_function("backward"):  # gradients of stems, trunk, neck and V; of W (P,2C,D) only if synchronous
         learner.fabric.backward(total)
+        for parameter in learner.learned.parameters():  # the network's are averaged over the processes already
+            if parameter.grad is not None and processes.size() > 1:
+                parameter.grad = processes.mean(parameter.grad)
     with record_function("network step"):  # all weights of the network and V (P,C,D) move
-        norm = learner.check(values["total"], [*learner.model.parameters(), prototypes])
+        moved = [*learner.model.parameters(), *learner.learned.parameters(), prototypes]
+        norm = learner.check(values["total"], moved)
         learner.step(learner.feature_optimizer)
         if not loss.asynchronous:
             learner.step(learner.prototype_optimizer)
@@ -115,44 +118,9 @@ def prototype_step(
 
 
 def loss_at(loss: LossConfig, step: int) -> LossConfig:
-    """The loss of one step: the identity loss alone while it warms up."""
-    return LossConfig(0.0, 0.0, loss.mask_value) if step < loss.warmup_steps else loss
-
-
-def term_weights(loss: LossConfig) -> dict[str, float]:
-    """The weight of each term in the feature objective L."""
-    own = {"own": 1.0} if loss.own else {"sa_softmax": loss.sas_weight, "absolute": loss.similarity_weight}
-    return {"identity": 1 - loss.sas_weight, **own}
-
-
-def objective(
-    criterion: SASoftmaxLoss,
-    features: Features,
-    labels: Int[Tensor, " B"],
-    modality: Int[Tensor, " B"],
-    loss: LossConfig,
-    own_loss: OwnLoss | None = None,
-) -> dict[str, Float[Tensor, ""]]:
-    """The unweighted terms of the feature objective on what the network says of a batch; arguments as of `Learner`."""
-    criterion.mask_value = loss.mask_value
-    sa_softmax, absolute = criterion.feature_terms(
-        features.embeddings, labels, modality, hold_prototypes=loss.asynchronous
-    )
-    terms = {"identity": identity_loss(features.identity_logits, labels)}
-    terms |= {"sa_softmax": sa_softmax, "absolute": absolute}
-    if loss.own:
-        if own_loss is None:
-            raise ValueError(f"loss.own is {loss.own!r}, but there is no own_loss; expected the function of that name")
-        terms["own"] = _own(own_loss, features.embeddings, criterion.prototypes, labels, modality)
-    return terms
-
-
-def gradients(terms: Mapping[str, Tensor], loss: LossConfig, inputs: Tensor) -> dict[str, Tensor]:
-    """The gradient of each weighted term of `objective` with respect to ``inputs``."""
-    return {
-        name: weight * torch.autograd.grad(terms[name], inputs, retain_graph=True)[0]
-        for name, weight in term_weights(loss).items()
-    }
+    """The loss of one step: the identity loss alone while what follows the prototypes warms up."""
+    warms_up = step < loss.warmup_steps and loss.follows_prototypes()
+    return LossConfig(0.0, 0.0, loss.mask_value) if warms_up else loss
 
 
 def _forward(learner: Learner, batch: Batch, classify: bool = True) -> Features:
@@ -161,16 +129,6 @@ def _forward(learner: Learner, batch: Batch, classify: bool = True) -> Features:
     network = cast(nn.Module, learner.model.module) if double else learner.model
     features: Features = network(batch.images, batch.modality, classify)
     return features
-
-
-def _own(
-    own_loss: OwnLoss, embeddings: Tensor, prototypes: Tensor, labels: Tensor, modality: Tensor
-) -> Float[Tensor, ""]:
-    value = own_loss(embeddings, prototypes.detach(), labels, modality)
-    if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
-        given = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        raise ValueError(f"own_loss gave {given}, expected a scalar tensor that follows from the embeddings")
-    return value
 
 
 def _average(values: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from sa_lab.config import LossConfig
 from sa_lab.course import plain
 from sa_lab.losses import SASoftmaxLoss, prototype_logits, prototype_loss
 from sa_lab.model import Features, PartNeck
-from sa_lab.training import steps
+from sa_lab.training import objective
 
 Shape = tuple[int, int, int, int]
 """B samples, P parts, D channels, C identities."""
@@ -105,8 +105,8 @@ class Ours(_Case):
         labels = self.labels.to(self.device, non_blocking=True)
         embeddings = self.neck(self.features)
         said = Features(self.features, embeddings, prototype_logits(embeddings, self.classifier))
-        terms = steps.objective(self.criterion, said, labels, self.modality, _LOSS)
-        total = torch.stack([weight * terms[name] for name, weight in steps.term_weights(_LOSS).items()]).sum()
+        terms = objective.objective(self.criterion, said, labels, self.modality, _LOSS)
+        total = torch.stack([weight * terms[name] for name, weight in _LOSS.weights().items()]).sum()
         total.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             again = self.neck(self.features)
