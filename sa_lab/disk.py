@@ -17,6 +17,7 @@ import shutil
 import socket
 import struct
 import sys
+import tempfile
 import time
 import uuid
 import zipfile
@@ -59,16 +60,21 @@ def home() -> Path:
     """Folder of prepared data and runs: ``$SA_LAB_HOME``, else ``data/`` of the checkout, else the user's cache.
 
     Raises:
-        Refusal: there is none of them.
+        Refusal: there is none of them, and none can be made.
     """
-    if chosen := os.environ.get("SA_LAB_HOME"):
-        return Path(chosen).expanduser().absolute()
-    if (folder := checkout()) and can_be_written(folder / "data"):
-        return folder / "data"
+    folder = checkout()
     try:
-        return Path.home() / ".cache" / "sa_lab"
+        if chosen := os.environ.get("SA_LAB_HOME"):
+            place = Path(chosen).expanduser().absolute()
+        elif folder and can_be_written(folder / "data"):
+            place = folder / "data"
+        else:
+            place = Path.home() / ".cache" / "sa_lab"
     except RuntimeError as error:
         raise Refusal("there is no folder for data and runs: this user has no home; SA_LAB_HOME names one") from error
+    if not place.exists() and not can_be_written(place):
+        raise Refusal(f"the folder for data and runs cannot be made: {place}; SA_LAB_HOME names another one")
+    return place
 
 
 def can_be_written(folder: Path) -> bool:
@@ -111,16 +117,41 @@ def check_output(path: Path, *suffixes: str) -> None:
     """Do nothing if ``path`` can be written, or written anew, as a file with one of the suffixes.
 
     Raises:
-        Refusal: it cannot.
+        Refusal: it cannot, as a trial in its folder, or in the one where that would be made, has shown.
     """
     if suffixes and path.suffix not in suffixes:
         raise Refusal(f"the file to write is {path}, expected a name that ends in {' or '.join(suffixes)}")
+    _check_kind(path)
+    folder = next(place for place in path.absolute().parents if place.exists())
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise Refusal(f"the file to write is {path}, but {folder} takes no files: {error.strerror}") from error
+
+
+def check_folder(path: Path, advice: str) -> None:
+    """Do nothing if files can be made in ``path``, which need not be there yet.
+
+    Raises:
+        Refusal: they cannot; ``advice`` says what else to do.
+    """
+    if path.exists() and not path.is_dir():
+        raise Refusal(f"{path} is no folder; {advice}")
+    if not can_be_written(path):
+        raise Refusal(f"{path} cannot be written to; {advice}")
+
+
+def _check_kind(path: Path) -> None:
     if path.exists() and not path.is_file():
         raise Refusal(f"the file to write is {path}, which is a {'folder' if path.is_dir() else 'device'}")
 
 
 def replace(new: Path, path: Path) -> None:
-    """Give a file or a folder the name of another one, for good: content and name survive a loss of power."""
+    """Give a file or a folder the name of another one, for good: content and name survive a loss of power.
+
+    Raises:
+        OSError: the disk did not take the content after all; then ``path`` is what it was.
+    """
     if new.is_file():
         _sync(new)
     os.replace(new, path)
@@ -128,12 +159,18 @@ def replace(new: Path, path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    with suppress(OSError):  # not every file system can
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+    finally:
+        os.close(handle)
+
+
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
+"""What a file system says that knows no such thing, or not for folders."""
 
 
 class atomic_path:
@@ -147,7 +184,7 @@ class atomic_path:
         self.path = Path(path)
 
     def __enter__(self) -> Path:
-        check_output(self.path)
+        _check_kind(self.path)
         self.temporary = temporary_name(self.path)
         return self.temporary
 
@@ -156,7 +193,10 @@ class atomic_path:
             try:
                 replace(self.temporary, self.path)
             except OSError as failure:
+                size = self.temporary.stat().st_size if self.temporary.is_file() else 0
                 self.temporary.unlink(missing_ok=True)
+                if failure.errno in _NO_ROOM:
+                    raise _full(self.path, size, failure.errno) from failure
                 raise OSError(failure.errno, failure.strerror, str(self.path)) from failure
             return
         size = self.temporary.stat().st_size if self.temporary.is_file() else 0
@@ -218,6 +258,9 @@ def locked(path: Path, what: str, waiting: Callable[[], object] = bool) -> Itera
     Where nothing can be written there is nothing to hold. A file system that knows no locks gets a file that stands for
     one.
 
+    Raises:
+        Refusal: the lock is another user's.
+
     Args:
         path: what is made or changed in the block.
         what: how others call that, as in "prepares sysu".
@@ -240,7 +283,9 @@ def locked(path: Path, what: str, waiting: Callable[[], object] = bool) -> Itera
             waiting()
         except (NotImplementedError, OSError) as error:
             if getattr(error, "errno", None) in _READ_ONLY:
-                break
+                if not can_be_written(path.parent):
+                    break
+                raise Refusal(f"{lock.lock_file} is another user's, so nobody else can make {path.name}") from error
             if getattr(error, "errno", None) not in (None, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
                 raise
             lock = SoftFileLock(path.with_name(f".{path.name}.soft-lock"))
@@ -261,15 +306,13 @@ _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
-def kept_where_possible(told: str = "") -> Iterator[None]:
-    """Pass over that something cannot be kept, since its place can be read alone; ``told`` is a line for the user."""
+def kept_where_possible() -> Iterator[None]:
+    """Pass over that something cannot be kept, since its place can be read alone."""
     try:
         yield
     except OSError as error:
         if error.errno not in _READ_ONLY:
             raise
-        if told:
-            tell(told)
 
 
 def tell(text: str) -> None:

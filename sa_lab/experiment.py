@@ -21,6 +21,7 @@ from sa_lab.data.files import content_of, stamp
 from sa_lab.data.store import ImageStore
 from sa_lab.disk import (
     DamagedFileError,
+    check_folder,
     check_seal,
     home,
     locked,
@@ -127,6 +128,8 @@ def run(
     contents = contents_of(listing, home() / "prepared", progress and first)
     made_of = _made_of(listing, config, contents)
     folder = folder or _folder(config, made_of)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"the run's folder is {folder}, which is a file or a device; expected another one")
     result = Run(folder)
     with _alone(folder):
         if first:
@@ -136,6 +139,7 @@ def run(
             if first:
                 _complete(result, listing)
             return result
+        check_folder(folder, "another folder is wanted for the run, or SA_LAB_HOME names another one for all")
         store = prepare(config.data, progress and first, listing, contents)
         if num_processes > 1:
             processes.launch(_share, (config, folder, progress), num_processes)

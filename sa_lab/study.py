@@ -92,6 +92,8 @@ def study(
     """
     if len(set(seeds)) < 2:
         raise ValueError(f"seeds is {list(seeds)}, expected at least two different ones for an interval")
+    if out and out.is_file() and "variants" not in read_json(out):
+        raise ValueError(f"{out} holds something else than a study; expected another file as --out")
     images = experiment.images_digest(config.data)
     if out and out.is_file() and read_json(out).get("images", images) != images:
         raise ValueError(f"{out} holds the study of other images than these; expected another file as --out")

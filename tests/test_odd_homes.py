@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -93,11 +94,12 @@ def test_a_home_that_can_only_be_read_is_read(
     cli.main(["evaluate", str(run)])
     said = capsys.readouterr()
     assert "Rank-1" in said.out
-    assert "can only be read, so this report is not saved" in said.err
+    assert "can only be read, so these reports are not saved; --out names another folder" in said.err
+    assert "reports are in" not in said.out
     cli.main(["report", str(run), "--out", str(tmp_path / "page.html")])
     assert (tmp_path / "page.html").stat().st_size > 100_000
     cli.main(["embed", str(run), "--out", str(tmp_path / "out.npz")])
-    with pytest.raises(SystemExit, match="Read-only file system"):
+    with pytest.raises(SystemExit, match=r"the file to write is .*out\.npz, but .*disk takes no files: Read-only"):
         cli.main(["embed", str(run), "--out", str(read_only_disk / "out.npz")])
 
 
@@ -115,8 +117,50 @@ def test_where_there_is_no_home_one_has_to_be_named(monkeypatch: pytest.MonkeyPa
 def test_a_checkout_that_can_only_be_read_leaves_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SA_LAB_HOME")
     assert home() == ROOT / "data"
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(disk, "can_be_written", lambda folder: folder != ROOT / "data")
     assert home() == Path.home() / ".cache" / "sa_lab"
+    monkeypatch.setattr(disk, "can_be_written", lambda _: False)
+    monkeypatch.setattr(Path, "home", lambda: Path("/nobody"))
+    with pytest.raises(Refusal, match=r"cannot be made: /nobody/.cache/sa_lab; SA_LAB_HOME names another one"):
+        home()
+    monkeypatch.setenv("SA_LAB_HOME", "/nowhere")
+    with pytest.raises(Refusal, match="cannot be made: /nowhere"):
+        home()
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root to be another user")
+def test_the_lock_of_another_user_is_respected(tmp_path: Path) -> None:
+    """In a folder where both may write; in one that can only be read there is nothing to lock."""
+    script = textwrap.dedent("""
+        import os, sys
+        from pathlib import Path
+        import filelock  # before this user has no access to the packages
+        from sa_lab.disk import Refusal, locked
+        filelock.FileLock, filelock.SoftFileLock, filelock.Timeout
+        os.setuid(65534)
+        for name in ("shared", "closed"):
+            try:
+                with locked(Path(sys.argv[1]) / name / "run", "trains run"):
+                    print(name, "entered")
+            except Refusal as refusal:
+                print(name, refusal)
+    """)
+    place = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own folder is closed to others
+    try:
+        place.chmod(0o755)
+        for name, mode in (("shared", 0o777), ("closed", 0o755)):
+            (place / name).mkdir()
+            (place / name).chmod(mode)
+            (place / name / ".run.lock").touch(0o600)
+        done = subprocess.run(
+            [sys.executable, "-c", script, place], capture_output=True, text=True, cwd="/",
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
+    finally:
+        shutil.rmtree(place)
+    assert "shared" in done.stdout, done.stderr[-1500:]
+    assert ".run.lock is another user's, so nobody else can make run" in done.stdout
+    assert "closed entered" in done.stdout
 
 
 def test_projections_do_without_a_place_to_keep_them(tmp_path: Path) -> None:
@@ -145,6 +189,10 @@ def test_a_locale_without_umlauts(people_config: ExperimentConfig, tmp_path: Pat
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-1500:]
     assert list(place.glob("prepared/*/images.npy"))
+    run = experiment.run(people_config, tmp_path / "run", progress=False).folder
+    words = sa_lab("evaluate", str(run), LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", PYTHONIOENCODING="ascii")
+    assert words.returncode == 0, words.stderr[-1500:]
+    assert "reports are in" in words.stdout
 
 
 @pytest.mark.parametrize("command", ["report", "course", "app"])
@@ -189,6 +237,8 @@ def test_a_wheel_has_no_chapters_and_says_so_at_once(tmp_path: Path) -> None:
         (".", (), "which is a folder"),
         ("ours", (".npz",), "is ours, expected a name that ends in .npz"),
         ("page.pdf", (".html", ".htm"), "expected a name that ends in .html or .htm"),
+        ("/dev/null/x.npz", (".npz",), "but /dev/null takes no files: Not a directory"),
+        ("/proc/x.npz", (".npz",), "but /proc takes no files"),
     ],
 )
 def test_what_is_no_place_for_a_file_is_refused(path: str, suffixes: tuple[str, ...], told: str) -> None:
@@ -214,6 +264,36 @@ def test_nothing_takes_the_place_of_a_device_or_of_somebodys_file(
         disk.write_text(Path("/dev/null"), "text")
     assert ours.read_text() == "mine"
     assert Path("/dev/null").is_char_device()
+    other = tmp_path / "other.json"
+    other.write_text('{"a": 1}')
+    with pytest.raises(SystemExit, match=r"other\.json holds something else than a study"):
+        cli.main(["study", "tiny", "--out", str(other)])
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(ValueError, match="is a file or a device; expected another one"):
+            experiment.run(people_config, place, progress=False)
+        assert not place.with_name(f".{place.name}.lock").exists()
+
+
+@pytest.mark.parametrize(("number", "kept"), [(errno.EIO, False), (errno.ENOSPC, False), (errno.EINVAL, True)])
+def test_a_write_that_fails_late_leaves_what_was_there(
+    number: int, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some disks say only when a file is synced that it did not go through; others cannot sync at all."""
+    file = tmp_path / "a.json"
+    disk.write_json(file, {"a": 1})
+
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    if kept:
+        disk.write_json(file, {"a": 2})
+    else:
+        with pytest.raises(OSError, match=r"a\.json"):
+            disk.write_json(file, {"a": 2})
+    assert disk.read_json(file) == {"a": 2 if kept else 1}
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_name_reaches_the_disk_before_it_stands_for_something(
@@ -296,6 +376,8 @@ def test_a_strangers_run_reads_no_images_that_are_not_its_own(
     monkeypatch.setattr(experiment, "contents_of", lambda *_: pytest.fail("an image was read"))
     with pytest.raises(DataError, match="was made of other images than those in"):
         experiment.images_of(run)
+    with pytest.raises(SystemExit, match="was made of other images than those in"):
+        cli.main(["embed", str(run), "--out", str(tmp_path / "out.npz")])
     assert sorted(path for path in (tmp_path / "home").rglob("*")) == before
 
 
@@ -303,7 +385,11 @@ def test_names_send_nothing_to_the_terminal(
     people_config: ExperimentConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "\x1b]0;owned\x07run"
-    experiment.run(people_config, run, progress=False)
+    experiment.run(people_config, run, progress=True)
+    bars = capsys.readouterr().err
+    assert "owned" in bars
+    assert "\x1b]" not in bars
+    assert "\x07" not in bars
     cli.main(["report", str(run), "--style", "console"])
     cli.main(["evaluate", str(run)])
     with locked(run, "is a test"):

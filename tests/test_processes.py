@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -212,9 +213,58 @@ def test_asked_to_stop_they_save_a_checkpoint(tmp_path: Path, kind: signal.Signa
     wait_for(tmp_path / "run" / "metrics.csv")
     started.send_signal(kind)
     assert started.wait(60)
-    assert "stopped; the same call goes on from the last checkpoint" in (tmp_path / "said").read_text()
+    assert "stopped; the same call goes on with what is finished" in (tmp_path / "said").read_text()
     rows = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["rows"]
     assert 2 <= len(rows) < 2000
+
+
+def wait_with_a_stopped_one(folder: Path) -> None:
+    begun(CONFIG, store())
+    if processes.rank() == 1:
+        (folder / "stopped").touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is in a step, which does not end
+    processes.agree_with_first()
+    torch.distributed.barrier()
+
+
+def test_a_stopped_process_does_not_hold_up_a_plea_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(processes, "_GRACE", 2.0)
+    monkeypatch.setattr(processes, "_TOLD", 1.0)
+
+    def plead() -> None:
+        wait_for(tmp_path / "stopped")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=plead, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt, match="the same call goes on with what is finished"):
+        processes.launch(wait_with_a_stopped_one, (tmp_path,), 2)
+    assert "process 0 of 0..1 is asked to stop; asked again (Ctrl-C), all are ended" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are found in /proc")
+def test_a_terminals_interrupt_while_they_start_is_one_line(tmp_path: Path) -> None:
+    """It goes to the whole group: also to processes that only load."""
+    command = [sys.executable, "-m", "sa_lab", "train", "tiny", "--processes", "2", "--run", str(tmp_path / "run")]
+    with (tmp_path / "said").open("w") as file:
+        started = subprocess.Popen(
+            [*command, *DIALS.split()], env=os.environ | {"SA_LAB_HOME": str(tmp_path)}, stdout=file, stderr=file,
+            start_new_session=True,
+        )  # fmt: skip
+    children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
+    deadline = time.monotonic() + 120
+    while len(children.read_text(encoding="utf-8").split()) < 3:  # with the tracker of shared memory
+        assert started.poll() is None, (tmp_path / "said").read_text()[-1500:]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.killpg(started.pid, signal.SIGINT)
+    assert started.wait(60)
+    said = (tmp_path / "said").read_text()
+    assert "Traceback" not in said
+    assert "sa-lab: stopped; the same call goes on with what is finished" in said
 
 
 def train_long(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -127,7 +128,7 @@ def _wait(for_what: Callable[[], bool], seconds: float) -> None:
 
 
 def _start(place: Path, *more: str) -> tuple[subprocess.Popen[bytes], str]:
-    command = [sys.executable, "-m", "sa_lab", "app", "--no-browser", *more]
+    command = [sys.executable, "-m", "sa_lab", "app", *(more if "--browser" in more else ("--no-browser", *more))]
     log = place / "log"
     with log.open("w") as file:
         served = subprocess.Popen(command, stdout=file, stderr=file)
@@ -152,6 +153,8 @@ def test_a_tab_has_one_kernel_and_strangers_have_none(
         others = [page_at(1280).page for _ in range(2)]
         assert [one.goto(address, timeout=60_000).status for one in others] == [200, 503]
         assert "2 tabs are open, the most there may be; close one" in others[1].inner_text("body")
+        assert mine.page.reload(timeout=60_000).status == 200, "its own tab is loaded anew at the limit, too"
+        mine.page.locator(".js-plotly-plot").first.wait_for(state="visible", timeout=60_000)
         for page in (mine.page, others[0]):
             page.goto("about:blank")
         _wait(lambda: not _kernels(tmp_path), 20)
@@ -193,17 +196,24 @@ def test_a_killed_command_leaves_nothing_behind(
     tmp_path: Path, page_at: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    served, address = _start(tmp_path)
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("BROWSER", "/bin/true")
+    (tmp_path / "home").mkdir()
+    served, address = _start(tmp_path, "--browser")
     page_at(1280).page.goto(address, timeout=60_000)
     _wait(lambda: len(_kernels(tmp_path)) == 1, 30)
+    _wait(lambda: bool(list((tmp_path / "home").glob("open-*.html"))), 10)
     served.kill()
     served.wait()
+    _wait(lambda: not list((tmp_path / "home").glob("open-*.html")), 40)
+    shutil.rmtree(tmp_path / "home")
     _wait(lambda: not _kernels(tmp_path), 40)
     _wait(lambda: list(tmp_path.iterdir()) == [tmp_path / "log"], 40)
 
 
-def test_the_token_is_on_no_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The browser is sent to a file that only this user can read."""
+@pytest.mark.parametrize("home", ["written to", "only read"])
+def test_the_token_is_on_no_command_line(home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The browser is sent to a file that only this user can read, in a home that may be closed."""
     opened: list[str] = []
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
 
@@ -215,8 +225,10 @@ def test_the_token_is_on_no_command_line(tmp_path: Path, monkeypatch: pytest.Mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr(app.webbrowser, "open", look)
+    monkeypatch.setattr(app, "can_be_written", lambda _: home == "written to")
     app.serve()
     assert opened[0].startswith("file://")
+    assert (str(tmp_path) in opened[0]) == (home == "written to")
     assert "?" not in opened[0]
     assert not list(tmp_path.glob("open-*"))
 

@@ -192,10 +192,13 @@ def test_pages_open_from_disk_with_living_figures(exported: Path, page_at: Calla
 
 
 def test_chapters_of_somebody_else_bring_no_markup(tmp_path: Path) -> None:
+    """In texts, formulas, outputs, figures, and the names of their files."""
     evil = "<script>alert(1)</script><img src=x onerror=alert(1)>"
-    source = f"Here: {evil} and [a](javascript:alert(1))."
+    formula = r"$\href{javascript:alert(1)}{x} \style{background:url(http://evil/x)}{y}$"
+    source = f"Here: {evil} and [a](javascript:alert(1)), {formula} \ue0007\ue001."
     folder = chapter(tmp_path, source)
     file = next(folder.glob("*.ipynb"))
+    file = file.rename(folder / '00_"><img src=x onerror=alert(1)>.ipynb')
     notebook = nbformat.read(file, as_version=4)
     code = nbformat.v4.new_code_cell("1")
     code.id = "x"
@@ -204,10 +207,15 @@ def test_chapters_of_somebody_else_bring_no_markup(tmp_path: Path) -> None:
         nbformat.v4.new_output("display_data", {"image/svg+xml": f"<svg>{evil}</svg>", "text/plain": "drawn"}),
         nbformat.v4.new_output("display_data", {"text/markdown": evil, "text/plain": "told"}),
     ]
+    picture = {"layout": {"title": "a title alone", "images": [{"source": "http://evil/pixel.png"}]}, "data": []}
+    code.outputs.append(nbformat.v4.new_output("display_data", {"application/vnd.plotly.v1+json": picture}))
     notebook.cells.append(code)
     nbformat.write(notebook, file)
-    _, path, *_ = site.export(tmp_path / "out", folder)
+    index, path, *_ = site.export(tmp_path / "out", folder)
     page = path.read_text(encoding="utf-8")
+    assert "<img src=x" not in index.read_text(encoding="utf-8")
+    assert "evil" not in page.replace("url(http://evil/x)}{y}", "")
+    assert "a title alone" in page
     assert "<script>alert" not in page
     assert "<img src=x" not in page
     assert "javascript:alert" not in page

@@ -54,7 +54,7 @@ def test_other_dials_have_other_names() -> None:
 def test_a_study_of_other_images_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "run_all", lambda *_: pytest.fail("something was trained"))
     out = tmp_path / "study.json"
-    out.write_text('{"images": "those of somebody else"}')
+    out.write_text('{"images": "those of somebody else", "variants": {}}')
     with pytest.raises(ValueError, match="holds the study of other images than these"):
         study.study(ExperimentConfig(), out=out, progress=False)
 

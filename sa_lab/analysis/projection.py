@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -198,10 +202,12 @@ def _fit(points: np.ndarray, method: str, seed: int, dials: dict[str, Any], rele
 
 def _umap_module() -> Any:
     """umap-learn, whose compiled code is kept beside the projections: its package may lie where nobody can write."""
-    if "NUMBA_CACHE_DIR" not in os.environ:
+    if "NUMBA_CACHE_DIR" not in os.environ and "numba" not in sys.modules:
         place = home() / "cache" / "numba"
-        kept = str(place) if can_be_written(place) else tempfile.mkdtemp(prefix="sa-lab-numba-")
-        os.environ["NUMBA_CACHE_DIR"] = kept
+        if not can_be_written(place):
+            place = Path(tempfile.mkdtemp(prefix="sa-lab-numba-"))
+            atexit.register(shutil.rmtree, place, ignore_errors=True)
+        os.environ["NUMBA_CACHE_DIR"] = str(place)
     import umap
 
     return umap

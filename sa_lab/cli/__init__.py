@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import tyro
@@ -18,6 +19,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point; what a user can mend is told in one line, without a traceback."""
     commands = (prepare, generate, train, evaluate, embed, report, compare, study, course, app)
     given = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no ± shows a question mark
     if given == ["--version"]:
         print(f"sa-lab {__version__}")
         return

@@ -13,11 +13,13 @@ import tyro
 from sa_lab.config import LAYOUTS, DataConfig, Dataset, Device, Style, TrainConfig
 from sa_lab.disk import (
     DamagedFileError,
+    can_be_written,
+    check_folder,
     check_output,
     home,
-    kept_where_possible,
     read_json,
     say,
+    tell,
     write_json,
     write_text,
 )
@@ -85,6 +87,7 @@ def evaluate(
         elif dataset is None or (dataset == "regdb" and split is None):
             raise ValueError("--dataset, and for regdb --split, are missing: a checkpoint does not say what it saw")
         folder = out or home() / "evaluations" / ((method or source.stem) + (f"-split{split}" if split else ""))
+        check_folder(folder, "--out names another folder")
         known = theirs.dataset if theirs else dataset
         where = str(Path(root).expanduser().absolute()) if root else None
         note = _claimed(
@@ -101,14 +104,18 @@ def evaluate(
         if not (folder / "embeddings.npz").is_file():
             tested.save(folder / "embeddings.npz", tested.embeddings.dtype.type)  # `report` measures their overlap
     own = protocols_of(tested.dataset, tested.split, tested.gallery_order is not None)
+    can_be_kept = can_be_written(folder)
     for report in evaluate_all(tested, [PROTOCOLS[name] for name in protocol] or own, rerank=ranker):
         is_first = folder == source and report.protocol["name"] == own[0].name and not ranker
         reranked = "-reranked-" + "-".join(map(str, rerank)) if rerank else ""
         reranked += "-at_least" if rerank and rerank_expand == "at_least" else ""
-        with kept_where_possible(f"{folder} can only be read, so this report is not saved; --out names another folder"):
+        if can_be_kept:
             report.save(folder, "" if is_first else f"-{report.protocol['name']}{reranked}")
         say(f"{report.title}\n{tables.render(tables.retrieval({method or source.stem: [report]}))}\n")
-    say(f"reports are in {folder}")
+    if can_be_kept:
+        say(f"reports are in {folder}")
+    else:
+        tell(f"{folder} can only be read, so these reports are not saved; --out names another folder")
 
 
 def _claimed(folder: Path, source: Path, of: dict[str, Any]) -> dict[str, Any]:
@@ -176,7 +183,14 @@ def embed(
         split = split or 1  # that of the run is another data set's
     named = {"dataset": dataset, "root": root, "split": split}
     data = replace(config.data, **{k: v for k, v in named.items() if v is not None})  # type: ignore[arg-type]
-    store = prepare(data)
+    if any(named.values()):
+        store = prepare(data)
+    elif (run / "images.csv").is_file():  # nobody's other images, wherever the run says that its own are
+        store = experiment.images_of(run, progress=True)
+    else:
+        raise ValueError(
+            f"{run} does not say which images it was made of, expected --dataset, and --root where it has one"
+        )
     made_of = read_json(run / "made_of.json")
     if "data" not in made_of:
         raise DamagedFileError(f"{run / 'made_of.json'} is damaged: it does not say which images the run was made of")
@@ -213,7 +227,8 @@ def report(runs: Annotated[list[Path], tyro.conf.Positional], style: Style = "ht
     """
     if not runs:
         raise ValueError("runs is empty, expected the folders of one or more runs")
-    if out:
+    if out or style == "html":
+        out = out or Path("report.html")
         check_output(out, *((".html", ".htm") if style == "html" else _OF_TABLES))
     from sa_lab.reporting import comparison
     from sa_lab.runs import measure_folder
@@ -221,10 +236,9 @@ def report(runs: Annotated[list[Path], tyro.conf.Positional], style: Style = "ht
     measure = cache(partial(measure_folder, progress=True))  # once for tables and page
     text = comparison.tables_of(runs, "console" if style == "html" else style, measure)
     say(text)
-    if style == "html":
+    if out and style == "html":
         from sa_lab.reporting import page
 
-        out = out or Path("report.html")
         page.write(runs, out, measure=measure)
         say(f"the page is {out}")
     elif out:

@@ -6,6 +6,7 @@ alone, and nothing starts a kernel but the page's own address, with its token, o
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
@@ -22,8 +23,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from sa_lab.disk import home
+from sa_lab.disk import can_be_written, home
 
 TITLE = "SA-Softmax: prototypes and rankings"
 _HOST = "127.0.0.1"
@@ -85,11 +87,13 @@ def serve(runs: Sequence[Path] = (), port: int = 0, browser: bool = True, tabs: 
 def _serve(place: Path, folders: list[Path], port: int, browser: bool, tabs: int) -> None:
     """Start the server in ``place``, tell its address, and stay until it ends or is interrupted."""
     notebook = _write(place, folders)
+    # where any browser may look, also one that sees the user's own files alone
+    redirect = (home() if can_be_written(home()) else place) / f"open-{secrets.token_hex(4)}.html"
     token = secrets.token_hex(24)
     private = {
         "JUPYTER_CONFIG_DIR": place / "config", "JUPYTER_DATA_DIR": place / "data",
         "JUPYTER_RUNTIME_DIR": place / "run", "IPYTHONDIR": place / "ipython", "SA_LAB_HOME": home(),
-        _PLACE: place, _PARENT: os.getpid(), _TABS: tabs,
+        _PLACE: place, _PARENT: os.getpid(), _TABS: tabs, _REDIRECT: redirect,
     }  # fmt: skip
     options = {
         "Voila.ip": _HOST, "Voila.port": port, "Voila.port_retries": 0, "Voila.open_browser": False,
@@ -99,7 +103,7 @@ def _serve(place: Path, folders: list[Path], port: int, browser: bool, tabs: int
     }  # fmt: skip
     command = [sys.executable, "-m", "voila", str(notebook), *(f"--{key}={value}" for key, value in options.items())]
     environment = {**os.environ, **{key: str(path) for key, path in private.items()}, "JUPYTER_TOKEN": token}
-    log, redirect = place / "server.log", home() / f"open-{secrets.token_hex(4)}.html"
+    log = place / "server.log"
     before = {kind: signal.signal(kind, _interrupt) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     with log.open("w", encoding="utf-8") as file:
         server = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
@@ -136,6 +140,7 @@ def _redirect(file: Path, address: str) -> Path:
 
 
 _PLACE, _PARENT, _TABS = "SA_LAB_APP_PLACE", "SA_LAB_APP_PARENT", "SA_LAB_APP_TABS"
+_REDIRECT = "SA_LAB_APP_REDIRECT"
 """Environment variables: what the server is told of its command."""
 
 
@@ -149,6 +154,9 @@ def configure(c: Any) -> None:
     class Kernels(AsyncMappingKernelManager):
         async def start_kernel(self, *args: Any, **options: Any) -> str:  # type: ignore[override]
             nonlocal starting
+            deadline = time.monotonic() + _STOP_TIMEOUT
+            while len(self.list_kernel_ids()) + starting >= most and time.monotonic() < deadline:
+                await asyncio.sleep(0.1)  # that of a page that is loaded anew is ending
             if len(self.list_kernel_ids()) + starting >= most:
                 raise HTTPError(503, reason=f"{most} tabs are open, the most there may be; close one")
             starting += 1
@@ -159,7 +167,9 @@ def configure(c: Any) -> None:
 
     def admit(request: Any, **_: Any) -> None:
         told = request.request.headers
+        origin = told.get("Origin")
         here = told.get("Sec-Fetch-Site", "none") in ("same-origin", "none")
+        here = here and (origin is None or urlsplit(origin).netloc == told.get("Host"))
         if not here and not request.token_authenticated:
             raise HTTPError(403, reason="another page asked for this one; open the address that sa-lab app has printed")
         request.set_header("X-Frame-Options", "DENY")
@@ -170,13 +180,15 @@ def configure(c: Any) -> None:
     c.MappingKernelManager.cull_idle_timeout = _IDLE
     c.MappingKernelManager.cull_interval = min(60, _IDLE)
     c.IdentityProvider.cookie_options = {"SameSite": "Strict"}
-    threading.Thread(target=_end_with, args=(int(os.environ[_PARENT]), Path(os.environ[_PLACE])), daemon=True).start()
+    left = [Path(os.environ[name]) for name in (_REDIRECT, _PLACE)]
+    threading.Thread(target=_end_with, args=(int(os.environ[_PARENT]), *left), daemon=True).start()
 
 
-def _end_with(parent: int, place: Path) -> None:
-    """End this process and its kernels when its parent is gone, even if that was killed and left ``place`` behind."""
+def _end_with(parent: int, redirect: Path, place: Path) -> None:
+    """End this process and its kernels when its parent is gone, even if that was killed and left something behind."""
     while os.getppid() == parent:
         time.sleep(1)
+    redirect.unlink(missing_ok=True)
     shutil.rmtree(place, ignore_errors=True)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_STOP_TIMEOUT)

@@ -10,6 +10,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -124,6 +125,8 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
 
 _PATIENCE = 5.0
 """Seconds that a chapter has to save what it trains, once it is asked to stop."""
+_START = 2.0
+"""Seconds in which a kernel only loads itself: then it is killed at once, for it does not listen yet."""
 
 
 @contextmanager
@@ -141,18 +144,20 @@ def _kernel_hears_interrupts(name: str) -> Iterator[type[AsyncKernelManager]]:
     """
     pleas: list[int] = []
     made: list[AsyncKernelManager] = []
+    begun: list[float] = []
 
     class Manager(AsyncKernelManager):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(**ways, **kwargs)
             made.append(self)
+            begun.append(time.monotonic())
 
     def stop(number: int, _: object) -> None:
         pleas.append(number)
         kernel = getattr(made[-1].provisioner, "process", None) if made else None
         if kernel is None:  # it does not run yet, or no longer
             raise KeyboardInterrupt
-        if len(pleas) == 1:
+        if len(pleas) == 1 and time.monotonic() > begun[-1] + _START:
             kernel.send_signal(signal.SIGINT)
             killer = threading.Timer(_PATIENCE, kernel.kill)
             killer.daemon = True

@@ -20,6 +20,14 @@ _CODE_OR_FORMULA = re.compile(
     re.S | re.M,
 )
 _PARTS = {"mfrac": 2, "msub": 2, "msup": 2, "mover": 2, "munder": 2, "msubsup": 3, "munderover": 3, "mroot": 2}
+_ATTRIBUTES = {
+    "accent", "close", "columnalign", "columnlines", "columnspacing", "depth", "display", "displaystyle", "fence",
+    "form", "height", "largeop", "linethickness", "lspace", "mathcolor", "mathsize", "mathvariant", "maxsize",
+    "minsize",
+    "movablelimits", "notation", "open", "rowlines", "rowspacing", "rspace", "scriptlevel", "separator", "stretchy",
+    "symmetric", "voffset", "width",
+}  # fmt: skip
+"""Of MathML, that the page keeps."""
 _FORMATTER = HtmlFormatter(style="friendly", cssclass="code", nobackground=True)
 _TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -83,6 +91,7 @@ def markdown(source: str, stem: str, trusted: bool = True) -> str:
         return f"\ue000{len(formulas) - 1}\ue001"
 
     render = mistune.create_markdown(renderer=_Renderer(escape=not trusted), plugins=["table", "strikethrough"])
+    source = re.sub("[\ue000\ue001]", "\N{REPLACEMENT CHARACTER}", source)  # the marks of formulas
     text = str(render(_CODE_OR_FORMULA.sub(keep, source)))
     return re.sub("\ue000(\\d+)\ue001", lambda match: formulas[int(match[1])], text)
 
@@ -101,6 +110,8 @@ def mathml(formula: str, stem: str, display: str = "inline") -> str:
         unknown = node.tag != "mo" and re.search(r"[\\{}&]", node.text or "")
         if unknown or len(node) != _PARTS.get(node.tag, len(node)):
             raise ValueError(f"formula {formula!r} in {stem} has a command or argument that cannot be converted")
+        for name in set(node.attrib) - _ATTRIBUTES:  # a link, a style: what a formula does not need
+            del node.attrib[name]
     for row in list(tree.iter("mrow")):
         for i in reversed(range(1, len(row))):  # a thin space between a name such as log and its neighbours
             beside = row[i - 1 : i + 1]

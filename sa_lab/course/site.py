@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib import resources
 from pathlib import Path
+from urllib.parse import quote
 
 import nbformat
 from plotly.offline import get_plotlyjs
@@ -95,13 +96,18 @@ def _describe(stem: str, notebook: nbformat.NotebookNode) -> Chapter:
 
 def _index(series: Sequence[Chapter], trusted: bool) -> str:
     entries = "".join(
-        f'<li><h2><a href="{one.stem}.html">{escape(one.title)}</a></h2>'
+        f'<li><h2><a href="{_address(one)}">{escape(one.title)}</a></h2>'
         f'<div class="question">{markup.markdown(one.question, one.stem, trusted)}</div>'
         f'<div class="time">{markup.markdown(one.time, one.stem, trusted)}</div></li>\n'
         for one in series
     )
     body = f'<main class="index">\n<h1>{TITLE}</h1>\n<p class="lead">{SENTENCE}</p>\n<ol>\n{entries}</ol>\n</main>'
     return _document(TITLE, body, "")
+
+
+def _address(chapter: Chapter) -> str:
+    """Of its page, whatever its file is called."""
+    return f"{quote(chapter.stem)}.html"
 
 
 def _page(
@@ -116,11 +122,11 @@ def _page(
     sections = re.findall(r'<h2 id="([^"]+)">(.+?)</h2>', content, re.S)
     links = "".join(f'<li><a href="#{name}">{text}</a></li>' for name, text in sections)
     at = series.index(chapter)
-    before = [f'<a rel="prev" href="{one.stem}.html">← {escape(one.title)}</a>' for one in series[:at][-1:]]
-    after = [f'<a rel="next" href="{one.stem}.html">{escape(one.title)} →</a>' for one in series[at + 1 :][:1]]
+    before = [f'<a rel="prev" href="{_address(one)}">← {escape(one.title)}</a>' for one in series[:at][-1:]]
+    after = [f'<a rel="next" href="{_address(one)}">{escape(one.title)} →</a>' for one in series[at + 1 :][:1]]
     steps = "".join([*before, '<a href="index.html">all chapters</a>', *after])
     others = "".join(
-        f'<li><a href="{one.stem}.html"{" aria-current=page" if one == chapter else ""}>{escape(one.title)}</a></li>'
+        f'<li><a href="{_address(one)}"{" aria-current=page" if one == chapter else ""}>{escape(one.title)}</a></li>'
         for one in series
     )
     side = (
@@ -170,7 +176,7 @@ def _output(output: nbformat.NotebookNode, name: str, pictures: dict[str, bytes]
         return markup.preformatted("\n".join(output.traceback))
     data = output.data
     if FIGURE in data:
-        return _figure(data, name, pictures)
+        return _figure(data, name, pictures, trusted)
     if "text/html" in data and trusted:
         return f'<div class="html">{data["text/html"]}</div>'
     if "text/markdown" in data:
@@ -182,10 +188,13 @@ def _output(output: nbformat.NotebookNode, name: str, pictures: dict[str, bytes]
     return markup.preformatted(data.get("text/plain", ""))
 
 
-def _figure(data: nbformat.NotebookNode, name: str, pictures: dict[str, bytes]) -> str:
+def _figure(data: nbformat.NotebookNode, name: str, pictures: dict[str, bytes], trusted: bool) -> str:
     figure = data[FIGURE]
     layout = figure["layout"]
-    title = re.sub(r"<[^>]+>", " ", (layout.get("title") or {}).get("text", "figure"))
+    if not trusted:  # nothing is fetched for it
+        layout = {key: value for key, value in layout.items() if not key.startswith(("images", "map", "geo"))}
+    title = layout.get("title") or {}
+    title = re.sub(r"<[^>]+>", " ", str(title.get("text", "figure") if isinstance(title, dict) else title))
     width, height = (float(layout.get(side, usual)) for side, usual in (("width", 760), ("height", 450)))
     content = {"data": figure["data"], "layout": layout, "config": {**figure.get("config", {}), **CONFIG}}
     content["frames"] = figure.get("frames", [])

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from sa_lab.config import Resize
 from sa_lab.data.contents import contents_of, digest_of, hash_of
 from sa_lab.data.files import NOT_OF_THE_FILE
-from sa_lab.disk import locked, new_array, read_json, replace, tell, write_json
+from sa_lab.disk import check_folder, locked, new_array, read_json, replace, tell, write_json
 from sa_lab.provenance import code_digest
 from sa_lab.schema import DataError, Listing
 
@@ -214,6 +214,7 @@ def build_store(
     with locked(folder, f"prepares {listing.name}"):
         sums = _sums(folder, record)
         if sums is None:
+            check_folder(folder.parent, "SA_LAB_HOME names another folder for data and runs")
             shutil.rmtree(folder, ignore_errors=True)
             sums = _build(listing, pixels, shape, record, folder, progress)
         images = np.load(folder / "images.npy", mmap_mode="c")

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from sa_lab.config import ExperimentConfig
 from sa_lab.data.store import ImageStore
+from sa_lab.dials import plain
 from sa_lab.disk import check_seal, reason_of, replace, tell, write_csv
 from sa_lab.model import load_state, save_state
 from sa_lab.training import processes
@@ -66,7 +67,9 @@ def fit(
         if training.rows:
             write_csv(run / "metrics.csv", training.rows)  # it may be of the checkpoint before
     total, done = training.num_steps, len(training.rows)
-    bar = tqdm(total=total, initial=done, unit="step", desc=f"train {run.name}", disable=not (progress and first))
+    bar = tqdm(
+        total=total, initial=done, unit="step", desc=f"train {plain(run.name)}", disable=not (progress and first)
+    )
     probed = set(np.linspace(0, total, config.train.num_probes).round().astype(int).tolist()) if probe else set()
     best = max((row.get("mean_ap", -1.0) for row in training.rows), default=-1.0)
     with bar, _deferred_interrupt() as interrupted, processes.lost_process_errors():

@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, distributed
 
 from sa_lab.config import TrainConfig
+from sa_lab.dials import plain_lines
 from sa_lab.disk import reason_of, tell
 from sa_lab.schema import Refusal
 
@@ -169,7 +170,8 @@ def check_number(processes: int) -> None:
 def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
     """Call ``function(*arguments)`` in so many new processes of this machine, and wait for all of them.
 
-    Asked to stop, by Ctrl-C or SIGTERM, it asks the first one, which saves a checkpoint; asked again, it ends all.
+    Asked to stop, by Ctrl-C or SIGTERM, it asks the first one, which saves a checkpoint; asked again, or after a
+    minute, it ends all. A terminal's own Ctrl-C does not reach them.
 
     Args:
         function: at the top of a module, so that a new process finds it; it calls `fabric_of` itself.
@@ -192,8 +194,9 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes:
         of = [(rank, processes, place, function, arguments) for rank in range(processes)]
         members = [context.Process(target=_take_part, args=one) for one in of]
         try:
-            for member in members:
-                member.start()
+            with _interrupts_held_back():
+                for member in members:
+                    member.start()
             ended = _first_to_end(members, pleas)
             failed = None if pleas else _failure(ended, members, place)
         finally:
@@ -202,9 +205,23 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes:
                     member.kill()
                     member.join()
     if pleas:
-        raise KeyboardInterrupt("stopped; the same call goes on from the last checkpoint")
+        raise KeyboardInterrupt("stopped; the same call goes on with what is finished")
     if failed:
         raise LostProcessError(failed)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Processes that are started in the block never hear Ctrl-C, while they load neither; this one hears it after."""
+    if not hasattr(signal, "pthread_sigmask"):  # not on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # which would let them through again when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _first_to_end(members: Sequence[BaseProcess], pleas: Sequence[int]) -> int:
@@ -212,16 +229,20 @@ def _first_to_end(members: Sequence[BaseProcess], pleas: Sequence[int]) -> int:
     that failed if there are any."""
     first: list[int] = []
     deadline = math.inf
-    heard = 0
+    heard, asked, told, ending = 0, math.inf, False, False
     while (alive := [one for one in members if one.is_alive()]) and time.monotonic() < deadline and len(pleas) < 2:
         connection.wait([one.sentinel for one in alive], timeout=0.2)
         if len(pleas) > heard and members[0].is_alive():
             members[0].terminate()
-            heard = len(pleas)
+            heard, asked = len(pleas), time.monotonic()
+            deadline = min(deadline, asked + 2 * _GRACE)
+        if time.monotonic() > asked + _TOLD and not told:
+            told = True
+            tell(f"process 0 of 0..{len(members) - 1} is asked to stop; asked again (Ctrl-C), all are ended")
         failed = [rank for rank, one in enumerate(members) if one.exitcode]
-        if deadline == math.inf and (failed or members[0].exitcode == 0):
-            first = failed
-            deadline = time.monotonic() + (_TOLD if failed or pleas else _GRACE)
+        if not ending and (failed or members[0].exitcode == 0):
+            first, ending = failed, True
+            deadline = min(deadline, time.monotonic() + (_TOLD if failed or pleas else _GRACE))
     return first[0] if first else 0
 
 
@@ -260,7 +281,7 @@ def _take_part(rank: int, processes: int, place: Path, function: Callable[..., N
         of = "" if isinstance(error, LostProcessError) else f"process {rank} of 0..{processes - 1} failed: "
         (place / f"{rank}-failed").write_text(of + reason_of(error, most=2000), encoding="utf-8")
         if not isinstance(error, (ValueError, OSError, Refusal)):
-            traceback.print_exc()  # what a user cannot mend
+            print(plain_lines(traceback.format_exc()), file=sys.stderr, flush=True)  # what a user cannot mend
         sys.exit(1)
 
 
