@@ -48,7 +48,7 @@ test: $(STAMP) ## everything that CI checks
 	trap 'rm -rf "$$SA_LAB_TEST_HOME"' EXIT
 	pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 	SA_LAB_HOME=$$SA_LAB_TEST_HOME OMP_NUM_THREADS=1 pytest -q -p no:cacheprovider -n 2 --dist loadfile \
-		--nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks
+		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout=900 notebooks
 
 lab: $(STAMP) ## JupyterLab on this machine's loopback, with its token
 	jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -95,6 +95,7 @@ def run(
     progress: bool = True,
     own_loss: OwnLoss | None = None,
     num_processes: int = 1,
+    keep_checkpoint: bool = False,
 ) -> Run:
     """Train, embed and evaluate; whatever of it a former call finished is reused.
 
@@ -108,6 +109,7 @@ def run(
         own_loss: a loss of your own in place of SA-Softmax's two terms; the config takes on its name.
         num_processes: new processes of this machine that share each batch, on GPUs one each; also from a notebook.
             The run is that of one process, but for rounding, augmentation and batch statistics (`sync_batch_norm`).
+        keep_checkpoint: also when the run is finished, with the state of the optimisers; else checkpoint.pt goes then.
 
     Raises:
         DataError, WeightsError, NonFiniteLossError, LostProcessError: see `prepare`, `build_model` and `fit`.
@@ -142,12 +144,14 @@ def run(
         check_folder(folder, "another folder is wanted for the run, or SA_LAB_HOME names another one for all")
         store = prepare(config.data, progress and first, listing, contents)
         if num_processes > 1:
-            processes.launch(_share, (config, folder, progress), num_processes)
+            processes.launch(_share, (config, folder, progress, keep_checkpoint), num_processes)
             return result
         if first:
             write_json(folder / "made_of.json", made_of)
             _write_images(folder / "images.csv", store)
         _make(result, config, store, watch, progress, own_loss)
+        if first and not keep_checkpoint:
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
     processes.agree_with_first()  # has evaluated
     return result
 
@@ -167,13 +171,17 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _share(config: ExperimentConfig, folder: Path, progress: bool) -> None:
+def _share(config: ExperimentConfig, folder: Path, progress: bool, keep_checkpoint: bool) -> None:
     """What each of the new processes does."""
-    run(config, folder, progress=progress)
+    run(config, folder, progress=progress, keep_checkpoint=keep_checkpoint)
 
 
 def run_splits(
-    config: ExperimentConfig, folder: Path | None = None, progress: bool = True, num_processes: int = 1
+    config: ExperimentConfig,
+    folder: Path | None = None,
+    progress: bool = True,
+    num_processes: int = 1,
+    keep_checkpoint: bool = False,
 ) -> list[Run]:
     """RegDB as an experiment of ten trainings, one a split, in ``folder``/split1..10 or folders named after the config.
 
@@ -184,7 +192,15 @@ def run_splits(
         raise ValueError(f"dataset is {config.data.dataset!r}, expected regdb: only it has {REGDB_SPLITS} splits")
     shown = progress and processes.is_first()
     return [
-        run(split, folder / f"split{split.data.split}" if folder else None, None, progress, None, num_processes)
+        run(
+            split,
+            folder / f"split{split.data.split}" if folder else None,
+            None,
+            progress,
+            None,
+            num_processes,
+            keep_checkpoint,
+        )
         for split in tqdm(of_every_split(config), "splits", unit="split", disable=not shown)
     ]
 
@@ -311,11 +327,13 @@ def _make(
             out=run.folder / "probes" / f"step-{len(training.rows):06}.npz",
         )  # fmt: skip
 
-    training = fit(config, store, run.folder, validate if len(held) else None, watch, progress, own_loss, probe)
+    if not processes.agree_with_first(processes.is_first() and _is_trained(run, config, store)):
+        fit(config, store, run.folder, validate if len(held) else None, watch, progress, own_loss, probe)
     if not processes.is_first():
         return
     model, prototypes, train_ids = load_model(run.folder)
-    device, store = training.fabric.device, training.store
+    device = processes.fabric_of(config.train).device
+    store = store.on(device)
     place(model, device, config)
     seen = np.unique(store.person_ids[store.is_train])
     parts = {"training_embeddings": first_people(store, train_ids, 600), "embeddings": np.flatnonzero(~store.is_train)}
@@ -325,9 +343,34 @@ def _make(
     _evaluate(run, tested)
 
 
+def _is_trained(run: Run, config: ExperimentConfig, store: ImageStore) -> bool:
+    """Whether a run without checkpoint has been trained to its end, so that its descriptors or reports are missing."""
+    try:
+        check_seal(run.folder / "model.pt", needed=True)
+        steps = len(run.metrics()["step"])
+    except (FileNotFoundError, ValueError):
+        return False
+    there = (run.folder / "checkpoint.pt").is_file()
+    return not there and steps == config.train.num_epochs * len(plan(config, store).sampler)
+
+
 def place(model: nn.Module, device: torch.device, config: ExperimentConfig) -> None:
     """Bring a loaded network to the device and precision it was trained in."""
     model.to(device, torch.float64 if config.train.precision == "64-true" else torch.float32)
+
+
+def data_of(folder: Path) -> str:
+    """The digest of the images that a run was made of.
+
+    Raises:
+        DamagedFileError: its file does not say.
+    """
+    made_of = read_json(folder / "made_of.json")
+    if "data" not in made_of:
+        raise DamagedFileError(
+            f"{folder / 'made_of.json'} is damaged: it does not say which images the run was made of"
+        )
+    return str(made_of["data"])
 
 
 def images_of(folder: Path, progress: bool = False) -> ImageStore:
@@ -337,7 +380,7 @@ def images_of(folder: Path, progress: bool = False) -> ImageStore:
         DataError: they are not where they were, or no longer the same: people may have come or gone, so that those
             trained on could pass for others.
     """
-    data, known = Run(folder).config.data, str(read_json(folder / "made_of.json").get("data"))
+    data, known = Run(folder).config.data, data_of(folder)
     listing, there = list_images(data), read_csv(folder / "images.csv", ("path",))["path"]
     here = "other names"
     if sorted(there) == sorted(listing.paths):  # else nothing of them is read

@@ -26,9 +26,9 @@ PEOPLE_FILES = {"unseen": "embeddings.npz", "training": "training_embeddings.npz
 @dataclass(frozen=True, repr=False)
 class Run:
     """A folder: config.json, made_of.json (hashes of code, images and weights), images.csv (what each image was),
-    metrics.csv, checkpoint.pt (to go on from), model.pt (the selected network), probes/ (descriptors along the
-    training, a file a step), embeddings.npz, training_embeddings.npz, for each protocol of the data set a report and
-    its queries and, when it is finished, report.json and queries.csv of the first protocol.
+    metrics.csv, model.pt (the selected network), probes/ (descriptors along the training, a file a step),
+    embeddings.npz, training_embeddings.npz, for each protocol of the data set a report and its queries and, when it is
+    finished, report.json and queries.csv of the first protocol; until then checkpoint.pt, to go on from.
     """
 
     folder: Path

@@ -14,10 +14,15 @@ from browsing import ROOT
 from sa_lab.disk import home
 
 
+def place_of_runs() -> Path:
+    """The data folder of main jobs."""
+    return Path(os.environ.get("SA_LAB_TEST_HOME", str(home())))
+
+
 def run_main_job(out: Path, *options: str) -> None:
     """``sa-lab course`` in a process of its own; its runs go where SA_LAB_TEST_HOME says, or are thrown away."""
     command = [sys.executable, "-m", "sa_lab", "course", "--out", str(out), *options]
-    environment = {**os.environ, "SA_LAB_HOME": os.environ.get("SA_LAB_TEST_HOME", str(home()))}
+    environment = {**os.environ, "SA_LAB_HOME": str(place_of_runs())}
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     notebooks = sorted(out.glob("*.ipynb"))

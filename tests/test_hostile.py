@@ -161,10 +161,13 @@ def _pickled(state: Any) -> bytes:
         return b"\x80\x04."
 
 
-def test_hostile_checkpoints_have_no_effect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hostile_checkpoints_have_no_effect(
+    people_config: ExperimentConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """By each command that reads such a file."""
     mark, tried = tmp_path / "effect", 0
-    images = ["--dataset", "synthetic", "--height", "16", "--width", "8", "--device", "cpu"]
+    images = ["--dataset", "folder", "--root", str(people_config.data.root), "--height", "16", "--width", "8"]
+    images += ["--device", "cpu"]
     for name, state in hostile_states(mark).items():
         for kind, content in hostile_bytes(state).items():
             file = tmp_path / "x.t"

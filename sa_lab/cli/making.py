@@ -90,6 +90,7 @@ def train(
     run: Path | None = None,
     all_splits: bool = False,
     processes: int = 1,
+    keep_checkpoint: bool = False,
     file: ConfigFile = None,
 ) -> None:
     """Train, embed and evaluate one run; called again, it goes on where it stopped.
@@ -102,6 +103,7 @@ def train(
         run: folder of the run; by default one named after the config.
         all_splits: regdb's ten trainings, one a split, in the folders split1..10 of `run`, and their average.
         processes: processes of this machine that share each batch, on GPUs one each.
+        keep_checkpoint: also when the run is finished; else it goes then, a third of what a run takes on the disk.
         file: JSON or YAML with dials in place of the preset's own, such as a run's config.json; options go before it.
     """
     from sa_lab import experiment
@@ -110,9 +112,9 @@ def train(
 
     chosen = variant(config, loss_variant) if loss_variant else config
     done = (
-        experiment.run_splits(chosen, run, num_processes=processes)
+        experiment.run_splits(chosen, run, True, processes, keep_checkpoint)
         if all_splits
-        else [experiment.run(chosen, run, num_processes=processes)]
+        else [experiment.run(chosen, run, num_processes=processes, keep_checkpoint=keep_checkpoint)]
     )
     if not is_first():
         return

@@ -11,18 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from sa_lab.config import LAYOUTS, DataConfig, Dataset, Device, Style, TrainConfig
-from sa_lab.disk import (
-    DamagedFileError,
-    can_be_written,
-    check_folder,
-    check_output,
-    home,
-    read_json,
-    say,
-    tell,
-    write_json,
-    write_text,
-)
+from sa_lab.disk import can_be_written, check_folder, check_output, home, read_json, say, tell, write_json, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -191,10 +180,7 @@ def embed(
         raise ValueError(
             f"{run} does not say which images it was made of, expected --dataset, and --root where it has one"
         )
-    made_of = read_json(run / "made_of.json")
-    if "data" not in made_of:
-        raise DamagedFileError(f"{run / 'made_of.json'} is damaged: it does not say which images the run was made of")
-    own = store.digest == made_of["data"]
+    own = store.digest == experiment.data_of(run)
     index = np.arange(len(store)) if part == "all" else np.flatnonzero(store.is_train == (part == "train"))
     tested = Embeddings.load(run / "embeddings.npz", mapped=True)
     numbered = data.dataset in LAYOUTS and tested.dataset == store.name  # the same people in any copy
