@@ -46,6 +46,7 @@ test: $(STAMP) ## everything that CI checks
 	# the chapters under papermill train anew in a folder of their own; nbval then reads the runs they leave
 	export SA_LAB_TEST_HOME=$$(mktemp -d)
 	trap 'rm -rf "$$SA_LAB_TEST_HOME"' EXIT
+	cp -r data/results "$$SA_LAB_TEST_HOME/"
 	pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 	SA_LAB_HOME=$$SA_LAB_TEST_HOME OMP_NUM_THREADS=1 pytest -q -p no:cacheprovider -n 2 --dist loadfile \
 		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout=900 notebooks

@@ -183,7 +183,7 @@ class Measured:
         )  # fmt: skip
 
     def row(self) -> LogRow:
-        """The losses and the settings; waits until they are known.
+        """The losses, the norm of the gradient of each that was followed, and the settings; waits until they are known.
 
         Raises:
             NonFiniteLossError: something is not finite; no weight has followed it, nor anything after it.
@@ -201,4 +201,5 @@ class Measured:
                 if math.isfinite(loss):
                     what = f"gradient is not finite, its norm is {norm}: {row}"
                 raise NonFiniteLossError(f"the {name} {what}", self.batch)
+            row[f"{name}_gradient"] = norm
         return row | self.settings

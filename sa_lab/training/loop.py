@@ -7,6 +7,7 @@ Python; but RandomLinear asks it which images go on, and so waits for it with ea
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -45,6 +46,7 @@ class Training(Learner):
         train_index: rows of the store that are trained on.
         rows: what was logged, one row a step.
         under_way: steps that were launched and not yet read.
+        clock: when the last iteration began, or its rows were read.
     """
 
     config: ExperimentConfig
@@ -55,6 +57,7 @@ class Training(Learner):
     train_index: Int[np.ndarray, " M"]
     rows: list[LogRow] = field(default_factory=list)
     under_way: list[Measured] = field(default_factory=list, repr=False)
+    clock: float = field(default_factory=time.perf_counter, repr=False)
 
     @property
     def num_steps(self) -> int:
@@ -72,13 +75,19 @@ class Training(Learner):
         Raises:
             NonFiniteLossError: of the first step that failed; it is not logged.
         """
+        known = len(self.rows)
         while len(self.under_way) > leave:
+            images = len(self.under_way[0].batch.labels) * processes.size()
             try:
                 self.rows.append(self.under_way[0].row())
             except NonFiniteLossError:
                 self.under_way.clear()
                 raise
             del self.under_way[0]
+        now = time.perf_counter()
+        for row in self.rows[known:]:
+            row[SPEED] = images * (len(self.rows) - known) / (now - self.clock)
+        self.clock = now
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs to go on as if it had never stopped, on any number of processes."""
@@ -248,7 +257,8 @@ def draw_batch(training: Training, index: Int[np.ndarray, " B"]) -> Batch:
 def iterate(
     training: Training, loss: Callable[[int], LossConfig] | None = None, pause_after: Container[int] = ()
 ) -> Iterator[LogRow]:
-    """Train to the end from where ``training`` stands, one row of ``training.rows`` a step.
+    """Train to the end from where ``training`` stands, one row of ``training.rows`` a step: the losses and gradients
+    (`Measured.row`), the learning rate of the backbone, and images a second, without what is done between two rows.
 
     On a GPU the training is up to one step ahead of the row that is given out, but not at the end of an epoch.
 
@@ -262,18 +272,24 @@ def iterate(
     while training.sampler.epoch < training.config.train.num_epochs:
         _set_learning_rates(training)
         for index in training.sampler:
+            training.clock = time.perf_counter()
             step = len(training.rows) + len(training.under_way)
             training.generator.manual_seed(_mixed(seed, step, 0, processes.rank()))
             with record_function("input"):
                 batch = draw_batch(training, index)
             measured = iteration(training, batch, loss(step) if loss else training.config.loss, step)
-            place: LogRow = {"step": step, "epoch": training.sampler.epoch}
+            rate = float(training.feature_optimizer.param_groups[0]["lr"])
+            place: LogRow = {"step": step, "epoch": training.sampler.epoch, "learning_rate": rate}
             training.under_way.append(replace(measured, settings=place | measured.settings))
             pause = step + 1 in pause_after or training.sampler.step == len(training.sampler)
             training.read(leave=0 if pause else ahead)
             while given < len(training.rows):
                 given += 1
                 yield training.rows[given - 1]
+
+
+SPEED = "images_per_second"
+"""The one column that is another one when a training is repeated."""
 
 
 def _is_asynchronous(device: torch.device) -> bool:
