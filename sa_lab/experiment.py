@@ -39,7 +39,7 @@ from sa_lab.evaluation.reports import Report
 from sa_lab.evaluation.search import evaluate_all
 from sa_lab.evaluation.validation import ValidationSet, few_images, first_people
 from sa_lab.model import TwoStreamNet, WeightsError, check_weights, load_state
-from sa_lab.provenance import TRAINING, code_digest, function_name
+from sa_lab.provenance import TRAINING, code_digest, function_name, known_as
 from sa_lab.runs import PEOPLE_FILES, Run, loss_name
 from sa_lab.schema import DataError, Embeddings, Listing
 from sa_lab.training import processes
@@ -106,7 +106,7 @@ def run(
         folder: of the run; by default `run_folder`.
         watch: called with every row of the training.
         progress: show bars.
-        own_loss: a loss of your own in place of SA-Softmax's two terms; the config takes on its name.
+        own_loss: a loss of your own, the term own in ``config.loss.terms``; the config takes on its name.
         num_processes: new processes of this machine that share each batch, on GPUs one each; also from a notebook.
             The run is that of one process, but for rounding, augmentation and batch statistics (`sync_batch_norm`).
         keep_checkpoint: also when the run is finished, with the state of the optimisers; else checkpoint.pt goes then.
@@ -114,14 +114,14 @@ def run(
     Raises:
         DataError, WeightsError, NonFiniteLossError, LostProcessError: see `prepare`, `build_model` and `fit`.
         ValueError: ``folder`` holds the run of another config, of other images or of other code of the library;
-            ``watch`` or ``own_loss`` with new processes, which they cannot reach.
+            ``watch`` with new processes, which it cannot reach.
     """
     if own_loss:
         check_own(own_loss)
         config = replace(config, loss=replace(config.loss, own=function_name(own_loss)))
     processes.check_number(num_processes)
-    if num_processes > 1 and (watch or own_loss):
-        raise ValueError(f"num_processes is {num_processes}, expected 1 with watch or own_loss; or start with torchrun")
+    if num_processes > 1 and watch:
+        raise ValueError(f"num_processes is {num_processes}, expected 1 with watch; or start with torchrun")
     processes.fabric_of(config.train)  # a device that is not there is told before the images are prepared
     listing = list_images(config.data)
     first = processes.is_first()
@@ -144,7 +144,7 @@ def run(
         check_folder(folder, "another folder is wanted for the run, or SA_LAB_HOME names another one for all")
         store = prepare(config.data, progress and first, listing, contents)
         if num_processes > 1:
-            processes.launch(_share, (config, folder, progress, keep_checkpoint), num_processes)
+            processes.launch(_share, (config, folder, progress, keep_checkpoint, own_loss), num_processes)
             return result
         if first:
             write_json(folder / "made_of.json", made_of)
@@ -171,9 +171,13 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _share(config: ExperimentConfig, folder: Path, progress: bool, keep_checkpoint: bool) -> None:
+def _share(
+    config: ExperimentConfig, folder: Path, progress: bool, keep_checkpoint: bool, own_loss: OwnLoss | None
+) -> None:
     """What each of the new processes does."""
-    run(config, folder, progress=progress, keep_checkpoint=keep_checkpoint)
+    if own_loss:
+        known_as(own_loss, config.loss.own)
+    run(config, folder, None, progress, own_loss, keep_checkpoint=keep_checkpoint)
 
 
 def run_splits(
@@ -182,6 +186,7 @@ def run_splits(
     progress: bool = True,
     num_processes: int = 1,
     keep_checkpoint: bool = False,
+    own_loss: OwnLoss | None = None,
 ) -> list[Run]:
     """RegDB as an experiment of ten trainings, one a split, in ``folder``/split1..10 or folders named after the config.
 
@@ -197,7 +202,7 @@ def run_splits(
             folder / f"split{split.data.split}" if folder else None,
             None,
             progress,
-            None,
+            own_loss,
             num_processes,
             keep_checkpoint,
         )

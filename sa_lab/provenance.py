@@ -83,6 +83,8 @@ def function_name(function: Callable[..., Any]) -> str:
     Raises:
         ValueError: it cannot be called, or has no name.
     """
+    if id(function) in _UNIQUE:
+        return _UNIQUE[id(function)][1]
     inner = function
     while isinstance(inner, functools.partial):
         inner = inner.func
@@ -94,12 +96,16 @@ def function_name(function: Callable[..., Any]) -> str:
         for word in _describe(function, {}):
             digest.update(word + b"\0")
     except Exception as unknown:  # a user's object may do anything
-        if id(function) not in _UNIQUE:
-            _UNIQUE[id(function)] = function, uuid.uuid4().hex[:8]
-            what = str(unknown) or type(unknown).__name__
-            tell(f"{name} depends on {what}, which cannot be told apart from another one: its run is never reused")
-        return f"{name}-once{_UNIQUE[id(function)][1]}"
+        what = str(unknown) or type(unknown).__name__
+        tell(f"{name} depends on {what}, which cannot be told apart from another one: its run is never reused")
+        known_as(function, f"{name}-once{uuid.uuid4().hex[:8]}")
+        return _UNIQUE[id(function)][1]
     return f"{name}-{digest.hexdigest()[:8]}"
+
+
+def known_as(function: Callable[..., Any], name: str) -> None:
+    """Give ``function`` the name that it has in the process that sent it here."""
+    _UNIQUE[id(function)] = function, name
 
 
 class _Unknown(Exception):

@@ -21,7 +21,8 @@ from sa_lab import experiment, transforms
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
 from sa_lab.data.store import ImageStore
 from sa_lab.disk import locked
-from sa_lab.training import fit, loop, processes
+from sa_lab.provenance import function_name
+from sa_lab.training import fit, loop, objective, processes
 from sa_lab.training.processes import LostProcessError
 
 CONFIG = ExperimentConfig(
@@ -346,11 +347,64 @@ def test_another_config_is_told_before_processes_start(tmp_path: Path) -> None:
         experiment.run(replace(config, seed=1), tmp_path, progress=False, num_processes=2)
 
 
+OWN = """
+import torch
+
+
+class Closer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.point = torch.nn.Parameter(torch.randn(512) / 100)
+
+    def forward(self, embeddings):
+        return (embeddings - self.point).square().mean()
+
+
+closer = Closer()
+"""
+
+
+@pytest.mark.slow
+def test_a_loss_of_a_file_is_trained_by_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have no such module, and no notebook; what it learns stays the same in all, and as in one process."""
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    (tmp_path / "my losses.py").write_text(OWN)
+    place = f"{tmp_path / 'my losses.py'}:closer"
+    data = DataConfig(height=32, width=16, train_ids=10, test_ids=6, images_per_camera=1, validation_fraction=0.0)
+    config = replace(CONFIG, data=data, loss=replace(CONFIG.loss, terms="identity 1 + own 1"))
+    own = objective.from_file(place)
+    alone, together = (
+        experiment.run(config, tmp_path / name, progress=False, own_loss=own, num_processes=number)
+        for name, number in (("alone", 1), ("together", 2))
+    )
+    assert alone.config == together.config
+    assert alone.config.loss.own == function_name(objective.from_file(place)), "another process finds it again"
+    losses = [run.metrics()["own"][1:] for run in (alone, together)]
+    np.testing.assert_allclose(*losses, rtol=0.1)  # each process has its own batch statistics
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "said"),
+    [
+        ("def f(embeddings): return embeddings.sum()", "g", "has no function or module 'g'"),
+        ("f = 3", "f", "has no function or module 'f'"),
+        ("import nothing_of_that_name", "f", "cannot be run: ModuleNotFoundError"),
+        ("def f(:", "f", "cannot be run: SyntaxError"),
+        ("", "f:g", "expected a file and a name in it"),
+        ("", "", "expected a file and a name in it"),
+    ],
+)
+def test_a_file_without_a_loss_is_told(text: str, name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        objective.from_file(f"{tmp_path / 'mine.py'}:{name}")
+
+
 def test_what_processes_cannot_do_is_told(tmp_path: Path) -> None:
     for number in (0, -1):
         with pytest.raises(ValueError, match=f"processes is {number}, expected 1 to"):
             processes.launch(train_all, (tmp_path,), number)
-    with pytest.raises(ValueError, match="num_processes is 2, expected 1 with watch or own_loss"):
+    with pytest.raises(ValueError, match="num_processes is 2, expected 1 with watch"):
         experiment.run(CONFIG, watch=lambda row: None, num_processes=2)
 
 

@@ -91,6 +91,7 @@ def train(
     all_splits: bool = False,
     processes: int = 1,
     keep_checkpoint: bool = False,
+    own_loss: str = "",
     file: ConfigFile = None,
 ) -> None:
     """Train, embed and evaluate one run; called again, it goes on where it stopped.
@@ -104,17 +105,20 @@ def train(
         all_splits: regdb's ten trainings, one a split, in the folders split1..10 of `run`, and their average.
         processes: processes of this machine that share each batch, on GPUs one each.
         keep_checkpoint: also when the run is finished; else it goes then, a third of what a run takes on the disk.
+        own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1".
         file: JSON or YAML with dials in place of the preset's own, such as a run's config.json; options go before it.
     """
     from sa_lab import experiment
     from sa_lab.reporting import comparison
+    from sa_lab.training.objective import from_file
     from sa_lab.training.processes import is_first
 
     chosen = variant(config, loss_variant) if loss_variant else config
+    own = from_file(own_loss) if own_loss else None
     done = (
-        experiment.run_splits(chosen, run, True, processes, keep_checkpoint)
+        experiment.run_splits(chosen, run, True, processes, keep_checkpoint, own)
         if all_splits
-        else [experiment.run(chosen, run, num_processes=processes, keep_checkpoint=keep_checkpoint)]
+        else [experiment.run(chosen, run, None, True, own, processes, keep_checkpoint)]
     )
     if not is_first():
         return

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
+import sys
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -140,6 +145,35 @@ def gradients(terms: Mapping[str, Tensor], loss: LossConfig, inputs: Tensor) -> 
         name: weight * torch.autograd.grad(terms[name], inputs, retain_graph=True)[0]
         for name, weight in loss.weights().items()
     }
+
+
+def from_file(place: str) -> OwnLoss:
+    """A loss of one's own out of a file of Python; modules in it start from the same weights each time.
+
+    Args:
+        place: as in losses.py:closeness.
+
+    Raises:
+        ValueError: no such file or name, or the file cannot be run.
+    """
+    path, _, name = place.rpartition(":")
+    file = Path(path)
+    if not path or not name.isidentifier() or not file.is_file():
+        raise ValueError(f"own_loss is {place!r}, expected a file and a name in it, as in losses.py:closeness")
+    module = types.ModuleType("own_" + re.sub(r"\W", "_", file.stem))
+    module.__file__ = str(file.absolute())
+    sys.modules[module.__name__] = module
+    cloudpickle.register_pickle_by_value(module)  # other processes have no such module
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), vars(module))
+        except Exception as error:
+            raise ValueError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
+    if not callable(found := getattr(module, name, None)):
+        raise ValueError(f"{file} has no function or module {name!r}")
+    own_loss: OwnLoss = found
+    return own_loss
 
 
 def check_own(own_loss: OwnLoss) -> None:

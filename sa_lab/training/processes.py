@@ -26,6 +26,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -175,7 +176,7 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes:
 
     Args:
         function: at the top of a module, so that a new process finds it; it calls `fabric_of` itself.
-        arguments: what can be pickled.
+        arguments: what cloudpickle knows, functions of a notebook among it.
         processes: at least 1; on GPUs at most as many as there are.
 
     Raises:
@@ -191,7 +192,8 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes:
     heard = signals_handled(lambda number, _: pleas.append(number), signal.SIGINT, signal.SIGTERM)
     with tempfile.TemporaryDirectory(prefix="sa-lab-") as private, heard:
         place = Path(private)
-        of = [(rank, processes, place, function, arguments) for rank in range(processes)]
+        sent = cloudpickle.dumps((function, arguments))
+        of = [(rank, processes, place, sent) for rank in range(processes)]
         members = [context.Process(target=_take_part, args=one) for one in of]
         try:
             with _interrupts_held_back():
@@ -264,7 +266,7 @@ def _failure(ended: int, members: Sequence[BaseProcess], place: Path) -> str | N
     return None
 
 
-def _take_part(rank: int, processes: int, place: Path, function: Callable[..., None], arguments: tuple) -> None:
+def _take_part(rank: int, processes: int, place: Path, sent: bytes) -> None:
     """What a new process does: it learns its place, and says why it failed."""
     end_with_parent()
     loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
@@ -274,6 +276,7 @@ def _take_part(rank: int, processes: int, place: Path, function: Callable[..., N
     }  # fmt: skip
     torch.set_num_threads(max(1, torch.get_num_threads() // processes))
     try:
+        function, arguments = cloudpickle.loads(sent)
         function(*arguments)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
