@@ -15,7 +15,8 @@ import pytest
 
 import sa_lab
 from sa_lab import cli
-from sa_lab.config import PRESETS
+from sa_lab.config import PRESETS, ExperimentConfig
+from sa_lab.disk import locked
 from sa_lab.runs import Run
 
 WRONG = (
@@ -169,3 +170,35 @@ def test_text_is_utf8_whatever_the_locale(locale: str, tmp_path: Path) -> None:
         [sys.executable, "-W", "error::EncodingWarning:sa_lab", file, tmp_path], capture_output=True, env=environment
     )
     assert told.returncode == 0, told.stderr.decode(errors="replace")[-1500:]
+
+
+def test_runs_are_listed_and_removed(
+    people_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    cli.main(["runs"])
+    assert f"no run is in {tmp_path / 'runs'}" in capsys.readouterr().out
+    place = tmp_path / "runs"
+    for name, seed in (("a", 0), ("b-seed1", 1), ("b-seed2", 2)):
+        people_config.replace({"seed": seed, "loss.mask_value": 5.0}).save(place / name / "config.json")
+    (place / "a" / "report.json").write_text("{}")
+    (place / "a" / "model.pt").write_bytes(bytes(3_000_000))
+    (place / "broken").mkdir()
+    (place / "broken" / "config.json").write_text("{")
+    (place / "stranger").mkdir()
+    cli.main(["runs"])
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[2:]}
+    assert re.search(r"complete, mask_value 5 +0 .*height 32.*finished +3 +0\.0$", lines["a"])
+    assert "not finished" in lines["b-seed1"]
+    assert "config.json cannot be read" in lines["broken"]
+    for words, said in (
+        (["x"], "there is no run x"), (["--prune"], "would remove every run"),
+        (["stranger", "--prune"], r"stranger in .* has no config.json"),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit, match=said):
+            cli.main(["runs", *words])
+    with locked(place / "b-seed2", "is a test"), pytest.raises(SystemExit, match="b-seed2 is in use"):
+        cli.main(["runs", "b-*", "--prune"])
+    assert sorted(path.name for path in place.iterdir() if path.is_dir()) == ["a", "b-seed2", "broken", "stranger"]
+    cli.main(["runs", "a", "--prune"])
+    assert "removed a\n3 MB are free now" in capsys.readouterr().out
