@@ -15,9 +15,9 @@ import pytest
 import torch
 from filelock import FileLock, Timeout
 
-from sa_lab import disk, study
+from sa_lab import disk
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
-from sa_lab.study import FailedRunsError, run_all
+from sa_lab.study import FailedRunsError, run_all, workers
 from sa_lab.training.learner import NonFiniteLossError
 
 ROOT = Path(__file__).parents[1]
@@ -78,15 +78,15 @@ def alive(process: int) -> bool:
 
 def test_whatever_fails_a_run_stops_no_other_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
-    made = study._run_quietly
+    made = workers._run_quietly
 
     def run(config: ExperimentConfig) -> Path:
         if config.seed == 0:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return made(config)
 
-    monkeypatch.setattr(study, "ProcessPoolExecutor", lambda jobs, **_: ThreadPoolExecutor(1))
-    monkeypatch.setattr(study, "_run_quietly", run)
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", lambda jobs, **_: ThreadPoolExecutor(1))
+    monkeypatch.setattr(workers, "_run_quietly", run)
     with pytest.raises(FailedRunsError, match=r"1 of 2 runs failed(?s:.*)seed 0: CUDA out of memory"):
         run_all([CONFIG, CONFIG.replace("seed", 1)], progress=False)
     assert len(list(tmp_path.glob("runs/*/report.json"))) == 1

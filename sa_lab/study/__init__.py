@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import platform
 import re
-import signal
 import subprocess
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
@@ -20,21 +16,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
 from sa_lab import __version__, experiment
 from sa_lab.analysis import DEFINITIONS, OF_IMAGES
 from sa_lab.config import PAPER, ExperimentConfig, VariantName, variant
-from sa_lab.data import list_images, prepare
-from sa_lab.disk import home, read_json, reason_of, write_text
+from sa_lab.disk import home, read_json, write_text
 from sa_lab.evaluation.reports import SHARES, TITLES
 from sa_lab.intervals import student_interval
-from sa_lab.model import check_weights
 from sa_lab.runs import Run, loss_name, measure_folder
-from sa_lab.schema import Refusal
-from sa_lab.training import processes
-from sa_lab.training.loop import plan
+from sa_lab.study.workers import FailedRunsError, run_all, run_each
+
+__all__ = ["FailedRunsError", "run_all", "run_each", "study"]
 
 SEEDS = (0, 1, 2, 3, 4)
 """Of a study, unless others are given."""
@@ -172,81 +164,3 @@ def _git(*arguments: str) -> str:
         return subprocess.run(git, capture_output=True, text=True, encoding="utf-8").stdout.strip()
     except OSError:
         return ""
-
-
-class FailedRunsError(Refusal):
-    """Some runs of several could not be finished; the others are."""
-
-
-def run_all(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool = True) -> list[Run]:
-    """Finished and measured runs of several configs on the same images, ``jobs`` at a time, each in its process.
-
-    Asked to stop, by Ctrl-C or SIGTERM, the workers save a checkpoint and end; so they do when this process is gone.
-
-    Raises:
-        ValueError: ``jobs`` below 1.
-        FailedRunsError: which runs failed, each with its reason, after all others were finished.
-        KeyboardInterrupt: asked to stop.
-    """
-    if jobs < 1:
-        raise ValueError(f"jobs is {jobs}, expected at least 1")
-    folders: dict[int, Path] = {}
-    failed: dict[int, str] = {}
-    listing = list_images(configs[0].data)
-    for i, config in enumerate(configs):  # what cannot work is told before any image is read
-        try:
-            plan(config, listing)
-            check_weights(config.model.backbone, config.model.weights)
-        except (ValueError, Refusal) as error:
-            failed[i] = str(error)
-    if len(failed) < len(configs):
-        prepare(configs[0].data, progress, listing)
-    jobs = min(jobs, len(configs))
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    pool = ProcessPoolExecutor(
-        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker, initargs=(threads,)
-    )
-    with processes.signals_handled(_interrupt, signal.SIGTERM), pool:
-        waiting = {pool.submit(_run_quietly, one): i for i, one in enumerate(configs) if i not in failed}
-        try:
-            for future in tqdm(as_completed(waiting), total=len(waiting), unit="run", disable=not progress):
-                try:
-                    folders[waiting[future]] = future.result()
-                except BrokenProcessPool:
-                    failed[waiting[future]] = "a worker was killed, or the memory did not suffice"
-                except Exception as error:  # a run that fails stops no other one
-                    failed[waiting[future]] = reason_of(error, most=2000)
-        except BaseException:
-            for worker in list((pool._processes or {}).values()):
-                worker.terminate()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-    if failed:
-        told = "\n  ".join(f"{loss_name(configs[i])}, seed {configs[i].seed}: {failed[i]}" for i in sorted(failed))
-        raise FailedRunsError(
-            f"{len(failed)} of {len(configs)} runs failed; the others are finished, the same call goes on:\n  {told}"
-        )
-    return [Run(folders[i]) for i in range(len(configs))]
-
-
-def _interrupt(*_: object) -> None:
-    """A plea to end this process (SIGTERM) is a `KeyboardInterrupt`, as Ctrl-C is."""
-    raise KeyboardInterrupt("stopped; the same call goes on")
-
-
-def _begin_worker(threads: int) -> None:
-    """Threads of torch and of NumPy in this process: where all have more than there are cores, they wait in turn. It
-    ends with its parent, even if that was killed."""
-    torch.set_num_threads(threads)
-    threadpool_limits(threads)
-    processes.end_with_parent()
-
-
-def _run_quietly(config: ExperimentConfig) -> Path:
-    """One run and its overlap in a worker process; asked to stop, it ends, for other runs wait in its line."""
-    try:
-        folder = experiment.run(config, progress=False).folder
-        measure_folder(folder, progress=False)
-    except KeyboardInterrupt:
-        os._exit(128 + signal.SIGINT)
-    return folder
