@@ -287,6 +287,10 @@ class ExperimentConfig:
         rows = [f"| {name} | {markdown(value)} |" for name, value in self.changed().items()]
         return "\n".join(["The preset tiny, but for", "", "| dial | value |", "|---|---|", *(rows or ["| - | - |"])])
 
+    def flat(self) -> dict[str, Any]:
+        """All dials by their name with dots."""
+        return _flat(asdict(self))
+
     def changed(self) -> dict[str, Any]:
         """The dials that differ from the preset tiny, by their name with dots."""
         mine, usual = _flat(asdict(self)), _flat(asdict(ExperimentConfig()))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -333,7 +335,8 @@ def _make(
         )  # fmt: skip
 
     if not processes.agree_with_first(processes.is_first() and _is_trained(run, config, store)):
-        fit(config, store, run.folder, validate if len(held) else None, watch, progress, own_loss, probe)
+        with _cost_noted(run.folder / "cost.json", processes.is_first()):
+            fit(config, store, run.folder, validate if len(held) else None, watch, progress, own_loss, probe)
     if not processes.is_first():
         return
     model, prototypes, train_ids = load_model(run.folder)
@@ -346,6 +349,38 @@ def _make(
         file = run.folder / f"{name}.npz"
         tested = embed(model, store, index, device, prototypes, train_ids, seen, progress=progress, out=file)
     _evaluate(run, tested)
+
+
+@contextmanager
+def _cost_noted(file: Path, first: bool) -> Iterator[None]:
+    """Add the seconds of a training to those of the calls before, and note the most memory that one has taken."""
+    began = time.monotonic()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):  # on Linux: the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    try:
+        yield
+    finally:
+        if first:
+            known: dict[str, float] = {}
+            with suppress(FileNotFoundError, DamagedFileError):
+                known = read_json(file)
+            peak = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else _peak_megabytes()
+            seconds = known.get("seconds", 0.0) + time.monotonic() - began
+            write_json(file, {"seconds": round(seconds, 2), "peak_mb": round(max(known.get("peak_mb", 0.0), peak))})
+
+
+def _peak_megabytes() -> float:
+    """The most memory that this process has taken since its peak began anew, or since its start."""
+    with suppress(OSError):
+        told = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+        if told:
+            return int(told[1]) / 1000
+    import resource  # not on Windows
+
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def _is_trained(run: Run, config: ExperimentConfig, store: ImageStore) -> bool:

@@ -28,7 +28,8 @@ class Run:
     """A folder: config.json, made_of.json (hashes of code, images and weights), images.csv (what each image was),
     metrics.csv, model.pt (the selected network), probes/ (descriptors along the training, a file a step),
     embeddings.npz, training_embeddings.npz, for each protocol of the data set a report and its queries and, when it is
-    finished, report.json and queries.csv of the first protocol; until then checkpoint.pt, to go on from.
+    finished, report.json and queries.csv of the first protocol; until then checkpoint.pt, to go on from; cost.json
+    (seconds of the training, and the most memory it took).
     """
 
     folder: Path

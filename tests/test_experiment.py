@@ -68,7 +68,7 @@ def test_run_is_made_once_and_reused(config: ExperimentConfig, tmp_path: Path) -
     run = experiment.run(config, tmp_path / "run", watch=rows.append, progress=False)
     assert len(rows) == 6
     assert sorted(path.name for path in run.folder.iterdir()) == [
-        "config.json", "embeddings.npz", "images.csv", "made_of.json", "metrics.csv", "model.pt",
+        "config.json", "cost.json", "embeddings.npz", "images.csv", "made_of.json", "metrics.csv", "model.pt",
         "probes", "queries-visible-to-infrared.csv", "queries.csv", "report-visible-to-infrared.json", "report.json",
         "training_embeddings.npz",
     ]  # fmt: skip

@@ -10,7 +10,7 @@ import tyro
 from sa_lab import __version__
 from sa_lab.cli import presets
 from sa_lab.cli.keeping import runs
-from sa_lab.cli.making import app, course, generate, prepare, study, train
+from sa_lab.cli.making import app, course, generate, prepare, study, sweep, train
 from sa_lab.cli.scoring import compare, embed, evaluate, report
 from sa_lab.dials import plain_lines
 from sa_lab.disk import Refusal
@@ -18,7 +18,7 @@ from sa_lab.disk import Refusal
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; what a user can mend is told in one line, without a traceback."""
-    commands = (prepare, generate, train, evaluate, embed, report, compare, study, course, app, runs)
+    commands = (prepare, generate, train, evaluate, embed, report, compare, study, sweep, course, app, runs)
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"sa-lab {__version__}")
         return
     try:
-        for command in (train, study):
+        for command in (train, study, sweep):
             command.__annotations__["config"] = presets.annotation(given if command.__name__ in given[:1] else ())
         tyro.extras.subcommand_cli_from_dict(
             {command.__name__: command for command in commands}, args=given, prog="sa-lab",

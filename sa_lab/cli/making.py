@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from sa_lab.config import PAPER, DataConfig, Dataset, ExperimentConfig, Resize, TrainConfig, VariantName, variant
-from sa_lab.disk import Refusal, check_output, checkout, say
+from sa_lab.config import PAPER, DataConfig, Dataset, ExperimentConfig, Resize, Style, TrainConfig, VariantName, variant
+from sa_lab.disk import Refusal, check_folder, check_output, checkout, home, say
 
 ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config")]
 """Read before everything else, see `sa_lab.cli.presets`."""
@@ -152,6 +152,54 @@ def study(
     check_output(out, ".json")
     result = studies.study(config, variants, seeds, jobs, out)
     say(f"{table(result)}\n\n{made_with(result)}\nThe study is {out}")
+
+
+def sweep(
+    config: ExperimentConfig,
+    over: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = (),
+    loss: tuple[VariantName, ...] = (),
+    seeds: tuple[int, ...] = (0,),
+    jobs: int = 1,
+    random: int | None = None,
+    array: tuple[int, int] | None = None,
+    style: Style = "console",
+    best: bool = False,
+    out: Path | None = None,
+    file: ConfigFile = None,
+) -> None:
+    """Train a grid of dials, losses and seeds, and put all into one table; finished runs are reused.
+
+    Args:
+        config: preset and its dials, the base of all trainings.
+        over: a dial and its values, as in --over loss.mask-value 0 5 50; once for each dial.
+        loss: losses by name; by default the config's own.
+        seeds: of each point of the grid.
+        jobs: runs at a time, each with its share of the CPU cores.
+        random: so many points of the grid, drawn, in place of all.
+        array: index and count of a job array: this call trains its share, and shows what the others have finished.
+        style: of the table that is printed.
+        best: print the best mean of each column bold, in Markdown and LaTeX.
+        out: folder of table.csv, a row a run, and of failed.json; by default one in results/ of the data folder.
+        file: JSON or YAML with dials in place of the preset's own.
+    """
+    import hashlib
+
+    from sa_lab import study as studies
+    from sa_lab.reporting.studies import sweep_table
+    from sa_lab.study.sweeps import value_of
+
+    if short := [words[0] if words else "" for words in over if len(words) < 2]:
+        raise ValueError(f"--over {short[0]} has no values, expected a dial and one value or more")
+    grid = {name.replace("-", "_"): [value_of(word) for word in words] for name, *words in over}
+    words = f"{config.digest()} {grid} {loss} {seeds} {random}"
+    name = f"sweep-{config.data.dataset}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
+    place = out or home() / "results" / name
+    check_folder(place, "--out names another folder")
+    result = studies.sweep(config, grid, loss, seeds, jobs, place, random, array)
+    say(f"{sweep_table(result, style, best=best)}\n\n{len(result.rows)} runs are in {place / 'table.csv'}")
+    if result.failed:
+        told = "\n  ".join(f"{cell}: {why}" for cell, why in result.failed.items())
+        raise Refusal(f"{len(result.failed)} cells failed; the others are finished, the same call goes on:\n  {told}")
 
 
 def course(

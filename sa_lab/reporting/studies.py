@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sa_lab.analysis import DEFINITIONS
 from sa_lab.analysis.descriptors import QUICK
+from sa_lab.config import Style
 from sa_lab.dials import markdown
 from sa_lab.evaluation import reports
 from sa_lab.evaluation.reports import SHARES
+from sa_lab.reporting import tables
 
 TITLES = {name: reports.TITLES[name] for name in SHARES} | {name: DEFINITIONS[name].title for name in QUICK}
 """The measures that tables show, and what they call them."""
+
+if TYPE_CHECKING:
+    from sa_lab.study import Sweep
 
 
 def table(result: dict[str, Any]) -> str:
@@ -50,3 +56,57 @@ ONE_MACHINE = (
     "Of one machine: with the same seed, another vector level of the processor gives other digits, as another seed "
     "does; no interval covers that."
 )
+
+
+def sweep_table(result: Sweep, style: Style = "markdown", names: Sequence[str] = SHARES, best: bool = False) -> str:
+    """A sweep as a table: a row for each loss and values of the dials, with the dials that differ as columns.
+
+    Args:
+        result: of `sa_lab.study.sweep`.
+        style: how it is written.
+        names: measures, names in `sa_lab.study.MEANINGS`.
+        best: the best mean of each column is bold, in Markdown and LaTeX.
+    """
+    means = result.means(names)
+    differing = [name for name in result.dials if len({str(one[name]) for one in means}) > 1]
+    sets = ["dataset"] if len({one["dataset"] for one in means}) > 1 else []
+    top = {name: _best(name, [one[name]["mean"] for one in means if name in one]) for name in names}
+    rows: list[tables.TableRow] = []
+    for one in means:
+        dials = {name.split(".")[-1]: "-" if one[name] is None else str(one[name]) for name in differing}
+        cells = {_title(name): _of_sweep(name, one.get(name), best and top[name], style) for name in names}
+        rows.append(
+            {**{name: one[name] for name in sets}, "loss": one["loss"], **dials, **cells, "runs": str(one["runs"])}
+        )
+    if not rows:
+        return "No run is finished."
+    text = "Mean over runs [95 % of Student's t]; one run has no interval."
+    table = tables.render(rows, style)
+    for mark, bold in zip("⟪⟫", _BOLD.get(style, ("", "")), strict=True):
+        table = table.replace(mark, bold)
+    return table if style == "csv" else f"{table}\n\n{'% ' if style == 'latex' else ''}{text}"
+
+
+def _title(name: str) -> str:
+    if name in SHARES:
+        return f"{reports.TITLES[name]}, %"
+    plain = name.removeprefix("training_")
+    return DEFINITIONS[plain].title + (", people trained on" if name != plain else "")
+
+
+def _best(name: str, means: Sequence[float]) -> float | None:
+    lower = name not in SHARES and DEFINITIONS[name.removeprefix("training_")].better == "lower"
+    return (min if lower else max)(means) if means else None
+
+
+def _of_sweep(name: str, one: Mapping[str, float] | None, top: float | bool | None, style: Style) -> str | None:
+    if one is None:
+        return None
+    scale, digits = (100, 1) if name in SHARES else (1, 2)
+    mean, low, high = (one[key] * scale for key in ("mean", "low", "high"))
+    shown = f"{mean:.{digits}f}" + ("" if low != low else f" [{low:.{digits}f}, {high:.{digits}f}]")
+    return f"⟪{shown}⟫" if one["mean"] == top and style in _BOLD else shown
+
+
+_BOLD = {"markdown": ("**", "**"), "latex": (r"\textbf{", "}")}
+"""What stands for the marks of a best value, which a table would not leave as they are."""

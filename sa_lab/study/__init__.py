@@ -24,38 +24,32 @@ from sa_lab.disk import home, read_json, write_text
 from sa_lab.evaluation.reports import SHARES, TITLES
 from sa_lab.intervals import student_interval
 from sa_lab.runs import Run, loss_name, measure_folder
+from sa_lab.study.measures import MEANINGS, limits_of, measure_run
+from sa_lab.study.sweeps import Cell, Sweep, cells, sweep
 from sa_lab.study.workers import FailedRunsError, run_all, run_each
 
-__all__ = ["FailedRunsError", "run_all", "run_each", "study"]
+__all__ = [
+    "DEFINITIONS",
+    "MEANINGS",
+    "OF_IMAGES",
+    "SHARES",
+    "TITLES",
+    "Cell",
+    "FailedRunsError",
+    "Run",
+    "Sweep",
+    "cells",
+    "limits_of",
+    "measure_folder",
+    "measure_run",
+    "run_all",
+    "run_each",
+    "study",
+    "sweep",
+]  # fmt: skip
 
 SEEDS = (0, 1, 2, 3, 4)
 """Of a study, unless others are given."""
-
-
-def _on_training(name: str) -> str:
-    """Key of a measure of people trained on; only they have prototypes."""
-    return f"training_{name}" if name in OF_IMAGES else name
-
-
-MEANINGS = {
-    **{name: TITLES[name] for name in SHARES},
-    **{name: f"{DEFINITIONS[name].title}, unseen people: {DEFINITIONS[name].meaning}" for name in OF_IMAGES},
-    **{_on_training(name): f"{one.title}, people trained on: {one.meaning}" for name, one in DEFINITIONS.items()},
-}
-"""What a study writes of each run: retrieval of the first protocol, and the measures of overlap."""
-
-
-def limits_of(name: str) -> tuple[float, float]:
-    """Smallest and largest value of a measure in `MEANINGS`."""
-    return (0.0, 1.0) if name in SHARES else DEFINITIONS[name.removeprefix("training_")].limits
-
-
-def measure_run(run: Run) -> dict[str, float]:
-    """The numbers in `MEANINGS` of one finished run, as far as its images allow them."""
-    retrieval, overlaps = run.report.measures, measure_folder(run.folder, progress=False)
-    unseen = {name: one.mean for name, one in overlaps["unseen"].items()}
-    training = {_on_training(name): one.mean for name, one in overlaps["training"].items()}
-    return {**{name: retrieval[name].mean for name in SHARES}, **unseen, **training}
 
 
 def study(

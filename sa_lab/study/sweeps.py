@@ -1,0 +1,226 @@
+"""Sweeps: dials x losses x seeds, one tidy table, and means over the seeds."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from sa_lab import experiment
+from sa_lab.config import ExperimentConfig, VariantName, variant
+from sa_lab.disk import atomic_path, read_json, write_json
+from sa_lab.evaluation.reports import SHARES
+from sa_lab.intervals import student_interval
+from sa_lab.runs import Run, loss_name
+from sa_lab.study.measures import limits_of, measure_run
+from sa_lab.study.workers import run_each
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a sweep.
+
+    Attributes:
+        dials: the swept ones and their values; those that change nothing of its loss are None.
+        loss: the name of its loss; of several with one name, the same.
+        config: all dials; None where the values make none.
+        problem: why they do not.
+    """
+
+    dials: dict[str, Any]
+    loss: str
+    config: ExperimentConfig | None
+    problem: str = ""
+
+    def __str__(self) -> str:
+        words = [f"{name.split('.')[-1]} {value}" for name, value in self.dials.items() if value is not None]
+        seed = [f"seed {self.config.seed}"] if self.config else []
+        split = [f"split {self.config.data.split}"] if self.config and self.config.data.dataset == "regdb" else []
+        return ", ".join([self.loss, *words, *seed, *split])
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What came of a sweep.
+
+    Attributes:
+        dials: names of those that were swept.
+        rows: of each finished run its loss, dials, seed, data set and split, measures (`MEANINGS`), what it cost, and
+            the name of its folder.
+        failed: the cells that could not be finished, each with the reason.
+    """
+
+    dials: tuple[str, ...]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def means(self, names: Sequence[str] = SHARES) -> list[dict[str, Any]]:
+        """One row for each loss and values of the dials: each measure as mean, low and high over seeds and splits.
+
+        With one run of a kind there is no interval: low and high are NaN.
+        """
+        groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        for row in self.rows:
+            groups.setdefault(tuple(row[name] for name in ("loss", *self.dials, "dataset")), []).append(row)
+        found = []
+        for group in groups.values():
+            kept = {name: group[0][name] for name in ("loss", *self.dials, "dataset")}
+            measures = {
+                name: _interval([row[name] for row in group], limits_of(name))
+                for name in names
+                if all(row.get(name) is not None for row in group)
+            }
+            found.append({**kept, "runs": len(group), **measures})
+        return found
+
+
+def _interval(values: Sequence[float], limits: tuple[float, float]) -> dict[str, float]:
+    if len(values) > 1:
+        return dict(student_interval(np.array(values), limits))
+    return {"mean": float(values[0]), "low": math.nan, "high": math.nan}
+
+
+def cells(
+    config: ExperimentConfig,
+    over: Mapping[str, Sequence[Any]],
+    losses: Sequence[VariantName] = (),
+    seeds: Sequence[int] = (0,),
+    random: int | None = None,
+) -> list[Cell]:
+    """The trainings of a sweep: the grid of all values, or ``random`` points of it, with each loss and seed.
+
+    A dial that changes nothing of a loss is not swept for it, so that softmax is trained once whatever the masks are.
+    RegDB has each of its splits.
+
+    Raises:
+        ValueError: there is no such dial, or none has a value.
+    """
+    if unknown := [name for name in over if name not in config.flat()]:
+        raise ValueError(f"there is no dial {', '.join(unknown)}, expected some of {', '.join(config.flat())}")
+    if empty := [name for name, values in over.items() if not len(values)]:
+        raise ValueError(f"{', '.join(empty)} has no values, expected one or more")
+    grid = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
+    if random is not None:
+        if random < 1:
+            raise ValueError(f"random is {random}, expected at least 1")
+        drawn = np.random.default_rng(config.seed).permutation(len(grid))[:random]
+        grid = [grid[i] for i in np.sort(drawn)]
+    found: dict[Any, Cell] = {}
+    for dials, loss, seed in itertools.product(grid, losses or (None,), seeds):
+        try:
+            chosen = config.replace({**dials, "seed": seed})
+            chosen = variant(chosen, loss) if loss else chosen
+        except ValueError as error:
+            cell = Cell(dials, loss or "?", None, str(error))
+            found.setdefault((loss, str(dials)), cell)
+            continue
+        idle = [name for name in over if name.startswith("loss.") and name.split(".")[1] in chosen.loss.unused()]
+        chosen = chosen.replace({name: config.flat()[name] for name in idle})
+        used = {name: None if name in idle else chosen.flat()[name] for name in over}
+        for split in experiment.of_every_split(chosen):
+            found.setdefault((split.digest(), seed), Cell(used, loss or loss_name(chosen), split))
+    return list(found.values())
+
+
+def sweep(
+    config: ExperimentConfig,
+    over: Mapping[str, Sequence[Any]],
+    losses: Sequence[VariantName] = (),
+    seeds: Sequence[int] = (0,),
+    jobs: int = 1,
+    out: Path | None = None,
+    random: int | None = None,
+    array: tuple[int, int] | None = None,
+    progress: bool = True,
+) -> Sweep:
+    """Train every cell that is not finished yet, and put all that are into one table.
+
+    Args:
+        config: base of all trainings.
+        over: values of each swept dial, by its name with dots.
+        losses: names in `sa_lab.config.VARIANTS`; by default the config's own loss.
+        seeds: of each cell.
+        jobs: trainings at a time, each in a process of its own.
+        out: folder that gets table.csv, a row a run, and failed.json.
+        random: so many points of the grid, drawn by the config's seed, in place of all.
+        array: (index, count): of a job array, train every count-th cell from index on; what is finished of the others
+            is in the table as well.
+        progress: show bars.
+
+    Raises:
+        ValueError: as `cells`; an array that is none.
+        KeyboardInterrupt: asked to stop; the same call goes on.
+    """
+    planned = cells(config, over, losses, seeds, random)
+    index, count = array or (0, 1)
+    if not 0 <= index < count:
+        raise ValueError(f"array is {index} {count}, expected an index below the count")
+    result = Sweep(tuple(over))
+    mine = [i for i in range(len(planned)) if i % count == index and planned[i].config]
+    done = dict(zip(mine, run_each([_config(planned[i]) for i in mine], jobs, progress), strict=True)) if mine else {}
+    for i, cell in enumerate(planned):
+        outcome = done.get(i, cell.problem or _finished(cell))
+        if isinstance(outcome, Run):
+            result.rows.append(_row(cell, outcome))
+        elif outcome:
+            result.failed[str(cell)] = outcome
+    if out:
+        _write_csv(out / "table.csv", result.rows)
+        write_json(out / "failed.json", result.failed)
+    return result
+
+
+def _config(cell: Cell) -> ExperimentConfig:
+    assert cell.config
+    return cell.config
+
+
+def _finished(cell: Cell) -> Run | str:
+    """The run of a cell that another job of the array trains, if it has."""
+    run = Run(experiment.run_folder(_config(cell)))
+    return run if (run.folder / "report.json").is_file() else ""
+
+
+def _row(cell: Cell, run: Run) -> dict[str, Any]:
+    config = _config(cell)
+    cost = run.folder / "cost.json"
+    return {
+        "loss": cell.loss, **cell.dials, "seed": config.seed, "dataset": config.data.dataset,
+        "split": config.data.split, **measure_run(run), **(read_json(cost) if cost.is_file() else {}),
+        "run": run.folder.name,
+    }  # fmt: skip
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def value_of(text: str) -> Any:
+    """A value as it is written on a command line: a number, true, none, or a text."""
+    if text.lower() == "none":
+        return None
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return float(text) if isinstance(found, str) and _is_number(text) else found
+
+
+def _is_number(text: str) -> bool:
+    """Numbers that YAML takes for a text: 1e-4, inf."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,160 @@
+"""Sweeps: which cells there are, the one table, failures that are named, and the command."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+from test_workers import CONFIG
+
+from sa_lab import cli, study
+from sa_lab.config import ExperimentConfig
+from sa_lab.disk import read_json
+from sa_lab.reporting.studies import sweep_table
+from sa_lab.study import Sweep, cells
+from sa_lab.study.sweeps import value_of
+
+MASKS = {"loss.mask_value": [0.0, 5.0, 50.0], "loss.similarity_weight": [0.0, 1.0]}
+
+
+def test_a_dial_is_swept_for_the_losses_that_use_it() -> None:
+    found = cells(ExperimentConfig(), MASKS, ("softmax", "triplet", "complete"), (0, 1))
+    count = {loss: sum(cell.loss == loss for cell in found) for loss in ("softmax", "triplet", "complete")}
+    assert count == {"softmax": 2, "triplet": 2, "complete": 6 * 2}  # one for each seed
+
+
+def test_names_of_losses_win_over_dials_and_no_cell_comes_twice() -> None:
+    found = cells(ExperimentConfig(), MASKS, ("softmax", "no_mask"))
+    assert len({(cell.config.digest(), cell.config.seed) for cell in found}) == len(found)
+    assert all(cell.config.loss.mask_value == 0 for cell in found if cell.loss == "no_mask")
+
+
+def test_cells_say_what_they_are() -> None:
+    (softmax,) = cells(ExperimentConfig(), {"loss.mask_value": [0.0, 5.0]}, ("softmax",), (3,))
+    assert str(softmax) == "softmax, seed 3"
+    assert softmax.dials == {"loss.mask_value": None}
+    (own,) = cells(ExperimentConfig(), {"loss.mask_value": [5.0]})
+    assert str(own) == "complete, mask_value 5, mask_value 5.0, seed 0"
+    assert len(cells(ExperimentConfig().replace({"data.dataset": "regdb", "data.root": "x"}), {})) == 10
+
+
+def test_random_points_are_drawn_by_the_seed() -> None:
+    over = {"train.head_lr": [1e-4, 1e-3, 1e-2, 1e-1], "train.backbone_lr": [1e-5, 1e-4, 1e-3]}
+    drawn = [[cell.dials for cell in cells(ExperimentConfig(seed=s), over, random=5)] for s in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len({str(one) for one in drawn[0]}) == 5
+
+
+def test_what_cannot_be_swept_is_told() -> None:
+    with pytest.raises(ValueError, match=r"there is no dial loss\.mask, expected some of .*loss\.mask_value"):
+        cells(ExperimentConfig(), {"loss.mask": [1]})
+    with pytest.raises(ValueError, match=r"loss\.mask_value has no values"):
+        cells(ExperimentConfig(), {"loss.mask_value": []})
+    with pytest.raises(ValueError, match="random is 0"):
+        cells(ExperimentConfig(), MASKS, random=0)
+    with pytest.raises(ValueError, match="array is 2 2, expected an index below the count"):
+        study.sweep(ExperimentConfig(), MASKS, array=(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5", 5), ("5.5", 5.5), ("1e-4", 1e-4), ("inf", math.inf), ("none", None), ("true", True), ("adamw", "adamw"),
+        ("identity 1 + triplet 1", "identity 1 + triplet 1"), ("a: b: c", "a: b: c"), ("[6, 7]", [6, 7]),
+    ],
+)  # fmt: skip
+def test_values_of_a_command_line(text: str, value: object) -> None:
+    assert value_of(text) == value
+
+
+def test_the_table_has_every_run_and_failures_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not finite, a value that is none of the dial's; called again, nothing is trained anew."""
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    config = CONFIG.replace("train.optimizer", "sgd")
+    over = {"train.head_lr": [1e-3, 1e6, -1.0], "loss.mask_value": [0.0, 50.0]}
+    result = study.sweep(config, over, ("softmax", "complete"), (0,), jobs=2, out=tmp_path / "out", progress=False)
+    assert [(row["loss"], row["loss.mask_value"], row["train.head_lr"]) for row in result.rows] == [
+        ("softmax", None, 1e-3), ("complete", 0.0, 1e-3), ("complete", 50.0, 1e-3)
+    ]  # fmt: skip
+    reasons = [why for _, why in sorted(result.failed.items())]
+    assert sum("is not finite" in why for why in reasons) == 3
+    assert sum("train.head_lr is -1.0, expected a number from 0" in why for why in reasons) == len(reasons) - 3
+    with (tmp_path / "out" / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["train.head_lr"] for row in rows] == ["0.001"] * 3
+    assert all(float(row["seconds"]) > 0 and float(row["peak_mb"]) > 50 and row["rank_1"] for row in rows)
+    assert read_json(tmp_path / "out" / "failed.json") == result.failed
+    made = {file: file.stat().st_mtime_ns for file in tmp_path.glob("runs/*/report.json")}
+    words = [
+        "--over",
+        "train.head-lr",
+        "1e-3",
+        "-1",
+        "--over",
+        "loss.mask-value",
+        "0",
+        "50",
+        "--loss",
+        "softmax",
+        "complete",
+    ]
+    config.save(tmp_path / "config.json")
+    with pytest.raises(SystemExit, match=r"cells failed; the others are finished(?s:.*)expected a number from 0"):
+        cli.main(["sweep", "--config", str(tmp_path / "config.json"), *words, "tiny"])
+    out = capsys.readouterr().out
+    assert out.count("complete") == 2
+    assert "3 runs are in" in out
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("runs/*/report.json")} == made
+
+
+def test_a_job_array_shares_the_cells_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    over, seeds = {"loss.mask_value": [0.0, 50.0]}, (0, 1)
+    first = study.sweep(CONFIG, over, seeds=seeds, array=(0, 2), progress=False)
+    assert (len(first.rows), first.failed) == (2, {})
+    second = study.sweep(CONFIG, over, seeds=seeds, array=(1, 2), progress=False)
+    assert (len(second.rows), second.failed) == (4, {})
+    whole = study.sweep(CONFIG, over, seeds=seeds, progress=False)
+    assert whole == second
+
+
+def drawn_sweep() -> Sweep:
+    rows = [
+        {
+            "loss": loss, "loss.mask_value": mask, "train.head_lr": 1e-3, "seed": seed, "dataset": "synthetic",
+            "rank_1": base + seed / 100, "mean_ap": base, "mean_inp": base, "stranger_ratio": 1 - base,
+        }
+        for loss, mask, base in (("softmax", None, 0.25), ("complete", 0.0, 0.2), ("complete", 50.0, 0.3))
+        for seed in range(1 if mask == 0.0 else 3)
+    ]  # fmt: skip
+    return Sweep(("loss.mask_value", "train.head_lr"), rows)
+
+
+def test_means_over_seeds_have_intervals() -> None:
+    means = drawn_sweep().means(("rank_1",))
+    assert [(one["loss"], one["runs"]) for one in means] == [("softmax", 3), ("complete", 1), ("complete", 3)]
+    assert means[0]["rank_1"]["mean"] == pytest.approx(0.26)
+    assert means[0]["rank_1"]["low"] < 0.26 < means[0]["rank_1"]["high"]
+    assert math.isnan(means[1]["rank_1"]["low"])
+
+
+def test_a_table_names_the_dials_that_differ_and_the_best() -> None:
+    text = sweep_table(drawn_sweep(), names=("rank_1", "stranger_ratio"), best=True)
+    head, _, *lines = text.splitlines()
+    assert [word.strip() for word in head.strip("|").split("|")] == [
+        "loss",
+        "mask_value",
+        "Rank-1, %",
+        "modality gap",
+        "runs",
+    ]
+    assert "**31.0 [28.5, 33.5]**" in lines[2]
+    assert "**0.70 [0.70, 0.70]**" in lines[2], "a smaller gap is better"
+    assert "| 20.0 " in lines[1]
+    assert r"\textbf{" in sweep_table(drawn_sweep(), "latex", best=True)
+    assert "**" not in sweep_table(drawn_sweep(), "csv", best=True)
+    assert sweep_table(Sweep(())) == "No run is finished."
