@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from sa_lab import experiment
-from sa_lab.config import ExperimentConfig, VariantName, variant
+from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, variant
 from sa_lab.disk import atomic_path, read_json, write_json
 from sa_lab.evaluation.reports import SHARES
 from sa_lab.intervals import student_interval
@@ -28,7 +28,7 @@ class Cell:
     """One training of a sweep.
 
     Attributes:
-        dials: the swept ones and their values; those that change nothing of its loss are None.
+        dials: the swept ones and their values; those that its loss does not use, or brings itself, are None.
         loss: the name of its loss; of several with one name, the same.
         config: all dials; None where the values make none.
         problem: why they do not.
@@ -123,7 +123,8 @@ def cells(
             continue
         idle = [name for name in over if name.startswith("loss.") and name.split(".")[1] in chosen.loss.unused()]
         chosen = chosen.replace({name: config.flat()[name] for name in idle})
-        used = {name: None if name in idle else chosen.flat()[name] for name in over}
+        named = {f"loss.{dial}" for dial in VARIANTS[loss]} if loss else set()
+        used = {name: None if name in idle or name in named else chosen.flat()[name] for name in over}
         for split in experiment.of_every_split(chosen):
             found.setdefault((split.digest(), seed), Cell(used, loss or loss_name(chosen), split))
     return list(found.values())
