@@ -158,3 +158,59 @@ def test_no_renderer_offers_to_upload_a_figure() -> None:
     for name in {"vscode", "colab", "kaggle", "notebook_connected"}:
         bundle = pio.renderers[name].to_mimebundle({"data": [], "layout": {}})
         assert '"showSendToCloud":false' in json.dumps(bundle).replace("\\", "").replace(" ", ""), name
+
+
+def swept(loss: str, mask: float | None, mean: float, seconds: float = 60.0, weight: float = 1.0) -> plots.Point:
+    return plots.Point(
+        loss, {"loss.mask_value": mask, "loss.similarity_weight": weight}, mean, mean - 1, mean + 1, seconds, 3
+    )
+
+
+def test_a_response_surface_shows_every_cell_and_frames_the_best() -> None:
+    points = [
+        swept("complete", mask, 10 * weight + mask, weight=weight) for mask in (0.0, 5.0) for weight in (0.0, 1.0, 4.0)
+    ]
+    axes = ("loss.mask_value", "loss.similarity_weight")
+    figure = plots.response_surface(points[:-1], *axes, measure="mAP, %", title="mAP over two dials")
+    assert_named(figure)
+    (heat,) = figure.data
+    assert [list(row) for row in heat.z] == [[0, 5], [10, 15], [40, None]]
+    assert heat.customdata[0][0] == "95 % interval -1.0 to 1.0, 3 runs"
+    assert heat.customdata[2][1] == "not trained"
+    frame = figure.layout.shapes[0]
+    assert (frame.x0, frame.y0) == (-0.5, 1.5)
+    with pytest.raises(ValueError, match="expected one loss"):
+        plots.response_surface([*points, swept("softmax", 0.0, 1.0)], *axes, measure="", title="")
+    with pytest.raises(ValueError, match="expected each once"):
+        plots.response_surface([*points, points[0]], *axes, measure="", title="")
+
+
+def test_lines_over_a_dial_have_intervals_and_level_lines() -> None:
+    points = [swept("softmax", None, 28.0), swept("complete", 50.0, 32.0), swept("complete", 0.0, 24.0)]
+    figure = plots.over_dial(points, "loss.mask_value", measure="mAP, %", title="mAP over the mask")
+    assert_named(figure)
+    softmax, complete = figure.data
+    assert (list(softmax.x), list(softmax.y)) == (["0.0", "50.0"], [28.0, 28.0])
+    assert (list(complete.x), list(complete.y)) == (["0.0", "50.0"], [24.0, 32.0])
+    assert list(complete.error_y.array) == [1.0, 1.0]
+
+
+def test_parallel_coordinates_have_an_axis_for_what_differs() -> None:
+    points = [swept("softmax", None, 28.0), swept("complete", 50.0, 32.0), swept("complete", 0.0, 24.0)]
+    (lines,) = plots.parallel(points, measure="mAP, %", title="all dials").data
+    assert [axis.label for axis in lines.dimensions] == ["loss", "mask_value", "mAP, %"]
+    assert list(lines.dimensions[1].ticktext) == ["0.0", "50.0", "-"]
+    assert list(lines.line.color) == [28.0, 32.0, 24.0]
+
+
+def test_a_pareto_front_joins_what_nothing_beats() -> None:
+    points = [
+        swept("a", 0.0, 20.0, 10.0),
+        swept("a", 1.0, 30.0, 40.0),
+        swept("b", 0.0, 25.0, 50.0),
+        swept("b", 1.0, 22.0, 20.0),
+    ]
+    figure = plots.pareto(points, measure="mAP, %", title="quality against time")
+    assert_named(figure)
+    assert list(figure.data[-1].x) == [10.0, 20.0, 40.0]
+    assert list(figure.data[-1].y) == [20.0, 22.0, 30.0]

@@ -12,7 +12,7 @@ from test_workers import CONFIG
 from sa_lab import cli, study
 from sa_lab.config import ExperimentConfig
 from sa_lab.disk import read_json
-from sa_lab.reporting.studies import sweep_table
+from sa_lab.reporting.studies import sweep_points, sweep_table
 from sa_lab.study import Sweep, cells
 from sa_lab.study.sweeps import value_of
 
@@ -158,3 +158,11 @@ def test_a_table_names_the_dials_that_differ_and_the_best() -> None:
     assert r"\textbf{" in sweep_table(drawn_sweep(), "latex", best=True)
     assert "**" not in sweep_table(drawn_sweep(), "csv", best=True)
     assert sweep_table(Sweep(())) == "No run is finished."
+
+
+def test_points_of_a_sweep_are_in_percent_but_for_measures_of_overlap() -> None:
+    softmax, plain, masked = sweep_points(drawn_sweep())
+    assert (softmax.loss, softmax.dials["loss.mask_value"], softmax.runs) == ("softmax", None, 3)
+    assert masked.mean == pytest.approx(30.0)
+    assert math.isnan(plain.low)
+    assert sweep_points(drawn_sweep(), "stranger_ratio")[0].mean == pytest.approx(0.75)

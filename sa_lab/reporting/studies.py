@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ TITLES = {name: reports.TITLES[name] for name in SHARES} | {name: DEFINITIONS[na
 """The measures that tables show, and what they call them."""
 
 if TYPE_CHECKING:
+    from sa_lab.plots.sweeps import Point
     from sa_lab.study import Sweep
 
 
@@ -85,6 +87,20 @@ def sweep_table(result: Sweep, style: Style = "markdown", names: Sequence[str] =
     for mark, bold in zip("⟪⟫", _BOLD.get(style, ("", "")), strict=True):
         table = table.replace(mark, bold)
     return table if style == "csv" else f"{table}\n\n{'% ' if style == 'latex' else ''}{text}"
+
+
+def sweep_points(result: Sweep, measure: str = "mean_ap") -> list[Point]:
+    """A sweep for the figures of `sa_lab.plots`: shares in %, others as they are."""
+    from sa_lab.plots.sweeps import Point  # not for tables alone
+
+    scale = 100 if measure in SHARES else 1
+    points = []
+    for one in result.means((measure,)):
+        if measure in one:
+            mean, low, high = (one[measure][key] * scale for key in ("mean", "low", "high"))
+            dials = {name: one[name] for name in result.dials}
+            points.append(Point(one["loss"], dials, mean, low, high, one.get("seconds", math.nan), one["runs"]))
+    return points
 
 
 def _title(name: str) -> str:

@@ -62,7 +62,8 @@ class Sweep:
     failed: dict[str, str] = field(default_factory=dict)
 
     def means(self, names: Sequence[str] = SHARES) -> list[dict[str, Any]]:
-        """One row for each loss and values of the dials: each measure as mean, low and high over seeds and splits.
+        """One row for each loss and values of the dials: each measure as mean, low and high over seeds and splits, and
+        the mean seconds of a training.
 
         With one run of a kind there is no interval: low and high are NaN.
         """
@@ -77,7 +78,9 @@ class Sweep:
                 for name in names
                 if all(row.get(name) is not None for row in group)
             }
-            found.append({**kept, "runs": len(group), **measures})
+            seconds = [row["seconds"] for row in group if "seconds" in row]
+            cost = {"seconds": float(np.mean(seconds))} if seconds else {}
+            found.append({**kept, "runs": len(group), **measures, **cost})
         return found
 
 
