@@ -80,7 +80,7 @@ def response_surface(points: Sequence[Point], x: str, y: str, *, measure: str, t
 
 
 def over_dial(points: Sequence[Point], dial: str, *, measure: str, title: str) -> go.Figure:
-    """A line for each loss over the values of a dial, evenly apart, with intervals; one that does not use it is level."""
+    """A line for each loss over the values of a dial, evenly apart, with intervals; one without it is level."""
     figure = go.Figure()
     values = sorted({point.dials[dial] for point in points if point.dials[dial] is not None})
     for i, loss in enumerate(dict.fromkeys(point.loss for point in points)):
