@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
+from pytorch_metric_learning import losses as metric_losses
 from test_workers import CONFIG
 
 from sa_lab import cli, study
@@ -120,6 +121,24 @@ def test_a_job_array_shares_the_cells_out(tmp_path: Path, monkeypatch: pytest.Mo
     assert (len(second.rows), second.failed) == (4, {})
     whole = study.sweep(CONFIG, over, seeds=seeds, progress=False)
     assert whole == second
+
+
+def test_a_loss_of_ones_own_is_swept_by_its_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that no other process could import, and one of pytorch-metric-learning."""
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    config = CONFIG.replace("loss.terms", "identity 1 + own 1")
+
+    def closer(embeddings, margin=0.5):
+        return (embeddings.square().mean() - margin).relu()
+
+    for own in (closer, metric_losses.TripletMarginLoss()):
+        over = {"loss.terms": ["identity 1 + own 1", "identity 1 + own 0.1"]}
+        result = study.sweep(config, over, ("own", "softmax"), progress=False, own_loss=own)
+        assert result.failed == {}
+        name = "closer" if own is closer else type(own).__name__
+        assert [row["loss"] for row in result.rows] == [name, "softmax", name]
+    with pytest.raises(ValueError, match="own_loss asks for weather"):
+        study.sweep(config, {}, own_loss=lambda weather: weather)
 
 
 def drawn_sweep() -> Sweep:

@@ -80,10 +80,10 @@ def test_whatever_fails_a_run_stops_no_other_one(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
     made = workers._run_quietly
 
-    def run(config: ExperimentConfig) -> Path:
+    def run(config: ExperimentConfig, sent: bytes) -> Path:
         if config.seed == 0:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return made(config)
+        return made(config, sent)
 
     monkeypatch.setattr(workers, "ProcessPoolExecutor", lambda jobs, **_: ThreadPoolExecutor(1))
     monkeypatch.setattr(workers, "_run_quietly", run)

@@ -157,7 +157,8 @@ def study(
 def sweep(
     config: ExperimentConfig,
     over: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = (),
-    loss: tuple[VariantName, ...] = (),
+    loss: tuple[VariantName | Literal["own"], ...] = (),
+    own_loss: str = "",
     seeds: tuple[int, ...] = (0,),
     jobs: int = 1,
     random: int | None = None,
@@ -172,7 +173,9 @@ def sweep(
     Args:
         config: preset and its dials, the base of all trainings.
         over: a dial and its values, as in --over loss.mask-value 0 5 50; once for each dial.
-        loss: losses by name; by default the config's own.
+        loss: losses by name; by default that of the config.
+        own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1"; its name
+            among the losses is own.
         seeds: of each point of the grid.
         jobs: runs at a time, each with its share of the CPU cores.
         random: so many points of the grid, drawn, in place of all.
@@ -187,15 +190,17 @@ def sweep(
     from sa_lab import study as studies
     from sa_lab.reporting.studies import sweep_table
     from sa_lab.study.sweeps import value_of
+    from sa_lab.training.objective import from_file
 
     if short := [words[0] if words else "" for words in over if len(words) < 2]:
         raise ValueError(f"--over {short[0]} has no values, expected a dial and one value or more")
     grid = {name.replace("-", "_"): [value_of(word) for word in words] for name, *words in over}
-    words = f"{config.digest()} {grid} {loss} {seeds} {random}"
+    words = f"{config.digest()} {grid} {loss} {own_loss} {seeds} {random}"
     name = f"sweep-{config.data.dataset}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
     place = out or home() / "results" / name
     check_folder(place, "--out names another folder")
-    result = studies.sweep(config, grid, loss, seeds, jobs, place, random, array)
+    own = from_file(own_loss) if own_loss else None
+    result = studies.sweep(config, grid, loss, seeds, jobs, place, random, array, True, own)
     say(f"{sweep_table(result, style, best=best)}\n\n{len(result.rows)} runs are in {place / 'table.csv'}")
     if result.failed:
         told = "\n  ".join(f"{cell}: {why}" for cell, why in result.failed.items())

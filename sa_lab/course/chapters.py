@@ -125,8 +125,8 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
 
 _PATIENCE = 5.0
 """Seconds that a chapter has to save what it trains, once it is asked to stop."""
-_START = 2.0
-"""Seconds in which a kernel only loads itself: then it is killed at once, for it does not listen yet."""
+_START = 0.7
+"""Seconds in which a kernel cannot but load itself: then it is killed at once, for it does not listen yet."""
 
 
 @contextmanager

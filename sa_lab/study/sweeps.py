@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -18,9 +18,13 @@ from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, variant
 from sa_lab.disk import atomic_path, read_json, write_json
 from sa_lab.evaluation.reports import SHARES
 from sa_lab.intervals import student_interval
+from sa_lab.provenance import function_name
 from sa_lab.runs import Run, loss_name
 from sa_lab.study.measures import limits_of, measure_run
 from sa_lab.study.workers import run_each
+from sa_lab.training.objective import OwnLoss, check_own
+
+LossName = VariantName | Literal["own"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def _interval(values: Sequence[float], limits: tuple[float, float]) -> dict[str,
 def cells(
     config: ExperimentConfig,
     over: Mapping[str, Sequence[Any]],
-    losses: Sequence[VariantName] = (),
+    losses: Sequence[LossName] = (),
     seeds: Sequence[int] = (0,),
     random: int | None = None,
 ) -> list[Cell]:
@@ -119,37 +123,41 @@ def cells(
     for dials, loss, seed in itertools.product(grid, losses or (None,), seeds):
         try:
             chosen = config.replace({**dials, "seed": seed})
-            chosen = variant(chosen, loss) if loss else chosen
+            chosen = variant(chosen, loss) if loss and loss != "own" else chosen
+            if loss == "own" and not chosen.loss.own:
+                raise ValueError("the config has no loss of one's own, expected own_loss for the loss 'own'")
         except ValueError as error:
             cell = Cell(dials, loss or "?", None, str(error))
             found.setdefault((loss, str(dials)), cell)
             continue
         idle = [name for name in over if name.startswith("loss.") and name.split(".")[1] in chosen.loss.unused()]
         chosen = chosen.replace({name: config.flat()[name] for name in idle})
-        named = {f"loss.{dial}" for dial in VARIANTS[loss]} if loss else set()
+        named = {f"loss.{dial}" for dial in VARIANTS[loss]} if loss and loss != "own" else set()
         used = {name: None if name in idle or name in named else chosen.flat()[name] for name in over}
         for split in experiment.of_every_split(chosen):
-            found.setdefault((split.digest(), seed), Cell(used, loss or loss_name(chosen), split))
+            name = loss_name(chosen).split("-")[0] if chosen.loss.own else loss or loss_name(chosen)
+            found.setdefault((split.digest(), seed), Cell(used, name, split))
     return list(found.values())
 
 
 def sweep(
     config: ExperimentConfig,
     over: Mapping[str, Sequence[Any]],
-    losses: Sequence[VariantName] = (),
+    losses: Sequence[LossName] = (),
     seeds: Sequence[int] = (0,),
     jobs: int = 1,
     out: Path | None = None,
     random: int | None = None,
     array: tuple[int, int] | None = None,
     progress: bool = True,
+    own_loss: OwnLoss | None = None,
 ) -> Sweep:
     """Train every cell that is not finished yet, and put all that are into one table.
 
     Args:
         config: base of all trainings.
         over: values of each swept dial, by its name with dots.
-        losses: names in `sa_lab.config.VARIANTS`; by default the config's own loss.
+        losses: names in `sa_lab.config.VARIANTS`, or own for ``own_loss``; by default the loss of the config.
         seeds: of each cell.
         jobs: trainings at a time, each in a process of its own.
         out: folder that gets table.csv, a row a run, and failed.json.
@@ -157,18 +165,23 @@ def sweep(
         array: (index, count): of a job array, train every count-th cell from index on; what is finished of the others
             is in the table as well.
         progress: show bars.
+        own_loss: a loss of one's own, the term own in ``config.loss.terms``.
 
     Raises:
         ValueError: as `cells`; an array that is none.
         KeyboardInterrupt: asked to stop; the same call goes on.
     """
+    if own_loss:
+        check_own(own_loss)
+        config = config.replace("loss.own", function_name(own_loss))
     planned = cells(config, over, losses, seeds, random)
     index, count = array or (0, 1)
     if not 0 <= index < count:
         raise ValueError(f"array is {index} {count}, expected an index below the count")
     result = Sweep(tuple(over))
     mine = [i for i in range(len(planned)) if i % count == index and planned[i].config]
-    done = dict(zip(mine, run_each([_config(planned[i]) for i in mine], jobs, progress), strict=True)) if mine else {}
+    outcomes = run_each([_config(planned[i]) for i in mine], jobs, progress, own_loss) if mine else []
+    done = dict(zip(mine, outcomes, strict=True))
     for i, cell in enumerate(planned):
         outcome = done.get(i, cell.problem or _finished(cell))
         if isinstance(outcome, Run):

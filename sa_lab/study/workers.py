@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import cloudpickle
 import torch
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
@@ -19,10 +20,12 @@ from sa_lab.config import ExperimentConfig
 from sa_lab.data import list_images, prepare
 from sa_lab.disk import reason_of
 from sa_lab.model import check_weights
+from sa_lab.provenance import known_as
 from sa_lab.runs import Run, loss_name, measure_folder
 from sa_lab.schema import Refusal
 from sa_lab.training import processes
 from sa_lab.training.loop import plan
+from sa_lab.training.objective import OwnLoss
 
 
 class FailedRunsError(Refusal):
@@ -44,10 +47,18 @@ def run_all(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool =
     return [one for one in done if isinstance(one, Run)]
 
 
-def run_each(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool = True) -> list[Run | str]:
+def run_each(
+    configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool = True, own_loss: OwnLoss | None = None
+) -> list[Run | str]:
     """Finished and measured runs of several configs, ``jobs`` at a time, each in its process.
 
     Asked to stop, by Ctrl-C or SIGTERM, the workers save a checkpoint and end; so they do when this process is gone.
+
+    Args:
+        configs: one or more.
+        jobs: at a time.
+        progress: show a bar.
+        own_loss: what those configs train with that have a loss of one's own; all their ``loss.own`` have its name.
 
     Returns:
         For each config its run, or why it failed.
@@ -73,7 +84,8 @@ def run_each(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool 
         jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker, initargs=(threads,)
     )
     with processes.signals_handled(_interrupt, signal.SIGTERM), pool:
-        waiting = {pool.submit(_run_quietly, one): i for i, one in enumerate(configs) if i not in found}
+        sent = cloudpickle.dumps(own_loss)
+        waiting = {pool.submit(_run_quietly, one, sent): i for i, one in enumerate(configs) if i not in found}
         try:
             for future in tqdm(as_completed(waiting), total=len(waiting), unit="run", disable=not progress):
                 try:
@@ -103,10 +115,13 @@ def _begin_worker(threads: int) -> None:
     processes.end_with_parent()
 
 
-def _run_quietly(config: ExperimentConfig) -> Path:
+def _run_quietly(config: ExperimentConfig, sent: bytes) -> Path:
     """One run and its overlap in a worker process; asked to stop, it ends, for other runs wait in its line."""
+    own_loss = cloudpickle.loads(sent) if config.loss.own else None
+    if own_loss:
+        known_as(own_loss, config.loss.own)
     try:
-        folder = experiment.run(config, progress=False).folder
+        folder = experiment.run(config, progress=False, own_loss=own_loss).folder
         measure_folder(folder, progress=False)
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
