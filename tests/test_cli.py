@@ -200,3 +200,24 @@ def test_runs_are_listed_and_removed(
     assert sorted(path.name for path in place.iterdir() if path.is_dir()) == ["a", "b-seed2", "broken", "stranger"]
     cli.main(["runs", "a", "--prune"])
     assert "removed a\n3 MB are free now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("stop", "said"),
+    [
+        (KeyboardInterrupt(), "sa-lab: prepare was stopped; the same command goes on with what is finished"),
+        (
+            KeyboardInterrupt("stopped after step 3; the same call goes on from there"),
+            "sa-lab: stopped after step 3; .*",
+        ),
+    ],
+)
+def test_an_interrupt_is_one_line_wherever_it_comes(
+    stop: KeyboardInterrupt, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise stop
+
+    monkeypatch.setattr("sa_lab.data.list_images", interrupted)
+    with pytest.raises(SystemExit, match=f"^{said}$"):
+        cli.main(["prepare"])
