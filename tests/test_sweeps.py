@@ -38,7 +38,9 @@ def test_cells_say_what_they_are() -> None:
     assert softmax.dials == {"loss.mask_value": None}
     (own,) = cells(ExperimentConfig(), {"loss.mask_value": [5.0]})
     assert str(own) == "complete, mask_value 5, mask_value 5.0, seed 0"
-    assert len(cells(ExperimentConfig().replace({"data.dataset": "regdb", "data.root": "x"}), {})) == 10
+    regdb = ExperimentConfig().replace({"data.dataset": "regdb", "data.root": "x"})
+    assert len(cells(regdb, {})) == 10
+    assert [cell.config.data.split for cell in cells(regdb, {"data.split": [3, 4]})] == [3, 4]
 
 
 def test_random_points_are_drawn_by_the_seed() -> None:
@@ -53,6 +55,8 @@ def test_what_cannot_be_swept_is_told() -> None:
         cells(ExperimentConfig(), {"loss.mask": [1]})
     with pytest.raises(ValueError, match=r"loss\.mask_value has no values"):
         cells(ExperimentConfig(), {"loss.mask_value": []})
+    with pytest.raises(ValueError, match="seed is swept by seeds"):
+        cells(ExperimentConfig(), {"seed": [1]})
     with pytest.raises(ValueError, match="random is 0"):
         cells(ExperimentConfig(), MASKS, random=0)
     with pytest.raises(ValueError, match="array is 2 2, expected an index below the count"):

@@ -104,13 +104,15 @@ def cells(
     """The trainings of a sweep: the grid of all values, or ``random`` points of it, with each loss and seed.
 
     A dial that changes nothing of a loss is not swept for it, so that softmax is trained once whatever the masks are.
-    RegDB has each of its splits.
+    RegDB has each of its splits, unless ``data.split`` is swept.
 
     Raises:
         ValueError: there is no such dial, or none has a value.
     """
     if unknown := [name for name in over if name not in config.flat()]:
         raise ValueError(f"there is no dial {', '.join(unknown)}, expected some of {', '.join(config.flat())}")
+    if "seed" in over:
+        raise ValueError("seed is swept by seeds, not as a dial")
     if empty := [name for name, values in over.items() if not len(values)]:
         raise ValueError(f"{', '.join(empty)} has no values, expected one or more")
     grid = [dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())]
@@ -134,7 +136,7 @@ def cells(
         chosen = chosen.replace({name: config.flat()[name] for name in idle})
         named = {f"loss.{dial}" for dial in VARIANTS[loss]} if loss and loss != "own" else set()
         used = {name: None if name in idle or name in named else chosen.flat()[name] for name in over}
-        for split in experiment.of_every_split(chosen):
+        for split in [chosen] if "data.split" in over else experiment.of_every_split(chosen):
             name = loss_name(chosen).split("-")[0] if chosen.loss.own else loss or loss_name(chosen)
             found.setdefault((split.digest(), seed), Cell(used, name, split))
     return list(found.values())
