@@ -10,7 +10,6 @@ import os
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -125,8 +124,6 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
 
 _PATIENCE = 5.0
 """Seconds that a chapter has to save what it trains, once it is asked to stop."""
-_START = 0.7
-"""Seconds in which a kernel cannot but load itself: then it is killed at once, for it does not listen yet."""
 
 
 @contextmanager
@@ -144,20 +141,31 @@ def _kernel_hears_interrupts(name: str) -> Iterator[type[AsyncKernelManager]]:
     """
     pleas: list[int] = []
     made: list[AsyncKernelManager] = []
-    begun: list[float] = []
+    listening: list[bool] = []
 
     class Manager(AsyncKernelManager):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(**ways, **kwargs)
             made.append(self)
-            begun.append(time.monotonic())
+
+        def client(self, **kwargs: Any) -> Any:
+            """One that notes when the kernel has loaded itself; before, it would not bear to be interrupted."""
+            made_of: Any = super().client(**kwargs)
+            wait = made_of.wait_for_ready
+
+            async def wait_for_ready(*args: Any, **options: Any) -> None:
+                await wait(*args, **options)
+                listening.append(True)
+
+            made_of.wait_for_ready = wait_for_ready
+            return made_of
 
     def stop(number: int, _: object) -> None:
         pleas.append(number)
         kernel = getattr(made[-1].provisioner, "process", None) if made else None
         if kernel is None:  # it does not run yet, or no longer
             raise KeyboardInterrupt
-        if len(pleas) == 1 and time.monotonic() > begun[-1] + _START:
+        if len(pleas) == 1 and listening:
             kernel.send_signal(signal.SIGINT)
             killer = threading.Timer(_PATIENCE, kernel.kill)
             killer.daemon = True
