@@ -151,9 +151,7 @@ def run(
         if first:
             write_json(folder / "made_of.json", made_of)
             _write_images(folder / "images.csv", store)
-        _make(result, config, store, watch, progress, own_loss)
-        if first and not keep_checkpoint:
-            (folder / "checkpoint.pt").unlink(missing_ok=True)
+        _make(result, config, store, watch, progress, own_loss, keep_checkpoint)
     processes.agree_with_first()  # has evaluated
     return result
 
@@ -316,6 +314,7 @@ def _make(
     watch: Callable[[LogRow], None] | None,
     progress: bool,
     own_loss: OwnLoss | None,
+    keep_checkpoint: bool,
 ) -> None:
     """Train, embed and evaluate into the run's folder."""
     held = ValidationSet.of(config, store)
@@ -348,6 +347,8 @@ def _make(
     for name, index in parts.items():
         file = run.folder / f"{name}.npz"
         tested = embed(model, store, index, device, prototypes, train_ids, seen, progress=progress, out=file)
+    if not keep_checkpoint:  # before the report, with which the run is finished
+        (run.folder / "checkpoint.pt").unlink(missing_ok=True)
     _evaluate(run, tested)
 
 
