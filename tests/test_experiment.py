@@ -145,7 +145,7 @@ def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
 
 def test_workers_of_a_study_keep_to_their_threads() -> None:
     with threadpool_limits(2):
-        study._begin_worker(1)
+        study.workers._begin_worker(1)
         assert {library["num_threads"] for library in threadpool_info()} == {1}
 
 

@@ -76,7 +76,7 @@ def as_learner(net: TwoStreamNet, criterion: SASoftmaxLoss) -> Learner:
         optimizer="sgd", backbone_lr=0.001, head_lr=0.01, prototype_lr=0.01, precision="64-true", device="cpu"
     )
     fabric = processes.fabric_of(recipe)
-    model, feature_optimizer = fabric.setup(net, loop._feature_optimizer(net, recipe))
+    model, feature_optimizer = fabric.setup(net, loop._feature_optimizer(net, torch.nn.ModuleDict(), recipe))
     prototypes = loop._optimizer([{"params": [criterion.prototypes], "lr": recipe.prototype_lr}], recipe)
     return Learner(
         fabric=fabric, model=model, criterion=criterion, feature_optimizer=feature_optimizer,
