@@ -386,13 +386,14 @@ def _peak_megabytes() -> float:
 
 def _is_trained(run: Run, config: ExperimentConfig, store: ImageStore) -> bool:
     """Whether a run without checkpoint has been trained to its end, so that its descriptors or reports are missing."""
+    if (run.folder / "checkpoint.pt").is_file():
+        return False
     try:
         check_seal(run.folder / "model.pt", needed=True)
         steps = len(run.metrics()["step"])
     except (FileNotFoundError, ValueError):
         return False
-    there = (run.folder / "checkpoint.pt").is_file()
-    return not there and steps == config.train.num_epochs * len(plan(config, store).sampler)
+    return steps == config.train.num_epochs * len(plan(config, store).sampler)
 
 
 def place(model: nn.Module, device: torch.device, config: ExperimentConfig) -> None:

@@ -23,9 +23,8 @@ _PARTS = {"mfrac": 2, "msub": 2, "msup": 2, "mover": 2, "munder": 2, "msubsup": 
 _ATTRIBUTES = {
     "accent", "close", "columnalign", "columnlines", "columnspacing", "depth", "display", "displaystyle", "fence",
     "form", "height", "largeop", "linethickness", "lspace", "mathcolor", "mathsize", "mathvariant", "maxsize",
-    "minsize",
-    "movablelimits", "notation", "open", "rowlines", "rowspacing", "rspace", "scriptlevel", "separator", "stretchy",
-    "symmetric", "voffset", "width",
+    "minsize", "movablelimits", "notation", "open", "rowlines", "rowspacing", "rspace", "scriptlevel", "separator",
+    "stretchy", "symmetric", "voffset", "width",
 }  # fmt: skip
 """Of MathML, that the page keeps."""
 _FORMATTER = HtmlFormatter(style="friendly", cssclass="code", nobackground=True)

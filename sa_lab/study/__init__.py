@@ -18,33 +18,16 @@ import numpy as np
 import torch
 
 from sa_lab import __version__, experiment
-from sa_lab.analysis import DEFINITIONS, OF_IMAGES
 from sa_lab.config import PAPER, ExperimentConfig, VariantName, variant
 from sa_lab.disk import home, read_json, write_text
-from sa_lab.evaluation.reports import SHARES, TITLES
 from sa_lab.intervals import student_interval
-from sa_lab.runs import Run, loss_name, measure_folder
+from sa_lab.runs import loss_name
 from sa_lab.study.measures import MEANINGS, limits_of, measure_run
 from sa_lab.study.sweeps import Cell, Sweep, cells, sweep
 from sa_lab.study.workers import FailedRunsError, run_all, run_each
 
 __all__ = [
-    "DEFINITIONS",
-    "MEANINGS",
-    "OF_IMAGES",
-    "SHARES",
-    "TITLES",
-    "Cell",
-    "FailedRunsError",
-    "Run",
-    "Sweep",
-    "cells",
-    "limits_of",
-    "measure_folder",
-    "measure_run",
-    "run_all",
-    "run_each",
-    "study",
+    "MEANINGS", "Cell", "FailedRunsError", "Sweep", "cells", "limits_of", "measure_run", "run_all", "run_each", "study",
     "sweep",
 ]  # fmt: skip
 
@@ -78,10 +61,11 @@ def study(
     """
     if len(set(seeds)) < 2:
         raise ValueError(f"seeds is {list(seeds)}, expected at least two different ones for an interval")
-    if out and out.is_file() and "variants" not in read_json(out):
+    there = read_json(out) if out and out.is_file() else None
+    if there is not None and "variants" not in there:
         raise ValueError(f"{out} holds something else than a study; expected another file as --out")
     images = experiment.images_digest(config.data)
-    if out and out.is_file() and read_json(out).get("images", images) != images:
+    if there is not None and there.get("images", images) != images:
         raise ValueError(f"{out} holds the study of other images than these; expected another file as --out")
     rows = [
         measure_run(run)

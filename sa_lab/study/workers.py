@@ -16,13 +16,13 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from sa_lab import experiment
-from sa_lab.config import ExperimentConfig
+from sa_lab.config import DataConfig, ExperimentConfig
 from sa_lab.data import list_images, prepare
 from sa_lab.disk import reason_of
 from sa_lab.model import check_weights
 from sa_lab.provenance import known_as
 from sa_lab.runs import Run, loss_name, measure_folder
-from sa_lab.schema import Refusal
+from sa_lab.schema import Listing, Refusal
 from sa_lab.training import processes
 from sa_lab.training.loop import plan
 from sa_lab.training.objective import OwnLoss
@@ -70,14 +70,17 @@ def run_each(
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}, expected at least 1")
     found: dict[int, Run | str] = {}
+    listings: dict[DataConfig, Listing] = {}  # each data set is listed once
     for i, config in enumerate(configs):  # what cannot work is told before any image is read
         try:
-            plan(config, list_images(config.data))
+            if config.data not in listings:
+                listings[config.data] = list_images(config.data)
+            plan(config, listings[config.data])
             check_weights(config.model.backbone, config.model.weights)
         except (ValueError, Refusal, OSError) as error:
             found[i] = str(error)
     for data in dict.fromkeys(config.data for i, config in enumerate(configs) if i not in found):
-        prepare(data, progress)
+        prepare(data, progress, listings[data])
     jobs = max(1, min(jobs, len(configs)))
     threads = max(1, (os.cpu_count() or 1) // jobs)
     pool = ProcessPoolExecutor(
