@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,11 @@ from filelock import FileLock, Timeout
 
 from sa_lab import disk
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig
-from sa_lab.study import FailedRunsError, run_all, workers
+from sa_lab.provenance import function_name
+from sa_lab.runs import Run
+from sa_lab.study import FailedRunsError, run_all, run_each
 from sa_lab.training.learner import NonFiniteLossError
+from sa_lab.training.objective import OwnLoss
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ExperimentConfig(
@@ -59,8 +61,7 @@ sys.path.insert(0, {tests!r})
 from test_workers import CONFIG
 from sa_lab.study import run_all
 
-if __name__ == "__main__":
-    run_all([CONFIG.replace("train.num_epochs", 100_000).replace("seed", s) for s in (0, 1)], jobs=2, progress=False)
+run_all([CONFIG.replace("train.num_epochs", 100_000).replace("seed", s) for s in (0, 1)], jobs=2, progress=False)
 """
 
 
@@ -76,20 +77,26 @@ def alive(process: int) -> bool:
         return False
 
 
-def test_whatever_fails_a_run_stops_no_other_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def out_of_memory(embeddings: torch.Tensor) -> torch.Tensor:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def killed(embeddings: torch.Tensor) -> torch.Tensor:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return embeddings
+
+
+@pytest.mark.parametrize(("loss", "reason"), [(out_of_memory, "CUDA out of memory"), (killed, "its worker was killed")])
+def test_whatever_fails_a_run_stops_no_other_one(
+    loss: OwnLoss, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
-    made = workers._run_quietly
-
-    def run(config: ExperimentConfig, sent: bytes) -> Path:
-        if config.seed == 0:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return made(config, sent)
-
-    monkeypatch.setattr(workers, "ProcessPoolExecutor", lambda jobs, **_: ThreadPoolExecutor(1))
-    monkeypatch.setattr(workers, "_run_quietly", run)
-    with pytest.raises(FailedRunsError, match=r"1 of 2 runs failed(?s:.*)seed 0: CUDA out of memory"):
-        run_all([CONFIG, CONFIG.replace("seed", 1)], progress=False)
-    assert len(list(tmp_path.glob("runs/*/report.json"))) == 1
+    own = CONFIG.replace({"loss.own": function_name(loss), "loss.terms": "identity 1 + own 1"})
+    done = run_each([CONFIG, own, CONFIG.replace("seed", 1)], 1, False, loss)
+    assert isinstance(done[0], Run)
+    assert reason in str(done[1])
+    assert isinstance(done[2], Run)
+    assert len(list(tmp_path.glob("runs/*/report.json"))) == 2
 
 
 def test_what_cannot_work_is_told_before_any_image_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,8 +142,8 @@ def test_no_worker_stays_behind_and_the_same_call_goes_on(number: signal.Signals
     workers = children_of(parent.pid)
     assert len(workers) >= 2
     parent.send_signal(number)
+    deadline = time.monotonic() + (40 if number == signal.SIGKILL else 10)
     parent.wait(timeout=60)
-    deadline = time.monotonic() + 40
     while any(map(alive, workers)):
         assert time.monotonic() < deadline, "a worker is still there"
         time.sleep(0.2)

@@ -163,6 +163,7 @@ def sweep(
     jobs: int = 1,
     random: int | None = None,
     array: tuple[int, int] | None = None,
+    scheduler: str = "",
     style: Style = "console",
     best: bool = False,
     out: Path | None = None,
@@ -180,6 +181,7 @@ def sweep(
         jobs: runs at a time, each with its share of the CPU cores.
         random: so many points of the grid, drawn, in place of all.
         array: index and count of a job array: this call trains its share, and shows what the others have finished.
+        scheduler: address of a running Dask cluster that trains in place of this machine, as tcp://127.0.0.1:8786.
         style: of the table that is printed.
         best: print the best mean of each column bold, in Markdown and LaTeX.
         out: folder of table.csv, a row a run, and of failed.json; by default one in results/ of the data folder.
@@ -200,7 +202,7 @@ def sweep(
     place = out or home() / "results" / name
     check_folder(place, "--out names another folder")
     own = from_file(own_loss) if own_loss else None
-    result = studies.sweep(config, grid, loss, seeds, jobs, place, random, array, True, own)
+    result = studies.sweep(config, grid, loss, seeds, jobs, place, random, array, True, own, scheduler)
     say(f"{sweep_table(result, style, best=best)}\n\n{len(result.rows)} runs are in {place / 'table.csv'}")
     if result.failed:
         told = "\n  ".join(f"{cell}: {why}" for cell, why in result.failed.items())

@@ -153,6 +153,7 @@ def sweep(
     array: tuple[int, int] | None = None,
     progress: bool = True,
     own_loss: OwnLoss | None = None,
+    scheduler: str = "",
 ) -> Sweep:
     """Train every cell that is not finished yet, and put all that are into one table.
 
@@ -168,6 +169,7 @@ def sweep(
             is in the table as well.
         progress: show bars.
         own_loss: a loss of one's own, the term own in ``config.loss.terms``.
+        scheduler: address of a Dask cluster that trains, in place of workers of this machine.
 
     Raises:
         ValueError: as `cells`; an array that is none.
@@ -182,7 +184,7 @@ def sweep(
         raise ValueError(f"array is {index} {count}, expected an index below the count")
     result = Sweep(tuple(over))
     mine = [i for i in range(len(planned)) if i % count == index and planned[i].config]
-    outcomes = run_each([_config(planned[i]) for i in mine], jobs, progress, own_loss) if mine else []
+    outcomes = run_each([_config(planned[i]) for i in mine], jobs, progress, own_loss, scheduler) if mine else []
     done = dict(zip(mine, outcomes, strict=True))
     for i, cell in enumerate(planned):
         outcome = done.get(i, cell.problem or _finished(cell))

@@ -1,28 +1,25 @@
-"""Many runs on one machine, each in a process of its own: one that fails stops no other, and none stays behind."""
+"""Many runs, each in a process of its own: one that fails stops no other, and none stays behind."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cloudpickle
-import torch
-from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from sa_lab import experiment
 from sa_lab.config import DataConfig, ExperimentConfig
 from sa_lab.data import list_images, prepare
+from sa_lab.dials import plain
 from sa_lab.disk import reason_of
 from sa_lab.model import check_weights
-from sa_lab.provenance import known_as
-from sa_lab.runs import Run, loss_name, measure_folder
+from sa_lab.runs import Run, loss_name
 from sa_lab.schema import Listing, Refusal
+from sa_lab.study.engines import Dask, Loky
 from sa_lab.training import processes
 from sa_lab.training.loop import plan
 from sa_lab.training.objective import OwnLoss
@@ -32,13 +29,15 @@ class FailedRunsError(Refusal):
     """Some runs of several could not be finished; the others are."""
 
 
-def run_all(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool = True) -> list[Run]:
+def run_all(
+    configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool = True, scheduler: str = ""
+) -> list[Run]:
     """Finished and measured runs of several configs; as `run_each`, but that some failed is an error.
 
     Raises:
         FailedRunsError: which runs failed, each with its reason, after all others were finished.
     """
-    done = run_each(configs, jobs, progress)
+    done = run_each(configs, jobs, progress, scheduler=scheduler)
     if failed := {i: one for i, one in enumerate(done) if isinstance(one, str)}:
         told = "\n  ".join(f"{loss_name(configs[i])}, seed {configs[i].seed}: {why}" for i, why in failed.items())
         raise FailedRunsError(
@@ -48,7 +47,11 @@ def run_all(configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool =
 
 
 def run_each(
-    configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool = True, own_loss: OwnLoss | None = None
+    configs: Sequence[ExperimentConfig],
+    jobs: int = 1,
+    progress: bool = True,
+    own_loss: OwnLoss | None = None,
+    scheduler: str = "",
 ) -> list[Run | str]:
     """Finished and measured runs of several configs, ``jobs`` at a time, each in its process.
 
@@ -56,53 +59,62 @@ def run_each(
 
     Args:
         configs: one or more.
-        jobs: at a time.
-        progress: show a bar.
+        jobs: at a time; a cluster has its own number.
+        progress: show a bar of all, and a line for each that is trained.
         own_loss: what those configs train with that have a loss of one's own; all their ``loss.own`` have its name.
+        scheduler: address of a Dask cluster, in place of workers of this machine.
 
     Returns:
         For each config its run, or why it failed.
 
     Raises:
         ValueError: ``jobs`` below 1.
+        Refusal: no such cluster.
         KeyboardInterrupt: asked to stop.
     """
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}, expected at least 1")
     found: dict[int, Run | str] = {}
+    steps: dict[int, int] = {}
     listings: dict[DataConfig, Listing] = {}  # each data set is listed once
     for i, config in enumerate(configs):  # what cannot work is told before any image is read
         try:
             if config.data not in listings:
                 listings[config.data] = list_images(config.data)
-            plan(config, listings[config.data])
+            planned = plan(config, listings[config.data])
             check_weights(config.model.backbone, config.model.weights)
+            steps[i] = config.train.num_epochs * len(planned.sampler)
         except (ValueError, Refusal, OSError) as error:
             found[i] = str(error)
-    for data in dict.fromkeys(config.data for i, config in enumerate(configs) if i not in found):
-        prepare(data, progress, listings[data])
-    jobs = max(1, min(jobs, len(configs)))
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    pool = ProcessPoolExecutor(
-        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker, initargs=(threads,)
-    )
-    with processes.signals_handled(_interrupt, signal.SIGTERM), pool:
-        sent = cloudpickle.dumps(own_loss)
-        waiting = {pool.submit(_run_quietly, one, sent): i for i, one in enumerate(configs) if i not in found}
+    if not steps:
+        return [found[i] for i in range(len(configs))]
+    engine = Dask(scheduler) if scheduler else Loky(min(jobs, len(steps)))
+    with processes.signals_handled(_interrupt, signal.SIGTERM):
         try:
-            for future in tqdm(as_completed(waiting), total=len(waiting), unit="run", disable=not progress):
-                try:
-                    found[waiting[future]] = Run(future.result())
-                except BrokenProcessPool:
-                    found[waiting[future]] = "a worker was killed, or the memory did not suffice"
-                except Exception as error:  # a run that fails stops no other one
-                    found[waiting[future]] = reason_of(error, most=2000)
+            for data in dict.fromkeys(configs[i].data for i in steps):
+                prepare(data, progress, listings[data])
+            sent = cloudpickle.dumps(own_loss)
+            pending = {i: engine.submit(configs[i], sent) for i in steps}
+            board = _Board({i: (experiment.run_folder(configs[i]), steps[i]) for i in steps}, progress)
+            with board:
+                while pending:
+                    for i in [i for i, future in pending.items() if future.done()]:
+                        try:
+                            found[i] = Run(Path(pending.pop(i).result()))
+                        except Exception as error:  # a run that fails stops no other one
+                            found[i] = reason_of(error, most=2000)
+                        board.finished(i)
+                    board.look()
+                    time.sleep(_TICK)
+            engine.close()
         except BaseException:
-            for worker in list((pool._processes or {}).values()):
-                worker.terminate()
-            pool.shutdown(wait=True, cancel_futures=True)
+            engine.stop()
             raise
     return [found[i] for i in range(len(configs))]
+
+
+_TICK = 0.2
+"""Seconds between two looks at the workers."""
 
 
 def _interrupt(*_: object) -> None:
@@ -110,22 +122,57 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt("stopped; the same call goes on")
 
 
-def _begin_worker(threads: int) -> None:
-    """Threads of torch and of NumPy in this process: where all have more than there are cores, they wait in turn. It
-    ends with its parent, even if that was killed."""
-    torch.set_num_threads(threads)
-    threadpool_limits(threads)
-    processes.end_with_parent()
+class _Board:
+    """A bar of all runs, and a line for each that is trained, wherever: it looks at the rows in their folders.
 
+    Args:
+        runs: folder and steps of each.
+        progress: show them; the lines only where something shows them in place, not in a log.
+    """
 
-def _run_quietly(config: ExperimentConfig, sent: bytes) -> Path:
-    """One run and its overlap in a worker process; asked to stop, it ends, for other runs wait in its line."""
-    own_loss = cloudpickle.loads(sent) if config.loss.own else None
-    if own_loss:
-        known_as(own_loss, config.loss.own)
-    try:
-        folder = experiment.run(config, progress=False, own_loss=own_loss).folder
-        measure_folder(folder, progress=False)
-    except KeyboardInterrupt:
-        os._exit(128 + signal.SIGINT)
-    return folder
+    def __init__(self, runs: Mapping[int, tuple[Path, int]], progress: bool) -> None:
+        self._runs = dict(runs)
+        self._lines: dict[int, tqdm] = {}
+        self._detailed = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        self._begun = time.time()
+        self._looked = 0.0
+        self._bar = tqdm(total=len(runs), unit="run", disable=not progress, smoothing=0)
+
+    def __enter__(self) -> _Board:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for line in self._lines.values():
+            line.close()
+        self._bar.close()
+
+    def finished(self, i: int) -> None:
+        """A run has come to its end, or failed."""
+        del self._runs[i]
+        if i in self._lines:
+            self._lines.pop(i).close()
+        self._bar.update()
+
+    def look(self) -> None:
+        """Show how far the runs are, once a second."""
+        if not self._detailed or time.monotonic() < self._looked + 1:
+            return
+        self._looked = time.monotonic()
+        for i, (folder, steps) in self._runs.items():
+            try:
+                file = folder / "metrics.csv"
+                if file.stat().st_mtime < self._begun:
+                    continue  # of a former call
+                rows = file.read_bytes().count(b"\n") - 1
+            except OSError:
+                continue
+            if i not in self._lines:
+                taken = {line.pos for line in self._lines.values()}
+                place = next(n for n in range(1, len(taken) + 2) if -n not in taken)
+                shape = "{desc}: |{bar:20}| {n_fmt} of {total_fmt} steps"
+                self._lines[i] = tqdm(
+                    total=steps, desc=plain(folder.name)[:70], position=place, leave=False, bar_format=shape
+                )
+            self._lines[i].n = rows
+            self._lines[i].refresh()
+        self._bar.refresh()

@@ -1,0 +1,104 @@
+"""Weights and margins of each loss, chosen on validation identities by the same number of tries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sa_lab.config import ExperimentConfig, VariantName, variant
+from sa_lab.runs import Run
+from sa_lab.study.workers import run_all
+
+_WEIGHTS: dict[VariantName, tuple[float, ...]] = {
+    "weighted_triplet": (1, 0.3, 0.1, 3),
+    "hetero_center": (0.5, 0.15, 0.05, 1.5),
+    "center": (0.003, 0.0003, 0.03, 0.3),
+    "mmd": (1, 0.1, 0.3, 3),
+}
+_WITH_MARGIN: tuple[VariantName, ...] = ("triplet", "cross_triplet", "hetero_center_triplet")
+TRIES: dict[VariantName, tuple[dict[str, Any], ...]] = {
+    "complete": ({}, {"similarity_weight": 3.0}, {"mask_value": 5.0}, {"similarity_weight": 3.0, "mask_value": 5.0}),
+    **{
+        name: tuple(
+            {"terms": f"identity 1 + {name} {weight:g}", "margin": margin}
+            for weight in (1, 0.3)
+            for margin in (0.3, 1.0)
+        )
+        for name in _WITH_MARGIN
+    },
+    **{
+        name: tuple({"terms": f"identity 1 + {name} {weight:g}"} for weight in weights)
+        for name, weights in _WEIGHTS.items()
+    },
+    "contrastive": tuple(
+        {"terms": f"identity 1 + contrastive {weight:g}", "temperature": temperature}
+        for weight in (1, 0.3)
+        for temperature in (0.1, 0.3)
+    ),
+    "cosface": tuple({"margin": margin, "scale": scale} for margin in (0.35, 0.2) for scale in (64.0, 30.0)),
+    "arcface": tuple({"margin": margin, "scale": scale} for margin in (0.5, 0.3) for scale in (64.0, 30.0)),
+}
+"""What is tried of each loss, its paper's first; softmax has nothing to choose, the ablations take what is chosen for
+complete."""
+_ABLATIONS = ("no_mask", "no_absolute")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for a loss.
+
+    Attributes:
+        config: of the best try; of several equally good ones the first.
+        tries: dials of each try, and its mAP in [0,1] on the validation identities as validation_mean_ap.
+    """
+
+    config: ExperimentConfig
+    tries: tuple[dict[str, Any], ...] = ()
+
+
+def tune(
+    config: ExperimentConfig, losses: Sequence[VariantName], jobs: int = 1, progress: bool = True
+) -> dict[VariantName, Choice]:
+    """Train the tries of each loss with the config's seed, and choose by mAP on the validation identities.
+
+    Test identities are not looked at. Arguments as of `sa_lab.study.study`.
+
+    Raises:
+        ValueError: no identities are held back for validation.
+    """
+    if not config.data.validation_fraction:
+        raise ValueError("data.validation_fraction is 0.0, expected a share of people to choose on, above 0")
+    tried = [name for name in dict.fromkeys([*losses, *_tuned_for(losses)]) if name in TRIES]
+    planned = [(name, dials, _with(variant(config, name), dials)) for name in tried for dials in TRIES[name]]
+    runs = run_all([one for *_, one in planned], jobs, progress)
+    found: dict[VariantName, Choice] = {}
+    for name in tried:
+        tries = [
+            ({**dials, "validation_mean_ap": validation_mean_ap(run)}, one)
+            for (loss, dials, one), run in zip(planned, runs, strict=True)
+            if loss == name
+        ]
+        best = max(tries, key=lambda pair: float(pair[0]["validation_mean_ap"]))
+        found[name] = Choice(best[1], tuple(dials for dials, _ in tries))
+    chosen: dict[VariantName, Choice] = {}
+    for name in losses:
+        base = found["complete"].config if name in _ABLATIONS else config
+        chosen[name] = found.get(name, Choice(variant(base, name)))
+    return chosen
+
+
+def validation_mean_ap(run: Run) -> float:
+    """mAP in [0,1] of the selected network on the validation identities."""
+    measured = [value for value in run.metrics()["mean_ap"] if not math.isnan(value)]
+    return float(max(measured))  # the network with the best one is selected
+
+
+def _tuned_for(losses: Sequence[VariantName]) -> tuple[VariantName, ...]:
+    """Losses whose dials others take."""
+    return ("complete",) if set(losses) & set(_ABLATIONS) else ()
+
+
+def _with(config: ExperimentConfig, dials: dict[str, Any]) -> ExperimentConfig:
+    return config.replace({f"loss.{name}": value for name, value in dials.items()})
