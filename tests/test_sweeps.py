@@ -13,6 +13,7 @@ from test_workers import CONFIG
 from sa_lab import cli, study
 from sa_lab.config import ExperimentConfig
 from sa_lab.disk import read_json
+from sa_lab.reporting import comparison
 from sa_lab.reporting.studies import sweep_points, sweep_table
 from sa_lab.study import Sweep, cells
 from sa_lab.study.sweeps import value_of
@@ -125,6 +126,13 @@ def test_a_job_array_shares_the_cells_out(tmp_path: Path, monkeypatch: pytest.Mo
     assert (len(second.rows), second.failed) == (4, {})
     whole = study.sweep(CONFIG, over, seeds=seeds, progress=False)
     assert whole == second
+    text = comparison.tables_of([tmp_path / "runs" / str(row["run"]) for row in whole.rows])
+    assert text.count("| synthetic, no_mask (2 seeds)") == 5  # four protocols and the overlap
+    assert text.count("| synthetic, complete (2 seeds)") == 5
+    assert "| 0, 1 " in text
+    one = comparison.tables_of([tmp_path / "runs" / str(row["run"]) for row in whole.rows[:3]])
+    assert "(2 seeds)" in one
+    assert str(whole.rows[2]["run"]) in one
 
 
 def test_a_loss_of_ones_own_is_swept_by_its_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

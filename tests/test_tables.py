@@ -53,6 +53,19 @@ def test_splits_are_averaged_with_their_deviation() -> None:
     assert "; splits 1, 2; " in title
 
 
+def test_seeds_are_averaged_with_their_interval() -> None:
+    three = [report(SYSU_ALL, "sysu", ranks) for ranks in ([1, 1, 2, 2], [1, 1, 1, 2], [1, 1, 1, 1])]
+    (row,) = tables.retrieval({"ours": three})
+    assert row["Rank-1"].mean == pytest.approx(0.75)
+    assert row["Rank-1"].std == pytest.approx(0.25)
+    assert row["Rank-1"].low == pytest.approx(0.75 - 4.302652729911275 * 0.25 / 3**0.5)
+    assert row["Rank-1"].high == 1.0  # a share
+    mixed = [report(regdb(split)[0], "regdb", [1, 1, 2, 2]) for split in (1, 1, 2)]
+    (row,) = tables.retrieval({"ours": mixed})
+    assert (row["Rank-1"].mean, row["Rank-1"].std) == (0.5, 0.0)
+    assert "; splits 1, 2; " in tables.title(mixed)
+
+
 def test_published_results_stand_beside_real_data_alone() -> None:
     real = report(SYSU_ALL, "sysu", [1, 2])
     rows = tables.with_published(tables.retrieval({"ours": [real]}), tables.published_results(real))

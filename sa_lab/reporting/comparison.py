@@ -1,18 +1,22 @@
-"""Methods side by side: runs and evaluated descriptors in tables, ten RegDB trainings as one method."""
+"""Methods side by side: runs and evaluated descriptors in tables, several seeds or RegDB's splits as one method."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
-from sa_lab.analysis import OF_IMAGES
+import numpy as np
+
+from sa_lab.analysis import DEFINITIONS, OF_IMAGES
 from sa_lab.config import REGDB_SPLITS, Style
 from sa_lab.dials import plain
 from sa_lab.disk import read_json
 from sa_lab.evaluation.reports import Report
-from sa_lab.intervals import Interval
+from sa_lab.intervals import Interval, student_interval
 from sa_lab.reporting import tables
 from sa_lab.reporting.studies import ONE_MACHINE
 from sa_lab.runs import Measuring, Run, loss_name, measure_folder
@@ -45,7 +49,9 @@ def tables_of(folders: Sequence[Path], style: Style = "markdown", measure: Measu
     lines: list[tables.TableRow] = []
     for table in shared:
         first = next(iter(table.values()))
-        whole = first[0].protocol["split"] is None or len(first) == REGDB_SPLITS  # as published results are
+        whole = (
+            first[0].protocol["split"] is None or len({r.protocol["split"] for r in first}) == REGDB_SPLITS
+        )  # as published results are
         rows = tables.with_published(tables.retrieval(table), tables.published_results(first[0]) if whole else [])
         parts += [f"Protocol: {tables.title(first)}.", rows]
         keys = {
@@ -56,16 +62,18 @@ def tables_of(folders: Sequence[Path], style: Style = "markdown", measure: Measu
         lines += [keys | dict(row) for row in rows]
     if style == "csv":
         return tables.render(lines, style)
-    own = [folder for folder in folders if (folder / "config.json").is_file()]
-    if own:
+    runs = {name: group for name, group in named.items() if (group[0] / "config.json").is_file()}
+    own = [folder for group in runs.values() for folder in group]
+    if runs:
         parts += [
             "How far the spectra overlap on the test identities (prototypes: of those trained on), with 95 % bootstrap "
-            "over identities:",
-            [_overlap_row(folder, measure(folder)) for folder in own],
+            "over identities; of several runs with Student's t over these:",
+            [_overlap_row(name, group, measure) for name, group in runs.items()],
         ]
     legend = (
         "In %. Of one training: mean ± sample deviation over trials [95 % bootstrap over identities]; it says nothing "
-        f"about other seeds. Of several splits: mean ± sample deviation over splits.{_machines(own)}"
+        "about other seeds. Of several seeds: mean ± sample deviation over them [95 % of Student's t]. Of several "
+        f"splits: mean ± sample deviation over splits.{_machines(own)}"
     )
     return "\n\n".join(
         _words(part, style) if isinstance(part, str) else tables.render(part, style) for part in [legend, *parts]
@@ -81,7 +89,7 @@ def _machines(folders: Sequence[Path]) -> str:
 
 
 def methods(folders: Sequence[Path]) -> dict[str, list[Path]]:
-    """The folders by method: RegDB trainings that differ in their split alone are one, in the order of the splits.
+    """The folders by method: runs that differ in their seed, or in RegDB's split, are one, in the order of the splits.
 
     Raises:
         ValueError: a folder, or a split of a method, is given twice.
@@ -89,24 +97,74 @@ def methods(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ValueError(f"a folder is given twice: {', '.join(map(str, folders))}")
-    known = [_method_and_split(folder) for folder in folders]
-    groups: dict[str, dict[int, Path]] = {}
-    for folder, (name, split) in zip(folders, known, strict=True):
-        alone = split is not None or known.count((name, None)) == 1
-        group = groups.setdefault(name if alone else str(folder), {})
-        if (split or 0) in group:
-            raise ValueError(
-                f"{folder} and {group[split or 0]} are both {name}, split {split}; expected each split once"
-            )
-        group[split or 0] = folder
-    for name, group in groups.items():
-        sources = {_source(folder).get("sha256", str(folder)) for folder in group.values()}
-        if len(sources) < len(group):
+    groups: dict[tuple[str, ...], list[_Member]] = {}
+    for folder in folders:
+        member = _member(folder)
+        groups.setdefault(member.method, []).append(member)
+    members = list(groups.values())
+    whole = [group for group in members if len(group) > 1 or group[0].split is not None]
+    known = [group[0].label for group in whole] + [group[0].folder.name for group in members if group not in whole]
+    titled: dict[str, list[Path]] = {}
+    for group in members:
+        group.sort(key=lambda member: (member.split or 0, member.seed or 0))
+        for one, other in itertools.pairwise(group):
+            if (one.split, one.seed) == (other.split, other.seed):
+                which = f", split {one.split}" if one.split else f", seed {one.seed}"
+                raise ValueError(
+                    f"{one.folder} and {other.folder} are both {one.label}{which}; expected each split once"
+                )
+        if len({_source(member.folder).get("sha256", str(member.folder)) for member in group}) < len(group):
             raise LeakageError(
-                f"{name}: one checkpoint stands for several splits; each split needs a training of its own"
+                f"{group[0].label}: one checkpoint stands for several splits; each split needs a training of its own"
             )
-    titled = {f"{name} ({len(group)} splits)" if len(group) > 1 else name: group for name, group in groups.items()}
-    return {name: [folder for _, folder in sorted(group.items())] for name, group in titled.items()}
+        splits, seeds = ({getattr(member, name) for member in group} for name in ("split", "seed"))
+        counted = [f"{len(splits)} splits"] * (len(splits) > 1) + [f"{len(seeds)} seeds"] * (len(seeds) > 1)
+        if group in whole:
+            unlike = "" if known.count(group[0].label) == 1 else f", {group[0].method[-1]}"
+            seed = f", seed {group[0].seed}" if len(seeds) == 1 and None not in seeds else ""
+            name = f"{group[0].label}{seed}{unlike}" + (f" ({', '.join(counted)})" if counted else "")
+        else:
+            folder = group[0].folder
+            name = folder.name if known.count(folder.name) == 1 else str(folder)
+        titled[name] = [member.folder for member in group]
+    return titled
+
+
+class _Member(NamedTuple):
+    """A folder as one of those that a method has.
+
+    Attributes:
+        method: what all of them share.
+        label: what a table calls them.
+        split: of the data set; None where there is one only.
+        seed: of the training; None where nobody knows.
+        folder: itself.
+    """
+
+    method: tuple[str, ...]
+    label: str
+    split: int | None
+    seed: int | None
+    folder: Path
+
+
+def _member(folder: Path) -> _Member:
+    if source := _source(folder):
+        split = source["split"] if isinstance(source["split"], int) else None
+        method = str(source["method"])
+        alone = () if split is not None else (str(folder),)
+        return _Member((method, *alone), method, split, None, folder)
+    if not (folder / "config.json").is_file():
+        return _Member((str(folder),), folder.name, None, None, folder)
+    config = Run(folder).config
+    made = read_json(folder / "made_of.json") if (folder / "made_of.json").is_file() else {}
+    same = replace(config, data=replace(config.data, split=1), seed=0)
+    regdb = config.data.dataset == "regdb"
+    images = "" if regdb else str(made.get("data"))  # each split of RegDB has its own
+    return _Member(
+        (str(made.get("code")), images, same.digest()), f"{config.data.dataset}, {loss_name(config)}",
+        config.data.split if regdb else None, config.seed, folder,
+    )  # fmt: skip
 
 
 def _by_rules(group: Sequence[Path]) -> dict[tuple[str, ...], list[Report]]:
@@ -114,7 +172,10 @@ def _by_rules(group: Sequence[Path]) -> dict[tuple[str, ...], list[Report]]:
     by_rules: dict[tuple[str, ...], list[Report]] = {}
     for report in (report for folder in group for report in Report.load_all(folder)):
         by_rules.setdefault((tables.protocol_family(report), report.reranking, report.dataset), []).append(report)
-    splits = {rules: ", ".join(str(r.protocol["split"] or "") for r in reports) for rules, reports in by_rules.items()}
+    splits = {
+        rules: ", ".join(dict.fromkeys(str(r.protocol["split"] or "") for r in reports))
+        for rules, reports in by_rules.items()
+    }
     return {(*rules, splits[rules] and f"splits {splits[rules]}"): reports for rules, reports in by_rules.items()}
 
 
@@ -129,23 +190,21 @@ def _source(folder: Path) -> dict[str, str | int | None]:
     return read_json(file) if file.is_file() else {}
 
 
-def _method_and_split(folder: Path) -> tuple[str, int | None]:
-    """What the trainings of several splits have in common, and the split; None where there is one split only."""
-    if source := _source(folder):
-        return str(source["method"]), source["split"] if isinstance(source["split"], int) else None
-    if not (folder / "config.json").is_file():
-        return folder.name, None
-    config = Run(folder).config
-    if config.data.dataset != "regdb":
-        return folder.name, None
-    same = replace(config, data=replace(config.data, split=1))
-    return f"regdb, {loss_name(config)}, seed {config.seed}, {same.digest()}", config.data.split
+def _overlap_row(name: str, folders: Sequence[Path], measure: Measuring) -> tables.TableRow:
+    """A method's overlap: of one run with its bootstrap over identities, of several with Student's t over them."""
+    per_run = []
+    for folder in folders:
+        measured = measure(folder)
+        of_prototypes = {k: v for k, v in measured.get("training", {}).items() if k not in OF_IMAGES}
+        per_run.append(of_prototypes | dict(measured["unseen"]))  # only people trained on have prototypes
+    shared = [key for key in per_run[0] if all(key in one for one in per_run)]
+    joined = {key: _over_runs([one[key] for one in per_run], key) for key in shared}
+    configs = [Run(folder).config for folder in folders]
+    seeds = ", ".join(str(seed) for seed in dict.fromkeys(config.seed for config in configs))
+    return {"run": name, "loss": loss_name(configs[0]), "seed": seeds, **tables.overlap_columns(joined)}
 
 
-def _overlap_row(folder: Path, measured: Mapping[str, Mapping[str, Interval]]) -> tables.TableRow:
-    config = Run(folder).config
-    of_prototypes = {k: v for k, v in measured.get("training", {}).items() if k not in OF_IMAGES}
-    prototypes = of_prototypes | dict(measured["unseen"])  # only people trained on have prototypes
-    return {
-        "run": folder.name, "loss": loss_name(config), "seed": str(config.seed), **tables.overlap_columns(prototypes)
-    }  # fmt: skip
+def _over_runs(intervals: Sequence[Interval], name: str) -> Interval:
+    if len(intervals) == 1:
+        return intervals[0]
+    return Interval(**student_interval(np.array([one.mean for one in intervals]), DEFINITIONS[name].limits))

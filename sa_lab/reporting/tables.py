@@ -17,7 +17,7 @@ from sa_lab.config import Style
 from sa_lab.dials import markdown, plain
 from sa_lab.evaluation.paired import Difference
 from sa_lab.evaluation.reports import TITLES, Measure, Report
-from sa_lab.intervals import Interval
+from sa_lab.intervals import Interval, student_interval
 
 TableRow = Mapping[str, str | float | Measure | None]
 
@@ -74,19 +74,27 @@ def retrieval(methods: Mapping[str, Sequence[Report]]) -> list[TableRow]:
 
     Args:
         methods: the reports of each method by its name. One report: mean and deviation over its trials, bootstrap
-            interval over identities. Several, of several splits: mean and sample deviation over the splits.
+            interval over identities. Of several seeds: mean, sample deviation and 95 % interval of Student's t over
+            them. Of several splits: mean and sample deviation over the splits, the seeds of each averaged.
     """
     return [
-        {"method": name, **{title: _over_splits([r.measures[key] for r in reports]) for key, title in TITLES.items()}}
+        {"method": name, **{title: _over_runs(reports, key) for key, title in TITLES.items()}}
         for name, reports in methods.items()
     ]
 
 
-def _over_splits(measures: Sequence[Measure]) -> Measure:
-    if len(measures) == 1:
-        return measures[0]
-    means = [measure.mean for measure in measures]
-    return Measure(float(np.mean(means)), float(np.std(means, ddof=1)), np.nan, np.nan)
+def _over_runs(reports: Sequence[Report], name: str) -> Measure:
+    if len(reports) == 1:
+        return reports[0].measures[name]
+    by_split: dict[object, list[float]] = {}
+    for report in reports:
+        by_split.setdefault(report.protocol["split"], []).append(report.measures[name].mean)
+    if len(by_split) > 1:
+        means = [float(np.mean(seeds)) for seeds in by_split.values()]
+        return Measure(float(np.mean(means)), float(np.std(means, ddof=1)), np.nan, np.nan)
+    (values,) = map(np.array, by_split.values())
+    over_seeds = student_interval(values, (0.0, 1.0))
+    return Measure(over_seeds["mean"], float(np.std(values, ddof=1)), over_seeds["low"], over_seeds["high"])
 
 
 def protocol_family(report: Report) -> str:
@@ -143,7 +151,7 @@ def differences(changes: Mapping[str, Difference]) -> list[TableRow]:
 
 def title(reports: Sequence[Report]) -> str:
     """What the numbers of one table depend on; of several splits, which."""
-    splits = [report.protocol["split"] for report in reports if report.protocol["split"]]
+    splits = list(dict.fromkeys(report.protocol["split"] for report in reports if report.protocol["split"]))
     if len(splits) < 2:
         return reports[0].title
     text = re.sub(r"-\d+(:.*); split \d+", rf"\1; splits {', '.join(map(str, sorted(splits)))}", reports[0].title)
