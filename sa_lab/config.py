@@ -242,6 +242,8 @@ class TrainConfig:
     """Where to compute; auto takes the best there is."""
     threads: int = 1
     """CPU threads of torch; 0 leaves torch's own choice."""
+    log: Literal["none", "tensorboard"] = "none"
+    """Where the rows of metrics.csv go besides; tensorboard: into the run's folder, by the extra `tensorboard`."""
 
     def __post_init__(self) -> None:
         settle("train.", self)
@@ -316,9 +318,9 @@ class ExperimentConfig:
         return structured(nested, "config")
 
     def dials(self) -> dict[str, Any]:
-        """Everything that can change a result, as plain values: all but the place where the images lie."""
+        """Everything that can change a result, as plain values: all but where the images lie, and who logs."""
         dials = asdict(self)
-        dials["data"]["root"] = None
+        dials["data"]["root"], dials["train"]["log"] = None, "none"
         return dials
 
     def changes_from(self, dials: Mapping[str, Any]) -> str:

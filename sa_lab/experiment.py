@@ -45,7 +45,7 @@ from sa_lab.provenance import TRAINING, code_digest, function_name, known_as
 from sa_lab.runs import PEOPLE_FILES, Run, loss_name
 from sa_lab.schema import DataError, Embeddings, Listing
 from sa_lab.training import processes
-from sa_lab.training.fit import fit
+from sa_lab.training.fit import check_log, fit
 from sa_lab.training.learner import LogRow
 from sa_lab.training.loop import Training, plan
 from sa_lab.training.objective import OwnLoss, check_own
@@ -125,6 +125,7 @@ def run(
     if num_processes > 1 and watch:
         raise ValueError(f"num_processes is {num_processes}, expected 1 with watch; or start with torchrun")
     processes.fabric_of(config.train)  # a device that is not there is told before the images are prepared
+    check_log(config.train.log)
     listing = list_images(config.data)
     first = processes.is_first()
     plan(config, listing)  # what cannot work is told before any image is read

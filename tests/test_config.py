@@ -27,7 +27,7 @@ DIALS = [
     for section, kind in (("data", DataConfig), ("model", ModelConfig), ("loss", LossConfig), ("train", TrainConfig))
     for dial in fields(kind)
     if dial.name
-    not in ("split", "root")  # split has one value only, but for regdb; root changes nothing: see their tests
+    not in ("split", "root", "log")  # split has one value, but for regdb; the others change nothing: see their tests
 ]
 
 

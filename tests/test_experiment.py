@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from sa_lab import cli, experiment, losses, study
@@ -21,6 +22,7 @@ from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, variant
 from sa_lab.course import chapters, claims
 from sa_lab.course.report_card import embed_validation, report_card
 from sa_lab.data import copies
+from sa_lab.disk import Refusal
 from sa_lab.evaluation.protocols import protocols_of
 from sa_lab.evaluation.reports import Report
 from sa_lab.evaluation.search import evaluate
@@ -373,3 +375,19 @@ def test_a_reference_checkpoint_is_scored(
     (tmp_path / "other.t").write_bytes(b"nothing")
     with pytest.raises(SystemExit, match=r"other\.t: .*damaged, or no file of weights"):
         cli.main(["evaluate", str(tmp_path / "other.t"), "--root", str(root), *images])
+
+
+def test_rows_go_to_tensorboard_and_make_no_other_run(
+    config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    run = experiment.run(config.replace("train.log", "tensorboard"), progress=False)
+    events = EventAccumulator(str(run.folder / "tensorboard"))
+    events.Reload()
+    for name in ("identity", "total", "feature_gradient", "learning_rate", "images_per_second"):
+        logged = [scalar.value for scalar in events.Scalars(name)]
+        assert logged == pytest.approx(run.metrics()[name].tolist())
+    assert experiment.run_folder(config) == run.folder
+    monkeypatch.setattr("sa_lab.training.fit.find_spec", lambda _: None)
+    with pytest.raises(Refusal, match=r"pip install 'sa-lab\[tensorboard\]'"):
+        experiment.run(config.replace({"train.log": "tensorboard", "seed": 9}), progress=False)

@@ -52,7 +52,7 @@ def test_other_dials_have_other_names() -> None:
 
 
 def test_a_study_of_other_images_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study, "run_all", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(study, "run_all", lambda *_, **__: pytest.fail("something was trained"))
     out = tmp_path / "study.json"
     out.write_text('{"images": "those of somebody else", "variants": {}}')
     with pytest.raises(ValueError, match="holds the study of other images than these"):
@@ -137,7 +137,7 @@ def test_where_nothing_was_measured_nothing_is_shown(tmp_path: Path) -> None:
     ExperimentConfig().save(tmp_path / "config.json")
     one = Interval(0.5, 0.4, 0.6)
     measured = {"training": {"stranger_ratio": one, "modality_probe": one, "prototype_alignment": one}, "unseen": {}}
-    row = comparison._overlap_row(tmp_path, measured)
+    row = comparison._overlap_row("one", [tmp_path], lambda _: measured)
     assert row[DEFINITIONS["stranger_ratio"].title] is None
     assert row[DEFINITIONS["modality_probe"].title] is None
     assert row[DEFINITIONS["prototype_alignment"].title] is not None

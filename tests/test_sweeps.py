@@ -6,16 +6,17 @@ import csv
 import math
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 from pytorch_metric_learning import losses as metric_losses
 from test_workers import CONFIG
 
 from sa_lab import cli, study
-from sa_lab.config import ExperimentConfig
+from sa_lab.config import VARIANTS, ExperimentConfig, variant
 from sa_lab.disk import read_json
 from sa_lab.reporting import comparison
 from sa_lab.reporting.studies import sweep_points, sweep_table
-from sa_lab.study import Sweep, cells
+from sa_lab.study import Sweep, cells, sweeps, tuning
 from sa_lab.study.sweeps import value_of
 
 MASKS = {"loss.mask_value": [0.0, 5.0, 50.0], "loss.similarity_weight": [0.0, 1.0]}
@@ -93,6 +94,10 @@ def test_the_table_has_every_run_and_failures_are_named(
         rows = list(csv.DictReader(file))
     assert [row["train.head_lr"] for row in rows] == ["0.001"] * 3
     assert all(float(row["seconds"]) > 0 and float(row["peak_mb"]) > 50 and row["rank_1"] for row in rows)
+    whole = pyarrow.parquet.read_table(tmp_path / "out" / "table.parquet").to_pylist()
+    assert [{name: value for name, value in row.items() if value is not None} for row in whole] == [
+        {name: value for name, value in row.items() if value is not None} for row in result.rows
+    ]
     assert read_json(tmp_path / "out" / "failed.json") == result.failed
     made = {file: file.stat().st_mtime_ns for file in tmp_path.glob("runs/*/report.json")}
     words = [
@@ -153,6 +158,14 @@ def test_a_loss_of_ones_own_is_swept_by_its_side(tmp_path: Path, monkeypatch: py
         study.sweep(config, {}, own_loss=lambda weather: weather)
 
 
+def test_a_dial_with_values_of_several_kinds_is_a_text_in_parquet(tmp_path: Path) -> None:
+    rows = [{"train.steps_per_epoch": value, "train.milestones": (1, 2)} for value in (None, 3, "all")]
+    sweeps._write_tables(tmp_path, rows)
+    kept = pyarrow.parquet.read_table(tmp_path / "table.parquet").to_pylist()
+    assert [row["train.steps_per_epoch"] for row in kept] == [None, "3", "all"]
+    assert kept[0]["train.milestones"] == [1, 2]
+
+
 def drawn_sweep() -> Sweep:
     rows = [
         {
@@ -197,3 +210,51 @@ def test_points_of_a_sweep_are_in_percent_but_for_measures_of_overlap() -> None:
     assert masked.mean == pytest.approx(30.0)
     assert math.isnan(plain.low)
     assert sweep_points(drawn_sweep(), "stranger_ratio")[0].mean == pytest.approx(0.75)
+
+
+def test_every_loss_has_the_same_number_of_tries_and_its_papers_first() -> None:
+    assert {len(tries) for tries in study.TRIES.values()} == {4}
+    assert set(VARIANTS) - set(study.TRIES) == {"softmax", "no_mask", "no_absolute"}
+    for name, tries in study.TRIES.items():
+        made = [variant(ExperimentConfig(), name).replace({f"loss.{k}": v for k, v in one.items()}) for one in tries]
+        assert made[0].loss.weights() == variant(ExperimentConfig(), name).loss.weights()
+        assert made[0] == variant(ExperimentConfig(), name)
+        assert len({one.digest() for one in made}) == 4
+
+
+def test_weights_are_chosen_on_validation_identities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a double of the runs that has nothing else to look at; of equally good tries the first is taken."""
+    goodness = {"complete": (0.1, 0.3, 0.2, 0.3), "hetero_center": (0.5, 0.5, 0.5, 0.5)}
+    asked: list[ExperimentConfig] = []
+
+    def run_all(configs: list[ExperimentConfig], *_: object) -> list[ExperimentConfig]:
+        asked.extend(configs)
+        return configs
+
+    monkeypatch.setattr(tuning, "run_all", run_all)
+    monkeypatch.setattr(
+        tuning, "validation_mean_ap",
+        lambda run: goodness["hetero_center" if run.loss.terms else "complete"][asked.index(run) % 4],
+    )  # fmt: skip
+    chosen = study.tune(ExperimentConfig(seed=7), ("softmax", "no_mask", "hetero_center"), progress=False)
+    assert {one.seed for one in asked} == {7}
+    assert len(asked) == 8
+    assert chosen["softmax"] == study.Choice(variant(ExperimentConfig(seed=7), "softmax"))
+    assert chosen["hetero_center"].config.loss.terms == "identity 1 + hetero_center 0.5"
+    assert (chosen["no_mask"].config.loss.similarity_weight, chosen["no_mask"].config.loss.mask_value) == (3.0, 0.0)
+    assert [one["validation_mean_ap"] for one in chosen["hetero_center"].tries] == [0.5] * 4
+    with pytest.raises(ValueError, match=r"data\.validation_fraction is 0\.0"):
+        study.tune(ExperimentConfig().replace("data.validation_fraction", 0.0), ("complete",))
+
+
+def test_a_tuned_study_says_what_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    config = CONFIG.replace({"data.validation_fraction": 0.4, "data.train_ids": 12})
+    result = study.study(config, ("softmax", "center"), (0, 1), 2, progress=False, tuned=True)
+    tries = result["tries"]["center"]
+    best = max(tries, key=lambda one: one["validation_mean_ap"])
+    assert len(tries) == 4
+    assert result["tries"]["softmax"] == []
+    weight = best["terms"].split()[-1]
+    assert result["labels"]["center"].endswith("center" if weight == "0.003" else f"center {weight}")
+    assert len(list(tmp_path.glob("runs/*/report.json"))) == 2 + 4 + 1

@@ -7,7 +7,18 @@ from typing import Annotated, Literal
 
 import tyro
 
-from sa_lab.config import PAPER, DataConfig, Dataset, ExperimentConfig, Resize, Style, TrainConfig, VariantName, variant
+from sa_lab.config import (
+    PAPER,
+    VARIANTS,
+    DataConfig,
+    Dataset,
+    ExperimentConfig,
+    Resize,
+    Style,
+    TrainConfig,
+    VariantName,
+    variant,
+)
 from sa_lab.disk import Refusal, check_folder, check_output, checkout, home, say
 
 ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config")]
@@ -128,9 +139,11 @@ def train(
 
 def study(
     config: ExperimentConfig,
-    variants: tuple[VariantName, ...] = PAPER,
+    variants: tuple[VariantName, ...] = (),
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
+    tuned: bool = False,
     jobs: int = 1,
+    scheduler: str = "",
     out: Path | None = None,
     file: ConfigFile = None,
 ) -> None:
@@ -138,19 +151,22 @@ def study(
 
     Args:
         config: preset and its dials.
-        variants: losses to run.
+        variants: losses to run; by default the paper's and its ablations, with --tuned all there are.
         seeds: seeds of training, at least two.
+        tuned: weight and margin of each loss are chosen on validation identities first, by the same number of tries.
         jobs: runs at a time, each with its share of the CPU cores.
-        out: JSON file; by default results/study-<dataset>.json in the data folder, with other dials, losses or seeds
-            than usual in its name.
+        scheduler: address of a running Dask cluster that trains in place of this machine, as tcp://127.0.0.1:8786.
+        out: JSON file; by default results/study-<dataset>.json, or losses-<dataset>.json if tuned, in the data folder,
+            with other dials, losses or seeds than usual in its name.
         file: JSON or YAML with dials in place of the preset's own.
     """
     from sa_lab import study as studies
     from sa_lab.reporting.studies import made_with, table
 
-    out = out or studies.default_file(config, variants, seeds)
+    variants = variants or (tuple(VARIANTS) if tuned else PAPER)
+    out = out or studies.default_file(config, variants, seeds, tuned)
     check_output(out, ".json")
-    result = studies.study(config, variants, seeds, jobs, out)
+    result = studies.study(config, variants, seeds, jobs, out, True, tuned, scheduler)
     say(f"{table(result)}\n\n{made_with(result)}\nThe study is {out}")
 
 
@@ -184,7 +200,8 @@ def sweep(
         scheduler: address of a running Dask cluster that trains in place of this machine, as tcp://127.0.0.1:8786.
         style: of the table that is printed.
         best: print the best mean of each column bold, in Markdown and LaTeX.
-        out: folder of table.csv, a row a run, and of failed.json; by default one in results/ of the data folder.
+        out: folder of table.csv and table.parquet, a row a run, and of failed.json; by default one in results/ of the
+            data folder.
         file: JSON or YAML with dials in place of the preset's own.
     """
     import hashlib

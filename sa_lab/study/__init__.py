@@ -18,17 +18,18 @@ import numpy as np
 import torch
 
 from sa_lab import __version__, experiment
-from sa_lab.config import PAPER, ExperimentConfig, VariantName, variant
+from sa_lab.config import PAPER, VARIANTS, ExperimentConfig, VariantName, variant
 from sa_lab.disk import home, read_json, write_text
 from sa_lab.intervals import student_interval
 from sa_lab.runs import loss_name
 from sa_lab.study.measures import MEANINGS, limits_of, measure_run
 from sa_lab.study.sweeps import Cell, Sweep, cells, sweep
+from sa_lab.study.tuning import TRIES, Choice, tune
 from sa_lab.study.workers import FailedRunsError, run_all, run_each
 
 __all__ = [
-    "MEANINGS", "Cell", "FailedRunsError", "Sweep", "cells", "limits_of", "measure_run", "run_all", "run_each", "study",
-    "sweep",
+    "MEANINGS", "TRIES", "Cell", "Choice", "FailedRunsError", "Sweep", "cells", "limits_of", "measure_run", "run_all",
+    "run_each", "study", "sweep", "tune",
 ]  # fmt: skip
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -42,6 +43,8 @@ def study(
     jobs: int = 1,
     out: Path | None = None,
     progress: bool = True,
+    tuned: bool = False,
+    scheduler: str = "",
 ) -> dict[str, Any]:
     """Run ``variants`` x ``seeds`` and summarise; finished runs are reused, so an interrupted study goes on.
 
@@ -55,6 +58,9 @@ def study(
         jobs: runs at a time, each in a process of its own.
         out: JSON file to write.
         progress: show a bar.
+        tuned: each loss has the weight and margin that are best on the validation identities, see
+            `sa_lab.study.tuning`; by default those of its paper.
+        scheduler: address of a Dask cluster that trains, in place of workers of this machine.
 
     Raises:
         ValueError: fewer than two seeds, or ``out`` holds a study of other images.
@@ -67,12 +73,13 @@ def study(
     images = experiment.images_digest(config.data)
     if there is not None and there.get("images", images) != images:
         raise ValueError(f"{out} holds the study of other images than these; expected another file as --out")
-    rows = [
-        measure_run(run)
-        for run in run_all(
-            [replace(variant(config, name), seed=seed) for seed in seeds for name in variants], jobs, progress
-        )
-    ]
+    chosen = {name: Choice(variant(config, name)) for name in variants}
+    if tuned:
+        chosen = tune(replace(config, seed=seeds[0]), variants, jobs, progress, scheduler)
+    runs = run_all(
+        [replace(chosen[name].config, seed=seed) for seed in seeds for name in variants], jobs, progress, scheduler
+    )
+    rows = [measure_run(run) for run in runs]
     measured = [key for key in MEANINGS if all(key in row for row in rows)]
     dials = {key: value for key, value in asdict(config).items() if key != "seed"}
     dials["data"]["root"] = Path(config.data.root).name if config.data.root else None
@@ -83,7 +90,8 @@ def study(
         "images": images,
         "seeds": list(seeds),
         "measures": MEANINGS,
-        "labels": {name: loss_name(variant(config, name)) for name in variants},
+        "labels": {name: loss_name(chosen[name].config) for name in variants},
+        **({"tries": {name: list(one.tries) for name, one in chosen.items()}} if tuned else {}),
         "changed": {name: value for name, value in config.changed().items() if name not in _NAMED_ELSEWHERE},
         "variants": {},
     }
@@ -109,17 +117,19 @@ def study(
 _NAMED_ELSEWHERE = ("data.dataset", "data.root", "seed")
 
 
-def default_file(config: ExperimentConfig, variants: Sequence[str], seeds: Sequence[int]) -> Path:
-    """Where a study is written: ``study-<data set>.json`` for the preset tiny with all its losses and seeds, which
-    README and chapters read; any other one has its dials, and a digest of all, in its name."""
+def default_file(config: ExperimentConfig, variants: Sequence[str], seeds: Sequence[int], tuned: bool = False) -> Path:
+    """Where a study is written: ``study-<data set>.json`` for the preset tiny with the paper's losses and all seeds,
+    ``losses-<data set>.json`` with all losses tuned, which README and chapters read; any other one has its dials, and a
+    digest of all, in its name."""
     words = [f"{k.split('.')[-1]}-{v}" for k, v in config.changed().items() if k not in _NAMED_ELSEWHERE]
-    words += [] if tuple(variants) == PAPER else variants
+    usual = tuple(VARIANTS) if tuned else PAPER
+    words += [] if tuple(variants) == usual else variants
     words += [] if tuple(seeds) == SEEDS else [f"seeds-{'-'.join(map(str, seeds))}"]
     if words:
         whole = json.dumps([config.dials(), list(variants), list(seeds)], sort_keys=True)
         digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
         words = [re.sub(r"[^\w.]+", "-", "-".join(words))[:80].strip("-"), digest]
-    return home() / "results" / ("-".join(["study", config.data.dataset, *words]) + ".json")
+    return home() / "results" / ("-".join(["losses" if tuned else "study", config.data.dataset, *words]) + ".json")
 
 
 def conditions() -> dict[str, Any]:

@@ -163,7 +163,7 @@ def sweep(
         losses: names in `sa_lab.config.VARIANTS`, or own for ``own_loss``; by default the loss of the config.
         seeds: of each cell.
         jobs: trainings at a time, each in a process of its own.
-        out: folder that gets table.csv, a row a run, and failed.json.
+        out: folder that gets table.csv and table.parquet, a row a run, and failed.json.
         random: so many points of the grid, drawn by the config's seed, in place of all.
         array: (index, count): of a job array, train every count-th cell from index on; what is finished of the others
             is in the table as well.
@@ -193,7 +193,7 @@ def sweep(
         elif outcome:
             result.failed[str(cell)] = outcome
     if out:
-        _write_csv(out / "table.csv", result.rows)
+        _write_tables(out, result.rows)
         write_json(out / "failed.json", result.failed)
     return result
 
@@ -219,12 +219,23 @@ def _row(cell: Cell, run: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _write_tables(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """table.csv and table.parquet; in the latter a dial that has values of several kinds is a text."""
+    import pyarrow
+    from pyarrow import parquet
+
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(out / "table.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    for name, values in columns.items():
+        kinds = {type(value) for value in values if value is not None}
+        if len(kinds) > 1 and not kinds <= {int, float}:
+            columns[name] = [None if value is None else str(value) for value in values]
+    with atomic_path(out / "table.parquet") as temporary:
+        parquet.write_table(pyarrow.table(columns), temporary)
 
 
 def value_of(text: str) -> Any:

@@ -59,7 +59,7 @@ class Choice:
 
 
 def tune(
-    config: ExperimentConfig, losses: Sequence[VariantName], jobs: int = 1, progress: bool = True
+    config: ExperimentConfig, losses: Sequence[VariantName], jobs: int = 1, progress: bool = True, scheduler: str = ""
 ) -> dict[VariantName, Choice]:
     """Train the tries of each loss with the config's seed, and choose by mAP on the validation identities.
 
@@ -72,7 +72,7 @@ def tune(
         raise ValueError("data.validation_fraction is 0.0, expected a share of people to choose on, above 0")
     tried = [name for name in dict.fromkeys([*losses, *_tuned_for(losses)]) if name in TRIES]
     planned = [(name, dials, _with(variant(config, name), dials)) for name in tried for dials in TRIES[name]]
-    runs = run_all([one for *_, one in planned], jobs, progress)
+    runs = run_all([one for *_, one in planned], jobs, progress, scheduler)
     found: dict[VariantName, Choice] = {}
     for name in tried:
         tries = [

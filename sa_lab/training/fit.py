@@ -6,17 +6,20 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+from lightning_fabric.loggers.logger import Logger
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from torch import nn
 from tqdm.auto import tqdm
 
 from sa_lab.config import ExperimentConfig
 from sa_lab.data.store import ImageStore
 from sa_lab.dials import plain
-from sa_lab.disk import check_seal, reason_of, replace, tell, write_csv
+from sa_lab.disk import Refusal, check_seal, reason_of, replace, tell, write_csv
 from sa_lab.model import load_state, save_state
 from sa_lab.training import processes
 from sa_lab.training.learner import Batch, LogRow, NonFiniteLossError
@@ -72,7 +75,8 @@ def fit(
     )
     probed = set(np.linspace(0, total, config.train.num_probes).round().astype(int).tolist()) if probe else set()
     best = max((row.get("mean_ap", -1.0) for row in training.rows), default=-1.0)
-    with bar, _deferred_interrupt() as interrupted, processes.lost_process_errors():
+    logged = _logged(config.train.log if first else "none", run)
+    with bar, logged as log, _deferred_interrupt() as interrupted, processes.lost_process_errors():
         try:
             if probe and done == 0 and probed:
                 probe(training)
@@ -88,6 +92,8 @@ def fit(
                     _save_model(training, run / "model.pt")
                 if watch:
                     watch(row)
+                if log:
+                    log.log_metrics(row, int(row["step"]))
                 bar.update()
                 bar.set_postfix(loss=f"{row['total']:.3f}", refresh=False)
                 due = at_epoch_end and _due(int(row["epoch"]), config.train.checkpoint_every, last)
@@ -111,6 +117,28 @@ def fit(
 
 
 _BEFORE = "checkpoint-before.pt"
+
+
+def check_log(kind: str) -> None:
+    """Refuse a logger that is not installed.
+
+    Raises:
+        Refusal: what is missing.
+    """
+    if kind == "tensorboard" and not find_spec("tensorboard"):
+        raise Refusal("train.log is tensorboard, which is not installed: pip install 'sa-lab[tensorboard]', or none")
+
+
+@contextmanager
+def _logged(kind: str, run: Path) -> Iterator[Logger | None]:
+    """The engine's logger into ``run``, to which a training that goes on adds."""
+    check_log(kind)
+    log = TensorBoardLogger(run, "tensorboard", version="") if kind == "tensorboard" else None
+    try:
+        yield log
+    finally:
+        if log:
+            log.finalize("")
 
 
 def _resumed(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | None, run: Path) -> Training:
