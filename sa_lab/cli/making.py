@@ -7,22 +7,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from sa_lab.config import (
-    PAPER,
-    VARIANTS,
-    DataConfig,
-    Dataset,
-    ExperimentConfig,
-    Resize,
-    Style,
-    TrainConfig,
-    VariantName,
-    variant,
-)
+from sa_lab.config import PAPER, VARIANTS, DataConfig, Dataset, ExperimentConfig, Resize, Style, VariantName, variant
 from sa_lab.disk import Refusal, check_folder, check_output, checkout, home, say
 
 ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config")]
 """Read before everything else, see `sa_lab.cli.presets`."""
+_TINY = ExperimentConfig()
 
 
 def prepare(
@@ -227,29 +217,40 @@ def sweep(
 
 
 def course(
-    dataset: Dataset = "synthetic",
+    config: Annotated[ExperimentConfig, tyro.conf.arg(name="")] = _TINY,
+    dataset: Dataset | None = None,
     root: str = "",
+    epochs: int | None = None,
+    loss_variant: VariantName = "complete",
     out: Path | None = None,
-    seed: int = 0,
-    epochs: int = TrainConfig.num_epochs,
 ) -> None:
     """The main job: execute the whole notebook series on a data set and write the comparison of its runs.
 
-    Trains softmax and SA-Softmax where no run of the same config, images and code of the library exists.
+    Trains softmax and SA-Softmax where no run of the same config, images and code of the library exists. With fewer
+    people than a batch has, batches are made smaller.
 
     Args:
-        dataset: which images.
-        root: folder of the data set; without it, people are drawn in the layout of sysu, regdb and llcm.
-        out: folder of the executed notebooks; by default executed/<dataset> in the data folder, with other epochs than
-            usual executed/<dataset>-<epochs>-epochs.
-        seed: seed of the runs.
-        epochs: of each training; 2, the fewest that outlast the warm-up, for a first look.
+        config: dials of the trainings.
+        dataset: which images, short for --data.dataset.
+        root: folder of the data set, short for --data.root; without it, people are drawn in the layout of sysu, regdb
+            and llcm.
+        epochs: of each training, short for --train.num-epochs; 2, the fewest that outlast the warm-up, for a first
+            look.
+        loss_variant: what softmax is compared with.
+        out: folder of the executed notebooks; by default executed/<dataset> in the data folder, with the dials that are
+            not as usual in its name.
     """
     if checkout() is None:
         raise Refusal("the course runs from a checkout of the repository, which has the chapters; this is a wheel")
     from sa_lab.course import chapters
 
-    say(chapters.run_course(dataset, root, out, seed, epochs))
+    short = {"data.dataset": dataset, "data.root": root or None, "train.num_epochs": epochs}
+    if dataset and not root and dataset not in ("synthetic", "thermal"):
+        from sa_lab.data import copies
+
+        short["data.root"] = copies.default_root(dataset, "") or None
+    chosen = config.replace({name: value for name, value in short.items() if value is not None})
+    say(chapters.run_course(chosen, loss_variant, out))
 
 
 def app(

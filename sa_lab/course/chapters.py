@@ -7,6 +7,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -25,15 +26,15 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from sa_lab import experiment, study
-from sa_lab.config import PAPER, DataConfig, Dataset, ExperimentConfig, TrainConfig, VariantName, variant
-from sa_lab.data import copies, prepare
-from sa_lab.disk import atomic_path, home, write_text
+from sa_lab.config import PAPER, ExperimentConfig, VariantName, variant
+from sa_lab.course.parameters import parameters_of
+from sa_lab.data import list_images, prepare
+from sa_lab.data.store import split_identities
+from sa_lab.disk import atomic_path, home, say, write_text
 from sa_lab.reporting import comparison
 from sa_lab.training import processes
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-LOSSES: tuple[VariantName, ...] = ("softmax", "complete")
-"""The two runs that the chapters train and compare."""
 SIZE_LIMIT = 500_000
 """Bytes that a committed notebook may have."""
 FIGURE = "application/vnd.plotly.v1+json"
@@ -55,12 +56,16 @@ def chapters(folder: Path = NOTEBOOKS) -> list[Path]:
     return found
 
 
-def run_course(
-    dataset: Dataset, root: str = "", out: Path | None = None, seed: int = 0, epochs: int = TrainConfig.num_epochs
-) -> str:
-    """The main job: execute the whole series on a data set, and compare the runs of `LOSSES` that it leaves.
+def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Path | None = None) -> str:
+    """The main job: execute the whole series with these dials, and compare the runs of softmax and ``loss`` it leaves.
 
-    Arguments as of `sa_lab.cli.making.course`.
+    A batch of more identities than there are to train on is made smaller, and that is said.
+
+    Args:
+        config: dials of all trainings.
+        loss: what softmax is compared with.
+        out: folder of the executed notebooks; by default one in the data folder, with the dials that are not those of
+            the preset tiny in its name.
 
     Returns:
         The comparison, and where it is.
@@ -68,24 +73,44 @@ def run_course(
     Raises:
         ValueError: a root for drawn images, epochs that do not outlast the warm-up, or a cell that failed.
     """
-    if root and dataset in ("synthetic", "thermal"):
-        raise ValueError(f"--root is {root!r}, expected none: {dataset} images are drawn, not read")
-    root = str(Path(root).expanduser().absolute()) if root else copies.default_root(dataset, root)
-    base = ExperimentConfig(DataConfig(dataset, root or None), train=TrainConfig(num_epochs=epochs), seed=seed)
-    if base.loss.warmup_steps >= epochs * (base.train.steps_per_epoch or 0):
-        raise ValueError(f"--epochs is {epochs}, expected at least 2: the warm-up takes {base.loss.warmup_steps} steps")
-    prepare(base.data)
-    out = out or home() / "executed" / (dataset if epochs == TrainConfig.num_epochs else f"{dataset}-{epochs}-epochs")
+    data = config.data
+    if data.root and data.dataset in ("synthetic", "thermal"):
+        raise ValueError(f"--root is {data.root!r}, expected none: {data.dataset} images are drawn, not read")
+    epochs, steps = config.train.num_epochs, config.train.steps_per_epoch
+    if steps and config.loss.warmup_steps >= epochs * steps:
+        least = config.loss.warmup_steps // steps + 1
+        raise ValueError(
+            f"--epochs is {epochs}, expected at least {least}: the warm-up takes {config.loss.warmup_steps} steps"
+        )
+    listing = list_images(config.data)
+    train_ids, _ = split_identities(listing, config.data.validation_fraction, config.data.seed)
+    if config.train.ids_per_batch > len(train_ids):
+        say(
+            f"train.ids_per_batch is {config.train.ids_per_batch}, more than the {len(train_ids)} identities left for "
+            f"training: batches of {len(train_ids)} are taken"
+        )
+        config = config.replace("train.ids_per_batch", len(train_ids))
+    prepare(config.data, listing=listing)
+    out = out or home() / "executed" / _name(config, loss)
     try:
-        execute(out, {"dataset": dataset, "root": root, "seed": seed, "epochs": epochs})
+        execute(out, parameters_of(config, loss))
     except papermill.PapermillExecutionError as error:
         raise ValueError(
             f"cell {error.exec_count} of a chapter failed, see {out}: {error.ename}: {error.evalue}"
         ) from error
-    configs = [split for name in LOSSES for split in experiment.of_every_split(variant(base, name))]
+    configs = [split for name in ("softmax", loss) for split in experiment.of_every_split(variant(config, name))]
     text = comparison.tables_of([experiment.run_folder(config) for config in configs])
     write_text(out / "report.md", text)
     return f"{text}\nexecuted notebooks and report.md are in {out}"
+
+
+def _name(config: ExperimentConfig, loss: str) -> str:
+    """Data set and the dials that are not those of the preset tiny, as far as a folder's name has room for them."""
+    changed = {name: value for name, value in config.changed().items() if name not in ("data.dataset", "data.root")}
+    words = ([loss] if loss != "complete" else []) + [f"{name.split('.')[-1]}-{v}" for name, v in changed.items()]
+    text = "-".join([config.data.dataset, *words])
+    plain = re.sub(r"[^\w.]+", "-", text)[:80].strip("-.")
+    return plain if plain == text else f"{plain}-{config.digest()}"
 
 
 def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[Path]:
