@@ -481,11 +481,15 @@ PAPER: tuple[VariantName, ...] = ("softmax", "no_mask", "no_absolute", "complete
 
 
 def variant(config: ExperimentConfig, name: VariantName) -> ExperimentConfig:
-    """``config`` with the loss ``name`` of `VARIANTS`.
+    """``config`` with the loss ``name`` of `VARIANTS`; dials that this does not use are as usual, so that softmax is
+    one config whatever the mask was.
 
     Raises:
         ValueError: no such variant.
     """
     if name not in VARIANTS:
         raise ValueError(f"variant is {name!r}, expected one of {', '.join(VARIANTS)}")
-    return replace(config, loss=replace(config.loss, **{"terms": "", "own": "", **VARIANTS[name]}))  # type: ignore[arg-type]
+    loss = replace(config.loss, **{"terms": "", "own": "", **VARIANTS[name]})  # type: ignore[arg-type]
+    named = VARIANTS[name]
+    usual = {dial: getattr(LossConfig(), dial) for dial in loss.unused() if dial not in named}
+    return replace(config, loss=replace(loss, **usual))

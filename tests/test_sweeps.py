@@ -204,6 +204,16 @@ def test_a_table_names_the_dials_that_differ_and_the_best() -> None:
     assert sweep_table(Sweep(())) == "No run is finished."
 
 
+def test_a_caption_tells_protocol_and_seeds() -> None:
+    rows = [{**row, "protocol": "sysu-all"} for row in drawn_sweep().rows]
+    told = "Data set synthetic; protocol sysu-all; seeds 0, 1, 2; mean over runs [95 % of Student's t]"
+    assert told in sweep_table(Sweep(drawn_sweep().dials, rows))
+    latex = sweep_table(Sweep(drawn_sweep().dials, rows), "latex")
+    assert rf"\caption{{{told}".replace(" % ", r" \% ").replace("\\\\", "\\") in latex
+    assert latex.startswith("\\begin{table}")
+    assert "protocol" not in sweep_table(drawn_sweep())
+
+
 def test_points_of_a_sweep_are_in_percent_but_for_measures_of_overlap() -> None:
     softmax, plain, masked = sweep_points(drawn_sweep())
     assert (softmax.loss, softmax.dials["loss.mask_value"], softmax.runs) == ("softmax", None, 3)

@@ -172,6 +172,7 @@ def sweep(
     scheduler: str = "",
     style: Style = "console",
     best: bool = False,
+    notebook: str = "",
     out: Path | None = None,
     file: ConfigFile = None,
 ) -> None:
@@ -190,6 +191,8 @@ def sweep(
         scheduler: address of a running Dask cluster that trains in place of this machine, as tcp://127.0.0.1:8786.
         style: of the table that is printed.
         best: print the best mean of each column bold, in Markdown and LaTeX.
+        notebook: beginning of a chapter's name, such as 05, that is executed for each cell into executed/ of the data
+            folder, with a page that links them.
         out: folder of table.csv and table.parquet, a row a run, and of failed.json; by default one in results/ of the
             data folder.
         file: JSON or YAML with dials in place of the preset's own.
@@ -208,9 +211,19 @@ def sweep(
     name = f"sweep-{config.data.dataset}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
     place = out or home() / "results" / name
     check_folder(place, "--out names another folder")
+    if notebook and checkout() is None:
+        raise Refusal("chapters are executed from a checkout of the repository; this is a wheel")
     own = from_file(own_loss) if own_loss else None
     result = studies.sweep(config, grid, loss, seeds, jobs, place, random, array, True, own, scheduler)
     say(f"{sweep_table(result, style, best=best)}\n\n{len(result.rows)} runs are in {place / 'table.csv'}")
+    if notebook:
+        from sa_lab.course import record
+
+        planned = studies.cells(config, grid, loss, seeds, random)
+        pages = home() / "executed" / name
+        failed = record.write(planned, result, notebook, pages, jobs, scheduler)
+        result.failed.update({f"chapter {notebook} of {cell}": why for cell, why in failed.items()})
+        say(f"the chapters are linked in {pages / 'index.html'}")
     if result.failed:
         told = "\n  ".join(f"{cell}: {why}" for cell, why in result.failed.items())
         raise Refusal(f"{len(result.failed)} cells failed; the others are finished, the same call goes on:\n  {told}")

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from sa_lab.config import PRESETS, VARIANTS, ExperimentConfig, variant
+from sa_lab.config import PRESETS, VARIANTS, ExperimentConfig, VariantName, variant
 from sa_lab.data import copies
 from sa_lab.runs import loss_name
 
@@ -72,9 +72,10 @@ def read(namespace: Mapping[str, Any]) -> Given:
     return Given(config, ours, "SA-Softmax" if name == "complete" else name)
 
 
-def parameters_of(config: ExperimentConfig, loss: str) -> dict[str, Any]:
-    """What gives chapters a config that differs from the preset tiny: the reverse of `read`."""
-    changed = config.changed()
+def parameters_of(config: ExperimentConfig, loss: VariantName) -> dict[str, Any]:
+    """What gives chapters a config with the loss of this name: the reverse of `read`."""
+    own = {"loss.terms", *(f"loss.{name}" for name in VARIANTS[loss])}
+    changed = {name: value for name, value in config.changed().items() if name not in own}
     named = {name: changed.pop(dial) for name, dial in DIALS.items() if dial in changed}
     return {**named, **({"loss": loss} if loss != "complete" else {}), **({"dials": changed} if changed else {})}
 

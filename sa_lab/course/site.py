@@ -6,7 +6,7 @@ import base64
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
@@ -62,6 +62,33 @@ def export(out: Path, folder: Path = NOTEBOOKS) -> list[Path]:
     pages = {"index.html": _index(series, trusted)}
     for one in series:
         pages[f"{one.stem}.html"] = _page(one, series, notebooks[one.stem], pictures, trusted)
+    _write(out, pages, pictures)
+    return [out / name for name in pages]
+
+
+def collect(out: Path, title: str, notebooks: Mapping[str, Path], index: str) -> Path:
+    """Write executed notebooks of our chapters as pages beside an index; pages as in `export`.
+
+    Args:
+        out: gets index.html, and for each notebook a page that is called as the notebook's folder.
+        title: of the index.
+        notebooks: by their title.
+        index: HTML of the index below its title.
+
+    Returns:
+        The index.
+    """
+    series = [Chapter(path.parent.name, name, "", "") for name, path in notebooks.items()]
+    pictures: dict[str, bytes] = {}
+    pages = {"index.html": _document(title, f"<main>\n<h1>{escape(title)}</h1>\n{index}\n</main>", "")}
+    for one, path in zip(series, notebooks.values(), strict=True):
+        pages[f"{one.stem}.html"] = _page(one, series, nbformat.read(path, as_version=4), pictures, True)
+    _write(out, pages, pictures)
+    return out / "index.html"
+
+
+def _write(out: Path, pages: Mapping[str, str], pictures: Mapping[str, bytes]) -> None:
+    """Pages, what they share, and their pictures."""
     shared = {
         "plotly.min.js": get_plotlyjs(),
         "site.js": (resources.files(__package__) / "site.js").read_text(encoding="utf-8"),
@@ -75,7 +102,6 @@ def export(out: Path, folder: Path = NOTEBOOKS) -> list[Path]:
             path.unlink()
     for name, text in {**shared, **pages}.items():
         write_text(out / name, text)
-    return [out / name for name in pages]
 
 
 def _describe(stem: str, notebook: nbformat.NotebookNode) -> Chapter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from sa_lab.analysis import DEFINITIONS
@@ -82,11 +83,29 @@ def sweep_table(result: Sweep, style: Style = "markdown", names: Sequence[str] =
         )
     if not rows:
         return "No run is finished."
-    text = "Mean over runs [95 % of Student's t]; one run has no interval."
     table = tables.render(rows, style)
     for mark, bold in zip("⟪⟫", _BOLD.get(style, ("", "")), strict=True):
         table = table.replace(mark, bold)
-    return table if style == "csv" else f"{table}\n\n{'% ' if style == 'latex' else ''}{text}"
+    caption = _caption(result)
+    if style == "csv":
+        return table
+    if style == "html":
+        return f"{table}\n<p>{escape(caption)}</p>"
+    if style == "latex":
+        caption = caption.replace("%", r"\%").replace("_", r"\_")
+        return f"\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n{table}\n\\end{{table}}"
+    return f"{table}\n\n{caption}"
+
+
+def _caption(result: Sweep) -> str:
+    """Under which protocol a sweep was measured, with which seeds, and what its brackets are."""
+    names = {
+        name: ", ".join(str(value) for value in dict.fromkeys(row[name] for row in result.rows))
+        for name in ("dataset", "protocol", "seed")
+        if all(name in row for row in result.rows)
+    }
+    told = [f"{title} {names[name]}" for name, title in _TITLES.items() if name in names]
+    return "; ".join([*told, "mean over runs [95 % of Student's t], one run has no interval"]) + "."
 
 
 def sweep_points(result: Sweep, measure: str = "mean_ap") -> list[Point]:
@@ -124,5 +143,6 @@ def _of_sweep(name: str, one: Mapping[str, float] | None, top: float | bool | No
     return f"⟪{shown}⟫" if one["mean"] == top and style in _BOLD else shown
 
 
+_TITLES = {"dataset": "Data set", "protocol": "protocol", "seed": "seeds"}
 _BOLD = {"markdown": ("**", "**"), "latex": (r"\textbf{", "}")}
 """What stands for the marks of a best value, which a table would not leave as they are."""

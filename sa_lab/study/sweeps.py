@@ -133,7 +133,7 @@ def cells(
             found.setdefault((loss, str(dials)), cell)
             continue
         idle = [name for name in over if name.startswith("loss.") and name.split(".")[1] in chosen.loss.unused()]
-        chosen = chosen.replace({name: config.flat()[name] for name in idle})
+        chosen = chosen.replace({name: ExperimentConfig().flat()[name] for name in idle})
         named = {f"loss.{dial}" for dial in VARIANTS[loss]} if loss and loss != "own" else set()
         used = {name: None if name in idle or name in named else chosen.flat()[name] for name in over}
         for split in [chosen] if "data.split" in over else experiment.of_every_split(chosen):
@@ -212,10 +212,11 @@ def _finished(cell: Cell) -> Run | str:
 def _row(cell: Cell, run: Run) -> dict[str, Any]:
     config = _config(cell)
     cost = run.folder / "cost.json"
+    protocol = run.report.protocol
     return {
         "loss": cell.loss, **cell.dials, "seed": config.seed, "dataset": config.data.dataset,
-        "split": config.data.split, **measure_run(run), **(read_json(cost) if cost.is_file() else {}),
-        "run": run.folder.name,
+        "split": config.data.split, "protocol": str(protocol["name"]).removesuffix(f"-{protocol['split']}"),
+        **measure_run(run), **(read_json(cost) if cost.is_file() else {}), "run": run.folder.name,
     }  # fmt: skip
 
 

@@ -1,0 +1,105 @@
+"""The record of a full experiment: a chapter executed for each cell of a sweep, and a page that links them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import nbformat
+import papermill
+from tqdm.auto import tqdm
+
+from sa_lab.config import VARIANTS, variant
+from sa_lab.course import chapters, site
+from sa_lab.course.parameters import parameters_of, read
+from sa_lab.disk import reason_of
+from sa_lab.provenance import ANALYSIS, TRAINING, code_digest
+from sa_lab.reporting.studies import sweep_table
+from sa_lab.study import Cell, Sweep, run_each
+
+
+def write(
+    planned: Sequence[Cell], result: Sweep, chapter: str, out: Path, jobs: int = 1, scheduler: str = ""
+) -> dict[str, str]:
+    """Execute a chapter for each finished cell but those of softmax, with which the chapter compares every other one.
+
+    The chapter's other trainings are made first, ``jobs`` at a time. A cell whose notebook is there, executed by the
+    same code, is not executed again.
+
+    Args:
+        planned: of `sa_lab.study.cells`.
+        result: what came of them.
+        chapter: beginning of a chapter's file name, such as 05.
+        out: gets a folder a cell with the notebook, a page a cell, and index.html.
+        jobs: trainings at a time.
+        scheduler: address of a Dask cluster for them.
+
+    Returns:
+        Why the chapter could not be executed, by cell.
+
+    Raises:
+        ValueError: there is not one such chapter.
+    """
+    found = [path for path in chapters.chapters() if path.name.startswith(chapter)]
+    if len(found) != 1:
+        names = ", ".join(path.stem for path in chapters.chapters())
+        raise ValueError(f"notebook is {chapter!r}, expected the beginning of one of {names}")
+    failed: dict[str, str] = {}
+    done: dict[str, Path] = {}
+    finished = [cell for cell in planned if str(cell) not in result.failed and cell.loss != "softmax"]
+    baselines = dict.fromkeys(variant(cell.config, "softmax") for cell in finished if cell.config)
+    if baselines:  # one that fails is told where a chapter trains it again
+        run_each(list(baselines), jobs, scheduler=scheduler)
+    for cell in tqdm(finished, "notebooks", unit="cell"):
+        assert cell.config
+        given = parameters_of(cell.config, cell.loss if cell.loss in VARIANTS else "complete")
+        if read(given).ours != cell.config:
+            failed[str(cell)] = "its loss has no name in sa_lab.config.VARIANTS, which chapters ask for"
+            continue
+        path = out / slug(cell) / found[0].name
+        try:
+            if not _is_done(path, found[0]):
+                chapters.execute(path.parent, given, [found[0].name])
+                _sign(path)
+            done[str(cell)] = path
+        except (papermill.PapermillExecutionError, ValueError) as error:
+            failed[str(cell)] = reason_of(error, most=2000)
+    site.collect(out, f"{found[0].stem}, cell by cell", done, _index(done, result))
+    return failed
+
+
+def slug(cell: Cell) -> str:
+    """A cell as the name of a folder or a page."""
+    return re.sub(r"[^\w.]+", "-", str(cell)).strip("-.")
+
+
+def _index(done: dict[str, Path], result: Sweep) -> str:
+    """Table of the sweep, then a line a cell that leads to its notebook."""
+    entries = "".join(
+        f'<li><a href="{escape(path.parent.name)}.html">{escape(name)}</a> '
+        f'(<a href="{escape(path.parent.name)}/{escape(path.name)}">notebook</a>)</li>\n'
+        for name, path in done.items()
+    )
+    table = sweep_table(result, "html", ("rank_1", "mean_ap"))
+    return f"{table}\n<ul>\n{entries}</ul>"
+
+
+def _state() -> str:
+    return code_digest((*TRAINING, *ANALYSIS))
+
+
+def _sign(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata["sa_lab"] = _state()
+    nbformat.write(notebook, path)
+
+
+def _is_done(path: Path, chapter: Path) -> bool:
+    """Whether a notebook is the chapter as it is now, executed by the code that there is now."""
+    if not path.is_file():
+        return False
+    there, now = (nbformat.read(one, as_version=4) for one in (path, chapter))
+    sources = [cell.source for cell in there.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    return there.metadata.get("sa_lab") == _state() and sources == [cell.source for cell in now.cells]
