@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize, one_hot
 
-from sa_lab import analysis, losses, transforms
+from sa_lab import analysis, baselines, losses, transforms
 from sa_lab.course import exercises
 from sa_lab.course.exercises import Verdict
 from sa_lab.evaluation import metrics, protocols
@@ -239,7 +239,30 @@ def in_place(f, w, y, m):
     return sa_softmax(f, w, y, m)
 
 
+def centres_of(f, y, m):
+    return torch.stack([f[(y == k) & (m == s)].mean(0) for s in (0, 1) for k in y.unique()])
+
+
+def centre_triplet(f, y, m, margin, negatives=lambda same, across: ~same, power=1):
+    """As a reader would write it, by loops over the centres."""
+    centres, people = centres_of(f, y, m), y.unique()
+    count, total = len(people), 0.0
+    for i in range(2 * count):
+        d = (centres - centres[i]).norm(dim=2) ** power  # (2C,P)
+        same = torch.arange(2 * count) % count == i % count
+        across = torch.arange(2 * count) // count != i // count
+        nearest = d[negatives(same, across)].amin(0)
+        total = total + (margin + d[(i + count) % (2 * count)] - nearest).clamp_min(0)
+    return total.sum() / (2 * count)
+
+
+def effects(values):
+    return np.ptp(values.mean((1, 2))), np.ptp(values.mean((0, 2)))
+
+
 SOLUTIONS: dict[str, list[Solution]] = {
+    "hetero_center_triplet": [centre_triplet],
+    "main_effects": [effects, lambda v: [v.mean((1, 2)).max() - v.mean((1, 2)).min(), np.ptp(v.mean(2).mean(0))]],
     "logits": [
         lambda f, w: torch.einsum("bpd,pkd->bpk", f, w),
         lambda f, w: (f[:, :, None] * w).sum(3),
@@ -283,6 +306,31 @@ SOLUTIONS: dict[str, list[Solution]] = {
 }
 
 MISTAKES: list[tuple[str, Solution, str]] = [
+    (
+        "hetero_center_triplet",
+        lambda f, y, m, a: 2 * len(y.unique()) * centre_triplet(f, y, m, a),
+        "sum over the centres",
+    ),
+    ("hetero_center_triplet", lambda f, y, m, a: centre_triplet(f, y, m, a) / f.shape[1], "mean over the parts"),
+    (
+        "hetero_center_triplet",
+        lambda f, y, m, a: centre_triplet(f, y, m, a, lambda s, c: ~s & c),
+        "Only centres of the other",
+    ),
+    (
+        "hetero_center_triplet",
+        lambda f, y, m, a: centre_triplet(f, y, m, a, lambda s, c: ~s & ~c),
+        "Only centres of the own",
+    ),
+    ("hetero_center_triplet", lambda f, y, m, a: centre_triplet(f, y, m, a, power=2), "distances are squared"),
+    ("hetero_center_triplet", lambda f, y, m, a: centre_triplet(f, y, m, 0), "margin is missing"),
+    ("hetero_center_triplet", lambda f, y, m, a: baselines.batch_hard_triplet(f, y, a), "triplet loss of the samples"),
+    ("hetero_center_triplet", lambda f, y, m, a: centre_triplet(f, y, m, a).detach(), "carries no gradient"),
+    ("main_effects", lambda v: effects(v)[::-1], "wrong order"),
+    ("main_effects", lambda v: (np.ptp(v), np.ptp(v)), "range of single runs"),
+    ("main_effects", lambda v: (v.mean((1, 2)).std(), v.mean((0, 2)).std()), "standard deviation"),
+    ("main_effects", lambda v: effects(v[..., :1]), "Only the first seed"),
+    ("main_effects", lambda v: effects(v[:, :1])[:1] + effects(v[:1])[1:], "Only the first value of the other"),
     ("logits", lambda f, w: torch.einsum("bpd,pkd->bpk", normalize(f, dim=2), normalize(w, dim=2)), "cosines"),
     ("logits", lambda f, w: torch.einsum("bpd,pkd->bpk", f, w).softmax(2), "probabilities"),
     ("logits", lambda f, w: torch.bmm(f.transpose(0, 1), w.transpose(1, 2)), "order (P,B,K)"),

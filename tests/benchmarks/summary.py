@@ -35,7 +35,7 @@ Rows = list[tables.TableRow]
 def rows_of(result: Result) -> dict[str, Rows]:
     """All tables by their name in `TITLES`, ready to be rendered; those without rows are left out."""
     made = {"ratios": ratios, "limits": limits, "floors": floors, "stages": stages, "utilisation": utilisation,
-            "operations": operations}  # fmt: skip
+            "operations": operations, "losses": losses}  # fmt: skip
     return {name: rows for name, make in made.items() if (rows := make(result))}
 
 
@@ -51,6 +51,7 @@ TITLES = {
     "stages": "Stages of an iteration, %",
     "utilisation": "Stages beside their matrix products and convolutions at the best rate of the machine",
     "operations": "Operations that take most of the time of ours, %",
+    "losses": "Time of an iteration, preset tiny, beside one with softmax: median [lowest, highest]",
 }
 
 
@@ -131,6 +132,14 @@ def operations(result: Result) -> Rows:
         {"": name, "operations": ", ".join(f"{what} {100 * share:.0f}" for what, share in one.items())}
         for name, one in found.items()
     ]  # fmt: skip
+
+
+def losses(result: Result) -> Rows:
+    """What an iteration costs with each loss; the times of different rows were taken one after the other."""
+    return [
+        {"loss": name, "ms": _ms(one["plain_ms"]), "over softmax": _ratio(one)}
+        for name, one in result.get("losses", {}).get("losses", {}).items()
+    ]
 
 
 def utilisation(result: Result) -> Rows:

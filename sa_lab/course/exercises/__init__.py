@@ -6,6 +6,7 @@ Right answers come from the library's own functions, so the course cannot drift 
 
 from sa_lab.course.exercises.benchmark import check_average_precision, check_hidden, check_rank_k
 from sa_lab.course.exercises.checking import Verdict
+from sa_lab.course.exercises.comparison import check_hetero_center_triplet, check_main_effects
 from sa_lab.course.exercises.data import check_batch, check_normalise, check_split
 from sa_lab.course.exercises.derivation import (
     check_absolute_term,
@@ -27,8 +28,10 @@ __all__ = [
     "check_cross_prototype",
     "check_design",
     "check_feature_objective",
+    "check_hetero_center_triplet",
     "check_hidden",
     "check_logits",
+    "check_main_effects",
     "check_masked_loss",
     "check_modality_gap",
     "check_normalise",
