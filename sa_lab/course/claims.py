@@ -114,6 +114,22 @@ def joined(studies: Mapping[str, dict[str, Any]], loss: str = "complete") -> dic
     return {"variants": {name: study["variants"][loss] for name, study in studies.items()}}
 
 
+def against(result: dict[str, Any], reference: str, measure: str = "mean_ap") -> list[dict[str, str]]:
+    """Rows of a table: what each other loss has more of a measure than ``reference``, paired by seed, best first.
+
+    An interval of one comparison among many leaves 0 out by chance in one of twenty.
+    """
+    scale, unit = (100, ", points") if measure in SHARES else (1, "")
+    spans = {name: paired(result, name, reference, measure) for name in result["variants"] if name != reference}
+    rows = []
+    for name, span in sorted(spans.items(), key=lambda item: -item[1]["mean"]):
+        mean, low, high = (scale * span[key] for key in ("mean", "low", "high"))
+        word = "higher" if low > 0 else "lower" if high < 0 else "not told apart"
+        difference = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+        rows.append({"loss": label(result, name), f"{TITLES[measure]} less {reference}{unit}": difference, "": word})
+    return rows
+
+
 def paired(result: dict[str, Any], first: str, second: str, measure: str) -> dict[str, float]:
     """``measure`` of loss ``first`` less that of loss ``second``, paired by seed, see `student_interval`."""
     one, other = (np.array(result["variants"][name][measure]["values"]) for name in (first, second))

@@ -40,6 +40,27 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def tries(result: dict[str, Any]) -> str:
+    """What was tried of each loss of a tuned study, as a Markdown table: mAP on the validation identities, the chosen
+    one bold."""
+    rows = []
+    for name, tried in result["tries"].items():
+        if not tried:
+            continue
+        values = [one["validation_mean_ap"] for one in tried]
+        words = [
+            ", ".join(f"{dial} {value}" for dial, value in one.items() if dial != "validation_mean_ap") or "as it is"
+            for one in tried
+        ]
+        shown = [f"{markdown(word)}: {100 * value:.1f}" for word, value in zip(words, values, strict=True)]
+        best = values.index(max(values))
+        shown[best] = f"**{shown[best]}**"
+        rows.append(f"| {markdown(name)} | " + " | ".join(shown) + " |")
+    most = max(len(one) for one in result["tries"].values())
+    head = " | ".join(f"try {i + 1}" for i in range(most))
+    return "\n".join([f"| loss | {head} |", "|---" * (most + 1) + "|", *rows])
+
+
 def label(result: dict[str, Any], variant_name: str) -> str:
     """A loss with the dials in which it differs from that of its name."""
     return str(result.get("labels", {}).get(variant_name, variant_name))

@@ -13,7 +13,7 @@ from sa_lab.study.workers import run_all
 
 _WEIGHTS: dict[VariantName, tuple[float, ...]] = {
     "weighted_triplet": (1, 0.3, 0.1, 3),
-    "hetero_center": (0.5, 0.15, 0.05, 1.5),
+    "hetero_center": (0.5, 0.05, 0.005, 0.0005),
     "center": (0.003, 0.0003, 0.03, 0.3),
     "mmd": (1, 0.1, 0.3, 3),
 }

@@ -15,9 +15,13 @@ from sa_lab.course.widgets.loss_lens import LossLens
 from sa_lab.course.widgets.playground import Playground
 from sa_lab.course.widgets.projection import ProjectionBrowser
 from sa_lab.course.widgets.ranking import RankingBrowser
+from sa_lab.course.widgets.surface import SurfaceBrowser
 from sa_lab.runs import Run, loss_name
 
-__all__ = ["LiveTraining", "LossLens", "Playground", "ProjectionBrowser", "RankingBrowser", "app", "static_figure"]
+__all__ = [
+    "LiveTraining", "LossLens", "Playground", "ProjectionBrowser", "RankingBrowser", "SurfaceBrowser", "app",
+    "static_figure",
+]  # fmt: skip
 
 if "google.colab" in sys.modules:  # its pages refuse the widgets of other packages unless asked to
     import_module("google.colab.output").enable_custom_widget_manager()
