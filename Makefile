@@ -63,8 +63,16 @@ app: $(STAMP) ## playground and ranking browser as a page on loopback (RUNS='fol
 render: $(STAMP) ## execute and clean the committed notebooks
 	python -c 'from sa_lab.course import chapters; chapters.render()'
 
-study: $(STAMP) ## four losses, five seeds, on DATASET
-	sa-lab study tiny --jobs 2 --data.dataset $(DATASET) $(if $(ROOT),--data.root '$(ROOT)')
+study: $(STAMP) ## every loss, five seeds, and the response surface, on both embedded sets; with DATASET=roadscene ROOT=folder the paper's four there
+	@if test -n '$(ROOT)'; then
+		sa-lab study tiny --jobs 2 --data.dataset $(DATASET) --data.root '$(ROOT)'
+		exit
+	fi
+	sa-lab study tiny --jobs 2
+	for set in synthetic thermal; do sa-lab study tiny --tuned --jobs 2 --data.dataset $$set; done
+	python -c 'from sa_lab.config import ExperimentConfig; from sa_lab.course import surface; surface.write(ExperimentConfig(), jobs=2)'
+	sa-lab study tiny --tuned --jobs 2 --variants softmax complete triplet hetero_center_triplet contrastive --seeds 0 1 2 \
+		--train.ids-per-batch 8 --train.images-per-id 4 --out data/results/batches-synthetic.json
 
 options: $(STAMP) ## what reuse_features costs in quality: the complete loss, five seeds each
 	study="sa-lab study tiny --variants complete --jobs 2"

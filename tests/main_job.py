@@ -26,7 +26,7 @@ def run_main_job(out: Path, *options: str) -> None:
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     notebooks = sorted(out.glob("*.ipynb"))
-    assert [path.name[:2] for path in notebooks] == ["00", "01", "02", "03", "04", "05", "06"]
+    assert [path.name[:2] for path in notebooks] == ["00", "01", "02", "03", "04", "05", "06", "07"]
     for path in notebooks:
         code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
         assert all(cell.execution_count for cell in code), path.name

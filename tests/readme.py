@@ -53,12 +53,32 @@ def gpu() -> str:
     return "\n\n".join(part for part in told if part)
 
 
+def losses() -> str:
+    """The losses of the field beside SA-Softmax on both embedded sets, and in a sentence which of them win."""
+    told = []
+    for dataset in ("synthetic", "thermal"):
+        if not (ROOT / "data" / "results" / f"losses-{dataset}.json").is_file():
+            told.append(f"On {dataset} people they were not compared yet: `make study`.")
+            continue
+        compared = result(f"losses-{dataset}")
+        rows = claims.against(compared, "complete")
+        more, less = ([row["loss"] for row in rows if row[""] == word] for word in ("higher", "lower"))
+        told.append(
+            f"On {dataset} people, of {len(rows)} losses, more mAP than SA-Softmax: {', '.join(more) or 'none'}; not told "
+            f"apart: {len(rows) - len(more) - len(less)}; less: {len(less)}. mAP of SA-Softmax "
+            f"{100 * compared['variants']['complete']['mean_ap']['mean']:.1f} %."
+        )
+        told += [tables.render(rows, "markdown"), f"*{studies.made_with(compared)}*"]
+    return "\n\n".join(told)
+
+
 def pieces() -> dict[str, str]:
     """What stands between ``<!-- name -->`` and ``<!-- end -->``, by name."""
     bench = result("bench-cpu")
     return {
         "study-synthetic": study("study-synthetic"),
         "study-roadscene": study("study-roadscene"),
+        "losses": losses(),
         "playground": f"{result('bench-widgets')['median']:.0f} ms",
         "overlap": overlap.sentence(bench["overlap"]),
         "ranking": ranking.sentence(bench["ranking"]),

@@ -257,7 +257,7 @@ def test_dials_that_cannot_work_are_refused(config: ExperimentConfig, tmp_path: 
 
 def test_a_first_look_must_outlast_the_warm_up() -> None:
     with pytest.raises(ValueError, match="--epochs is 1, expected at least 2: the warm-up takes 60 steps"):
-        chapters.run_course("synthetic", epochs=1)
+        chapters.run_course(ExperimentConfig().replace("train.num_epochs", 1))
 
 
 @pytest.mark.parametrize(
