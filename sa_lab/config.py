@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import cattrs
 
@@ -115,8 +115,9 @@ class LossConfig:
     terms: str = ""
     """Terms by name and weight in place of the three above, such as "identity 1 + triplet 0.5"; with
     "identity 0.3 + sa_softmax 0.7 + absolute 1" the objective is that of the paper."""
-    margin: float = 0.3
-    """Of the triplets, in units of the features; of cosface, a cosine; of arcface, an angle in radians."""
+    margin: float | None = None
+    """Of the triplets, in units of the features; of cosface, a cosine; of arcface, radians; none: as in their
+    papers, 0.3, 0.35 and 0.5."""
     temperature: float = 0.1
     """Of the contrastive term; above 0."""
     scale: float = 64.0
@@ -132,7 +133,7 @@ class LossConfig:
             similarity_weight=non_negative(self.similarity_weight),
             mask_value=(self.mask_value, self.mask_value >= 0, "a number of at least 0, or inf"),
             warmup_steps=non_negative(self.warmup_steps),
-            margin=non_negative(self.margin), temperature=positive(self.temperature), scale=positive(self.scale),
+            margin=non_negative(self.margin or 0.0), temperature=positive(self.temperature), scale=positive(self.scale),
         )  # fmt: skip
         weights = self.weights()
         if self.own and not weights.get("own"):
@@ -140,7 +141,7 @@ class LossConfig:
                 f"loss.terms is {self.terms!r}, expected one with the term own, which says how much of the identity "
                 "loss stays beside a loss of one's own: 'identity 1 + own 1'"
             )
-        if weights.get("arcface") and self.margin >= math.pi:
+        if weights.get("arcface") and (self.margin or 0.0) >= math.pi:
             raise ValueError(f"loss.margin is {self.margin}, expected an angle below pi for arcface")
 
     def weights(self) -> dict[str, float]:
@@ -166,6 +167,10 @@ class LossConfig:
             raise ValueError(f"loss.terms is {self.terms!r}, expected at least one weight above 0")
         return weights
 
+    def margin_of(self, term: str) -> float:
+        """The margin of a term: ``margin``, or that of its paper."""
+        return _MARGINS[term] if self.margin is None else self.margin
+
     def follows_prototypes(self) -> bool:
         """Whether a term looks at the prototypes, which have to be warm then; one's own may."""
         weights = self.weights()
@@ -175,7 +180,7 @@ class LossConfig:
         """Dials that change nothing of this loss: the mask of softmax, or the margin of SA-Softmax."""
         weights = {name for name, weight in self.weights().items() if weight}
         users = {
-            "mask_value": {"sa_softmax"}, "margin": set(_WITH_MARGIN), "temperature": {"contrastive"},
+            "mask_value": {"sa_softmax"}, "margin": set(_MARGINS), "temperature": {"contrastive"},
             "scale": {"cosface", "arcface"}, "warmup_steps": {"sa_softmax", "absolute", "own"},
         }  # fmt: skip
         alone = ("sas_weight", "similarity_weight") if self.terms else ()
@@ -187,7 +192,8 @@ TERMS = (
     "hetero_center_triplet", "contrastive", "center", "mmd", "cosface", "arcface", "own",
 )  # fmt: skip
 """Terms of an objective: the paper's three, those of `sa_lab.baselines`, and a loss of one's own."""
-_WITH_MARGIN = ("triplet", "cross_triplet", "hetero_center_triplet", "cosface", "arcface")
+_MARGINS = {"triplet": 0.3, "cross_triplet": 0.3, "hetero_center_triplet": 0.3, "cosface": 0.35, "arcface": 0.5}
+"""Of the terms that have one, as in their papers."""
 
 
 def _is_weight(text: str = "1") -> bool:
@@ -354,6 +360,13 @@ class ExperimentConfig:
         return structured(values, str(path))
 
 
+def kinds_of_dials() -> dict[str, Any]:
+    """The type of each dial, by its name with dots."""
+    groups = {"data.": DataConfig, "model.": ModelConfig, "loss.": LossConfig, "train.": TrainConfig}
+    kinds = {f"{group}{name}": kind for group, one in groups.items() for name, kind in get_type_hints(one).items()}
+    return {**kinds, "seed": int}
+
+
 _SUM = "dials_xxh3"
 
 
@@ -466,16 +479,17 @@ VARIANTS: dict[VariantName, dict[str, float | str]] = {
     "triplet": {"terms": "identity 1 + triplet 1"},
     "cross_triplet": {"terms": "identity 1 + cross_triplet 1"},
     "weighted_triplet": {"terms": "identity 1 + weighted_triplet 1"},
-    "hetero_center": {"terms": "identity 1 + hetero_center 0.5"},
+    "hetero_center": {"terms": "identity 1 + hetero_center 4"},
     "hetero_center_triplet": {"terms": "identity 1 + hetero_center_triplet 1"},
     "contrastive": {"terms": "identity 1 + contrastive 1"},
     "center": {"terms": "identity 1 + center 0.003"},
     "mmd": {"terms": "identity 1 + mmd 1"},
-    "cosface": {"terms": "cosface 1", "margin": 0.35},
-    "arcface": {"terms": "arcface 1", "margin": 0.5},
+    "cosface": {"terms": "cosface 1"},
+    "arcface": {"terms": "arcface 1"},
 }
 """Losses by name: what each changes in `LossConfig`. First the paper's and its ablations, then those of the field with
-the weights of their papers, as far as these say any, see `sa_lab.baselines`."""
+the weights of their papers, as far as these say any: center 0.003; hetero-center 0.5 times the 8 identities of a batch
+there, for it is a mean here."""
 PAPER: tuple[VariantName, ...] = ("softmax", "no_mask", "no_absolute", "complete")
 """The four losses of the study."""
 

@@ -71,6 +71,24 @@ def _plain(value: Any, kind: Any) -> Any:
     return value
 
 
+def parsed(text: str, kind: Any) -> Any:
+    """A value as it is typed, as that type: "none" where a dial may have no value, "1,2" for several; the text itself
+    where it is none of the type."""
+    choices = get_args(kind)
+    if get_origin(kind) is tuple:
+        return tuple(parsed(word, choices[0]) for word in text.split(",") if word)
+    if type(None) in choices:
+        return None if text.lower() == "none" else parsed(text, choices[0])
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            return text
+    return text
+
+
 def _words(kind: Any) -> str:
     """What a dial of this type is."""
     choices = get_args(kind)

@@ -55,10 +55,10 @@ _PROBED_PEOPLE, _PROBED_IMAGES = 16, 4
 each in each spectrum."""
 
 
-def run_folder(config: ExperimentConfig) -> Path:
+def run_folder(config: ExperimentConfig, listing: Listing | None = None) -> Path:
     """Where the run of this config, these images and this code of the library lives; files are hashed, but not decoded,
-    when they are seen for the first time."""
-    listing = list_images(config.data)
+    when they are seen for the first time. ``listing``: of the images, where somebody has it."""
+    listing = listing or list_images(config.data)
     return _folder(config, _made_of(listing, config, contents_of(listing, home() / "prepared")))
 
 

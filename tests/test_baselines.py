@@ -78,14 +78,27 @@ def test_discrepancy_of_two_points_and_of_one_distribution() -> None:
     assert baselines.mmd(pair.repeat(2, 1, 1), torch.tensor([0, 0, 1, 1])) < 1e-6
 
 
-def test_center_loss_and_its_gradient() -> None:
-    loss = baselines.CenterLoss(3, 2)
-    with torch.no_grad():
-        loss.centres[0, 1] = torch.tensor([1.0, 0.0])
-    value = loss(torch.tensor([[[1.0, 2.0]], [[0.0, 0.0]]]), torch.tensor([1, 0]))
-    torch.testing.assert_close(value.detach(), torch.tensor((4.0 + 0.0) / 2 / 2))
+def test_center_loss_its_gradient_and_how_centres_move() -> None:
+    loss = baselines.CenterLoss(3, 2, rate=0.5)
+    loss.centres[0, 1] = torch.tensor([1.0, 0.0])
+    features = torch.tensor([[[1.0, 2.0]], [[0.0, 0.0]], [[4.0, 2.0]]], requires_grad=True)
+    value = loss(features, torch.tensor([1, 0, 1]))
+    torch.testing.assert_close(value.detach(), torch.tensor((4.0 + 0.0 + 13.0) / 2 / 3))
     value.backward()
-    torch.testing.assert_close(loss.centres.grad[0, 1], torch.tensor([0.0, -1.0]))
+    torch.testing.assert_close(features.grad[:, 0], torch.tensor([[0.0, 2.0], [0.0, 0.0], [3.0, 2.0]]) / 3)
+    # by equation 4: 0.5 * ((0, 2) + (3, 2)) / (1 + 2)
+    torch.testing.assert_close(loss.centres[0, 1], torch.tensor([1.5, 2.0 / 3]))
+    assert not loss.centres[0, [0, 2]].any()
+    loss.eval()(features, torch.tensor([1, 0, 1]))
+    torch.testing.assert_close(loss.centres[0, 1], torch.tensor([1.5, 2.0 / 3]))
+
+
+def test_centres_reach_their_features_whatever_the_weight() -> None:
+    loss = baselines.CenterLoss(2, 3)
+    features = 20 * torch.ones(4, 1, 3)
+    for _ in range(30):
+        loss(features, torch.tensor([0, 0, 1, 1]))
+    torch.testing.assert_close(loss.centres, 20 * torch.ones(1, 2, 3), rtol=1e-3, atol=0)
 
 
 def sample(batch: int = 12, parts: int = 1, dim: int = 5) -> tuple[Tensor, Tensor, Tensor]:

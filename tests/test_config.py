@@ -18,7 +18,7 @@ OTHER_VALUES = {
     "dataset": "thermal", "root": "elsewhere", "backbone": "resnet18", "weights": "random", "optimizer": "sgd",
     "milestones": (1, 2), "augmentation": "none", "precision": "64-true", "device": "cpu", "steps_per_epoch": None,
     "resize": "bilinear", "asynchronous": False, "own": "mine-12345678",
-    "terms": "identity 1 + triplet 0.5",
+    "terms": "identity 1 + triplet 0.5", "margin": 0.2,
 }  # fmt: skip
 pytestmark = pytest.mark.usefixtures("unchecked")
 

@@ -21,6 +21,8 @@ from sa_lab.runs import loss_name
 from sa_lab.training import objective
 from sa_lab.training.learner import LogRow
 from sa_lab.training.loop import Training, iterate, start
+from sa_lab.training.objective import check_own, sees_prototypes
+from sa_lab.training.steps import loss_at
 
 FIELD = [name for name, change in VARIANTS.items() if "terms" in change]
 
@@ -81,7 +83,7 @@ def test_the_paper_is_a_sum_of_terms(micro_store: ImageStore) -> None:
 def test_losses_of_the_field_train(micro_store: ImageStore, name: str) -> None:
     """Their terms are logged and add up; what they learn moves; the prototypes learn as ever, to be measured."""
     training = start(variant(config_of(), name), micro_store)
-    before = [p.detach().clone() for p in training.learned.parameters()]
+    before = [value.clone() for value in training.learned.state_dict().values()]
     prototypes = training.criterion.prototypes.detach().clone()
     weights = training.config.loss.weights()
     for row in steps_of(training, 3):
@@ -91,7 +93,7 @@ def test_losses_of_the_field_train(micro_store: ImageStore, name: str) -> None:
     assert [type(module) for module in training.learned.values()] == (
         [baselines.CenterLoss] if name == "center" else [baselines.MarginHead] if name in ("cosface", "arcface") else []
     )
-    for old, new in zip(before, training.learned.parameters(), strict=True):
+    for old, new in zip(before, training.learned.state_dict().values(), strict=True):
         assert not torch.equal(old, new)
     assert not torch.equal(prototypes, training.criterion.prototypes)
 
@@ -313,3 +315,54 @@ def named_wrongly(embeddings):
 def test_named_terms_that_are_none_are_told(micro_store: ImageStore, own, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         steps_of(with_own(own, micro_store), 1)
+
+
+class Scaled(nn.Module):
+    """A loss with one parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, embeddings: Tensor, power: int = 2) -> Tensor:
+        return (self.scale * embeddings).abs().pow(power).mean()
+
+
+def test_parameters_behind_a_partial_are_trained(micro_store: ImageStore) -> None:
+    own = functools.partial(Scaled(), power=3)
+    config = config_of(LossConfig(terms="identity 1 + own 1", own=function_name(own), warmup_steps=0))
+    training = start(config, micro_store, own)
+    steps_of(training, 2)
+    assert training.learned["own"].scale.item() != 0.5
+    assert own.func.scale.item() == 0.5, "another run starts anew"
+    assert training.own_loss.func is training.learned["own"]
+
+
+def test_parameters_that_nobody_would_step_are_refused() -> None:
+    head = Scaled()
+
+    def around(embeddings: Tensor) -> Tensor:
+        return head(embeddings)
+
+    for own in (around, functools.partial(around)):
+        with pytest.raises(ValueError, match="own_loss uses head, a module whose parameters would never move"):
+            check_own(own)
+    head.requires_grad_(False)
+    check_own(around)
+    with pytest.raises(ValueError, match="own_loss asks for nothing, expected parameters among"):
+        check_own(lambda: torch.zeros(()))
+
+
+def test_only_what_follows_the_prototypes_waits_for_them() -> None:
+    mixed = LossConfig(terms="identity 0.5 + triplet 1 + absolute 0.1", warmup_steps=5, asynchronous=False)
+    assert loss_at(mixed, 5) == mixed
+    assert loss_at(mixed, 4).weights() == {"identity": 1.0, "triplet": 1.0}
+    assert loss_at(mixed, 4).asynchronous
+    own = LossConfig(terms="identity 0.5 + own 1", own="mine", warmup_steps=5)
+    assert loss_at(own, 0, own_is_cold=True).weights()["sa_softmax"] == 0
+    assert loss_at(own, 0, own_is_cold=False) == own
+    assert sees_prototypes(lambda embeddings, prototypes: 0)
+    assert not sees_prototypes(lambda embeddings: 0)
+    assert sees_prototypes(lambda a, b, c, d: 0), "by place"
+    assert not sees_prototypes(metric_losses.TripletMarginLoss())
+    assert not sees_prototypes(None)

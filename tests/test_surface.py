@@ -31,9 +31,10 @@ def found(home: Path, monkeypatch: pytest.MonkeyPatch) -> Surface:
     monkeypatch.setenv("SA_LAB_HOME", str(home))
     if not surface.place("synthetic").is_file():
         surface.write(CONFIG, 2, (0.0, 5.0), (0.0, 1.0), (0, 1))
-    held = surface.load("synthetic")
+    held = surface.load(CONFIG.data)
     assert held
-    assert surface.load("thermal") is None
+    for other in ({"data.dataset": "thermal"}, {"data.seed": 5}, {"data.images_per_camera": 1}):
+        assert surface.load(CONFIG.replace(other).data) is None, "measured on other images"
     return held
 
 
@@ -55,6 +56,13 @@ def test_values_are_those_of_the_validation_identities(found: Surface, home: Pat
     (point,) = [p for p in found.points() if p.dials == {surface.X: 5.0, surface.Y: 1.0}]
     assert point.mean == pytest.approx(found.values[1, 1].mean())
     assert point.low <= point.mean <= point.high
+
+
+def test_effects_are_paired_by_seed() -> None:
+    values = np.array([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 8.0], [7.0, 10.0]]])  # masks, weights, seeds
+    effects = Surface((0.0, 5.0), (0.0, 1.0), (0, 1), values, {}, {}).effects()
+    assert effects[surface.X]["mean"] == pytest.approx((4 + 6) / 2)
+    assert effects[surface.Y] == pytest.approx({"mean": 2.0, "low": 2.0, "high": 2.0})
 
 
 def test_a_cell_shows_what_its_run_finds(found: Surface, home: Path) -> None:

@@ -13,8 +13,10 @@ from test_workers import CONFIG
 
 from sa_lab import cli, study
 from sa_lab.config import VARIANTS, ExperimentConfig, variant
+from sa_lab.data import copies
 from sa_lab.disk import read_json
-from sa_lab.reporting import comparison
+from sa_lab.plots.sweeps import response_surface
+from sa_lab.reporting import comparison, pictures
 from sa_lab.reporting.studies import sweep_points, sweep_table
 from sa_lab.study import Sweep, cells, sweeps, tuning
 from sa_lab.study.sweeps import value_of
@@ -39,7 +41,7 @@ def test_cells_say_what_they_are() -> None:
     assert str(softmax) == "softmax, seed 3"
     assert softmax.dials == {"loss.mask_value": None}
     (own,) = cells(ExperimentConfig(), {"loss.mask_value": [5.0]})
-    assert str(own) == "complete, mask_value 5, mask_value 5.0, seed 0"
+    assert str(own) == "complete, mask_value 5.0, seed 0"
     regdb = ExperimentConfig().replace({"data.dataset": "regdb", "data.root": "x"})
     assert len(cells(regdb, {})) == 10
     assert [cell.config.data.split for cell in cells(regdb, {"data.split": [3, 4]})] == [3, 4]
@@ -66,14 +68,66 @@ def test_what_cannot_be_swept_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
+    ("text", "dial", "value"),
     [
-        ("5", 5), ("5.5", 5.5), ("1e-4", 1e-4), ("inf", math.inf), ("none", None), ("true", True), ("adamw", "adamw"),
-        ("identity 1 + triplet 1", "identity 1 + triplet 1"), ("a: b: c", "a: b: c"), ("[6, 7]", [6, 7]),
+        ("5", "loss.mask_value", 5.0), ("1e-4", "train.head_lr", 1e-4), ("inf", "loss.mask_value", math.inf),
+        ("none", "train.steps_per_epoch", None), ("3", "train.steps_per_epoch", 3), ("none", "train.log", "none"),
+        ("true", "loss.asynchronous", True), ("maybe", "loss.asynchronous", "maybe"),
+        ("010", "train.num_epochs", 10), ("3.5", "train.num_epochs", "3.5"), ("6,7", "train.milestones", (6, 7)),
+        ("identity 1 + triplet 1", "loss.terms", "identity 1 + triplet 1"), ("none", "loss.margin", None),
+        ("much", "loss.margin", "much"), ("1:30", "data.root", "1:30"), ("4", "no.such", "4"),
     ],
 )  # fmt: skip
-def test_values_of_a_command_line(text: str, value: object) -> None:
-    assert value_of(text) == value
+def test_values_of_a_command_line(text: str, dial: str, value: object) -> None:
+    assert value_of(text, dial) == value
+
+
+def test_a_margin_that_is_swept_is_that_of_the_head() -> None:
+    found = cells(ExperimentConfig(), {"loss.margin": [None, 0.2]}, ("cosface", "arcface", "softmax"))
+    margins = [(cell.loss, cell.dials["loss.margin"], cell.config.loss.margin) for cell in found]
+    assert margins == [
+        ("cosface", None, None), ("arcface", None, None), ("softmax", None, None), ("cosface", 0.2, 0.2),
+        ("arcface", 0.2, 0.2),
+    ]  # fmt: skip
+    assert (found[0].config.loss.margin_of("cosface"), found[1].config.loss.margin_of("arcface")) == (0.35, 0.5)
+
+
+def test_a_training_that_two_losses_share_is_a_row_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    result = study.sweep(CONFIG, {"loss.mask_value": [0.0, 5.0]}, ("no_mask", "complete"), progress=False)
+    assert [(row["loss"], row["loss.mask_value"]) for row in result.rows] == [
+        ("no_mask", None), ("complete", 0.0), ("complete", 5.0)
+    ]  # fmt: skip
+    assert result.rows[0]["run"] == result.rows[1]["run"]
+    pictures.write(result, tmp_path / "pictures.html")
+    assert (tmp_path / "pictures.html").read_text(encoding="utf-8").count("plotly-graph-div") == 3
+    two = {"loss.mask_value": [0.0, 5.0], "loss.similarity_weight": [0.0, 1.0]}
+    alone = study.sweep(CONFIG, two, progress=False)
+    assert {row["loss"] for row in alone.rows} == {"complete"}
+    assert response_surface(sweep_points(alone), *two, measure="mAP, %", title="").data[0].z is not None
+    pictures.write(alone, tmp_path / "pictures.html")
+    assert "heatmap" in (tmp_path / "pictures.html").read_text(encoding="utf-8")
+
+
+def test_a_data_set_that_cannot_be_read_stops_no_other_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    copies.write("llcm", tmp_path / "llcm", train_ids=8, test_ids=4, images_per_camera=1)
+    for image in (tmp_path / "llcm").rglob("*.jpg"):
+        image.write_bytes(b"nothing")
+    config = CONFIG.replace("data.root", str(tmp_path / "llcm"))
+    result = study.sweep(config, {"data.dataset": ["synthetic", "llcm"]}, progress=False)
+    assert [row["dataset"] for row in result.rows] == ["synthetic"]
+    assert len(result.failed) == 1
+
+
+def test_splits_count_once_however_many_seeds_they_have() -> None:
+    rows = [
+        {"loss": "softmax", "seed": seed, "dataset": "regdb", "split": split, "rank_1": split / 10 + seed / 100}
+        for split in (1, 2, 3) for seed in (0, 1, 2)
+    ]  # fmt: skip
+    (one,) = Sweep((), rows).means(("rank_1",))
+    assert one["rank_1"]["mean"] == pytest.approx(0.21)
+    assert one["rank_1"]["high"] - 0.21 == pytest.approx(4.302652729911275 * 0.1 / 3**0.5)
 
 
 def test_the_table_has_every_run_and_failures_are_named(
@@ -250,7 +304,7 @@ def test_weights_are_chosen_on_validation_identities(monkeypatch: pytest.MonkeyP
     assert {one.seed for one in asked} == {7}
     assert len(asked) == 8
     assert chosen["softmax"] == study.Choice(variant(ExperimentConfig(seed=7), "softmax"))
-    assert chosen["hetero_center"].config.loss.terms == "identity 1 + hetero_center 0.5"
+    assert chosen["hetero_center"].config.loss.terms == "identity 1 + hetero_center 4"
     assert (chosen["no_mask"].config.loss.similarity_weight, chosen["no_mask"].config.loss.mask_value) == (3.0, 0.0)
     assert [one["validation_mean_ap"] for one in chosen["hetero_center"].tries] == [0.5] * 4
     with pytest.raises(ValueError, match=r"data\.validation_fraction is 0\.0"):
@@ -267,4 +321,19 @@ def test_a_tuned_study_says_what_was_tried(tmp_path: Path, monkeypatch: pytest.M
     assert result["tries"]["softmax"] == []
     weight = best["terms"].split()[-1]
     assert result["labels"]["center"].endswith("center" if weight == "0.003" else f"center {weight}")
-    assert len(list(tmp_path.glob("runs/*/report.json"))) == 2 + 4 + 1
+    assert len(list(tmp_path.glob("runs/*-seed2-*/report.json"))) == 4, "tried with another seed than the study's"
+    assert len(list(tmp_path.glob("runs/*/report.json"))) == 4 + 2 * 2
+
+
+def test_a_loss_of_ones_own_is_studied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+
+    def closer(embeddings):
+        return embeddings.square().mean()
+
+    config = CONFIG.replace("loss.terms", "identity 1 + own 1")
+    result = study.study(config, ("softmax", "own"), (0, 1), progress=False, own_loss=closer)
+    assert set(result["variants"]) == {"softmax", "own"}
+    assert result["labels"]["own"].startswith("closer-")
+    with pytest.raises(ValueError, match="the config has no loss of one's own"):
+        study.study(CONFIG, ("softmax", "own"), (0, 1), progress=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -129,7 +130,8 @@ def train(
 
 def study(
     config: ExperimentConfig,
-    variants: tuple[VariantName, ...] = (),
+    variants: tuple[VariantName | Literal["own"], ...] = (),
+    own_loss: str = "",
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
     tuned: bool = False,
     jobs: int = 1,
@@ -142,6 +144,8 @@ def study(
     Args:
         config: preset and its dials.
         variants: losses to run; by default the paper's and its ablations, with --tuned all there are.
+        own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1"; its name
+            among the variants is own.
         seeds: seeds of training, at least two.
         tuned: weight and margin of each loss are chosen on validation identities first, by the same number of tries.
         jobs: runs at a time, each with its share of the CPU cores.
@@ -152,11 +156,13 @@ def study(
     """
     from sa_lab import study as studies
     from sa_lab.reporting.studies import made_with, table
+    from sa_lab.training.objective import from_file
 
     variants = variants or (tuple(VARIANTS) if tuned else PAPER)
     out = out or studies.default_file(config, variants, seeds, tuned)
     check_output(out, ".json")
-    result = studies.study(config, variants, seeds, jobs, out, True, tuned, scheduler)
+    own = from_file(own_loss) if own_loss else None
+    result = studies.study(config, variants, seeds, jobs, out, True, tuned, scheduler, own)
     say(f"{table(result)}\n\n{made_with(result)}\nThe study is {out}")
 
 
@@ -165,7 +171,7 @@ def sweep(
     over: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = (),
     loss: tuple[VariantName | Literal["own"], ...] = (),
     own_loss: str = "",
-    seeds: tuple[int, ...] = (0,),
+    seeds: tuple[int, ...] = (),
     jobs: int = 1,
     random: int | None = None,
     array: tuple[int, int] | None = None,
@@ -184,7 +190,7 @@ def sweep(
         loss: losses by name; by default that of the config.
         own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1"; its name
             among the losses is own.
-        seeds: of each point of the grid.
+        seeds: of each point of the grid; by default --seed alone.
         jobs: runs at a time, each with its share of the CPU cores.
         random: so many points of the grid, drawn, in place of all.
         array: index and count of a job array: this call trains its share, and shows what the others have finished.
@@ -193,8 +199,8 @@ def sweep(
         best: print the best mean of each column bold, in Markdown and LaTeX.
         notebook: beginning of a chapter's name, such as 05, that is executed for each cell into executed/ of the data
             folder, with a page that links them.
-        out: folder of table.csv and table.parquet, a row a run, and of failed.json; by default one in results/ of the
-            data folder.
+        out: folder of table.csv and table.parquet, a row a run, of pictures.html, and of failed.json; by default one in
+            results/ of the data folder.
         file: JSON or YAML with dials in place of the preset's own.
     """
     import hashlib
@@ -206,9 +212,12 @@ def sweep(
 
     if short := [words[0] if words else "" for words in over if len(words) < 2]:
         raise ValueError(f"--over {short[0]} has no values, expected a dial and one value or more")
-    grid = {name.replace("-", "_"): [value_of(word) for word in words] for name, *words in over}
-    words = f"{config.digest()} {grid} {loss} {own_loss} {seeds} {random}"
-    name = f"sweep-{config.data.dataset}-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
+    grid = {}
+    for name, *words in over:
+        dial = name.replace("-", "_")
+        grid[dial] = [value_of(word, dial) for word in words]
+    told = f"{config.digest()} {grid} {loss} {own_loss} {seeds} {random}"
+    name = f"sweep-{config.data.dataset}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
     place = out or home() / "results" / name
     check_folder(place, "--out names another folder")
     if notebook and checkout() is None:
@@ -216,6 +225,11 @@ def sweep(
     own = from_file(own_loss) if own_loss else None
     result = studies.sweep(config, grid, loss, seeds, jobs, place, random, array, True, own, scheduler)
     say(f"{sweep_table(result, style, best=best)}\n\n{len(result.rows)} runs are in {place / 'table.csv'}")
+    if result.rows and find_spec("plotly"):
+        from sa_lab.reporting import pictures
+
+        pictures.write(result, place / "pictures.html")
+        say(f"its figures are in {place / 'pictures.html'}")
     if notebook:
         from sa_lab.course import record
 
@@ -225,8 +239,9 @@ def sweep(
         result.failed.update({f"chapter {notebook} of {cell}": why for cell, why in failed.items()})
         say(f"the chapters are linked in {pages / 'index.html'}")
     if result.failed:
-        told = "\n  ".join(f"{cell}: {why}" for cell, why in result.failed.items())
-        raise Refusal(f"{len(result.failed)} cells failed; the others are finished, the same call goes on:\n  {told}")
+        why = "\n  ".join(f"{cell}: {reason}" for cell, reason in result.failed.items())
+        count = f"{len(result.failed)} {'cell' if len(result.failed) == 1 else 'cells'} failed"
+        raise Refusal(f"{count}; {len(result.rows)} runs are finished, the same call goes on:\n  {why}")
 
 
 def course(

@@ -15,6 +15,7 @@ from sa_lab.config import VARIANTS, variant
 from sa_lab.course import chapters, site
 from sa_lab.course.parameters import parameters_of, read
 from sa_lab.disk import reason_of
+from sa_lab.experiment import run_folder
 from sa_lab.provenance import ANALYSIS, TRAINING, code_digest
 from sa_lab.reporting.studies import sweep_table
 from sa_lab.study import Cell, Sweep, run_each
@@ -48,7 +49,10 @@ def write(
         raise ValueError(f"notebook is {chapter!r}, expected the beginning of one of {names}")
     failed: dict[str, str] = {}
     done: dict[str, Path] = {}
-    finished = [cell for cell in planned if str(cell) not in result.failed and cell.loss != "softmax"]
+    there = {row["run"] for row in result.rows}  # of a job array's other cells some are not
+    finished = [
+        cell for cell in planned if cell.config and cell.loss != "softmax" and run_folder(cell.config).name in there
+    ]
     baselines = dict.fromkeys(variant(cell.config, "softmax") for cell in finished if cell.config)
     if baselines:  # one that fails is told where a chapter trains it again
         run_each(list(baselines), jobs, scheduler=scheduler)

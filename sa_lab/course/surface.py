@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from sa_lab import study
+from sa_lab import experiment, study
 from sa_lab.analysis import descriptors
-from sa_lab.config import ExperimentConfig
+from sa_lab.config import DataConfig, ExperimentConfig
 from sa_lab.disk import home, read_json, write_text
 from sa_lab.evaluation import search
 from sa_lab.evaluation.protocols import protocols_of
@@ -66,6 +66,16 @@ class Surface:
                 found.append(Point("complete", {X: mask, Y: weight}, *bounds, runs=len(self.seeds)))
         return found
 
+    def effects(self) -> dict[str, dict[str, float]]:
+        """How far the mean moves along each dial, the best value less the worst, %, the other dial averaged: mean and
+        interval of Student's t over the seeds. It is a little large, for the two values were chosen by their means."""
+        found = {}
+        for dial, other in ((X, 1), (Y, 0)):
+            along = self.values.mean(other)  # (values of the dial, S)
+            means = along.mean(1)
+            found[dial] = student_interval(along[means.argmax()] - along[means.argmin()])
+        return found
+
 
 def key(mask: float, weight: float) -> str:
     """What a cell is called in a file."""
@@ -93,7 +103,7 @@ def write(
     names = [key(mask, weight) for mask in masks for weight in weights]
     content = {
         "dataset": config.data.dataset, "masks": masks, "weights": weights, "seeds": seeds,
-        "values": values.round(3).tolist(), **study.conditions(),
+        "images": experiment.images_digest(config.data), "values": values.round(3).tolist(), **study.conditions(),
         "cells": {name: {"map": _map(run), "rankings": _rankings(run)}
                   for name, run in zip(names, runs[:: len(seeds)], strict=True)},
     }  # fmt: skip
@@ -102,12 +112,14 @@ def write(
     return out
 
 
-def load(dataset: str) -> Surface | None:
-    """The surface of a data set, if it was measured."""
-    file = place(dataset)
+def load(data: DataConfig) -> Surface | None:
+    """The surface of a data set, if it was measured on these images."""
+    file = place(data.dataset)
     if not file.is_file():
         return None
     held = read_json(file)
+    if held["images"] != experiment.images_digest(data):
+        return None
     masks, weights, seeds = (tuple(held.pop(name)) for name in ("masks", "weights", "seeds"))
     return Surface(masks, weights, seeds, np.array(held.pop("values")), held.pop("cells"), held)
 

@@ -59,7 +59,7 @@ def response_surface(points: Sequence[Point], x: str, y: str, *, measure: str, t
     at = {(point.dials[x], point.dials[y]): point for point in points}
     if len(at) < len(points):
         raise ValueError(f"{len(points)} points have {len(at)} values of {x} and {y}, expected each once")
-    columns, rows = (sorted({key[i] for key in at}) for i in (0, 1))
+    columns, rows = (sorted({key[i] for key in at}, key=_order) for i in (0, 1))
     grid = [[at.get((column, row)) for column in columns] for row in rows]
     figure = go.Figure(
         go.Heatmap(
@@ -80,15 +80,21 @@ def response_surface(points: Sequence[Point], x: str, y: str, *, measure: str, t
 
 
 def over_dial(points: Sequence[Point], dial: str, *, measure: str, title: str) -> go.Figure:
-    """A line for each loss over the values of a dial, evenly apart, with intervals; one without it is level."""
+    """A line for each loss over the values of a dial, evenly apart, with intervals; one without it is level.
+
+    Raises:
+        ValueError: a loss has several points of one value.
+    """
     figure = go.Figure()
-    values = sorted({point.dials[dial] for point in points if point.dials[dial] is not None})
+    if len({(point.loss, str(point.dials[dial])) for point in points}) < len(points):
+        raise ValueError(f"points have other dials than {dial} besides, expected one a loss and value")
+    values = sorted({point.dials[dial] for point in points if point.dials[dial] is not None}, key=_order)
     for i, loss in enumerate(dict.fromkeys(point.loss for point in points)):
         mine = [point for point in points if point.loss == loss]
         if mine[0].dials[dial] is None:
             mine = [mine[0]] * len(values)
         else:
-            mine.sort(key=lambda point: point.dials[dial])
+            mine.sort(key=lambda point: _order(point.dials[dial]))
         at = [value if mine[0].dials[dial] is None else p.dials[dial] for p, value in zip(mine, values, strict=False)]
         figure.add_scatter(
             x=[*map(str, at)], y=[p.mean for p in mine], name=loss, mode="lines+markers",
@@ -106,13 +112,19 @@ def over_dial(points: Sequence[Point], dial: str, *, measure: str, title: str) -
 
 
 def parallel(points: Sequence[Point], *, measure: str, title: str) -> go.Figure:
-    """Parallel coordinates: an axis for the loss and for each dial that differs, coloured by the measure."""
+    """Parallel coordinates: an axis for the loss and for each dial that differs, coloured by the measure.
+
+    Raises:
+        ValueError: there are no points.
+    """
+    if not points:
+        raise ValueError("points is empty, expected one or more")
     names = [name for name in points[0].dials if len({str(point.dials[name]) for point in points}) > 1]
     columns = {"loss": [point.loss for point in points]}
     columns |= {_short(name): ["-" if p.dials[name] is None else p.dials[name] for p in points] for name in names}
     axes = []
     for name, values in columns.items():
-        order = sorted(dict.fromkeys(values), key=lambda value: (isinstance(value, str), value))
+        order = sorted(dict.fromkeys(values), key=_order)
         axes.append(
             {"label": name, "values": [order.index(value) for value in values],
              "tickvals": [*range(len(order))], "ticktext": [*map(str, order)]}
@@ -147,6 +159,12 @@ def pareto(points: Sequence[Point], *, measure: str, title: str) -> go.Figure:
     figure.update_xaxes(title="seconds of a training", rangemode="tozero")
     figure.update_yaxes(title=measure)
     return finish(figure, title)
+
+
+def _order(value: Any) -> tuple[bool, float, str]:
+    """Numbers by size, then everything else as text."""
+    number = isinstance(value, (int, float))
+    return not number, value if number else 0.0, str(value)
 
 
 def _short(dial: str) -> str:

@@ -120,7 +120,7 @@ def methods(folders: Sequence[Path]) -> dict[str, list[Path]]:
         splits, seeds = ({getattr(member, name) for member in group} for name in ("split", "seed"))
         counted = [f"{len(splits)} splits"] * (len(splits) > 1) + [f"{len(seeds)} seeds"] * (len(seeds) > 1)
         if group in whole:
-            unlike = "" if known.count(group[0].label) == 1 else f", {group[0].method[-1]}"
+            unlike = "" if known.count(group[0].label) == 1 else "".join(f", {word[:8]}" for word in group[0].method)
             seed = f", seed {group[0].seed}" if len(seeds) == 1 and None not in seeds else ""
             name = f"{group[0].label}{seed}{unlike}" + (f" ({', '.join(counted)})" if counted else "")
         else:

@@ -98,7 +98,7 @@ def sweep_table(result: Sweep, style: Style = "markdown", names: Sequence[str] =
     rows: list[tables.TableRow] = []
     for one in means:
         dials = {name.split(".")[-1]: "-" if one[name] is None else str(one[name]) for name in differing}
-        cells = {_title(name): _of_sweep(name, one.get(name), best and top[name], style) for name in names}
+        cells = {_title(name): _of_sweep(name, one.get(name), top[name] if best else None, style) for name in names}
         rows.append(
             {**{name: one[name] for name in sets}, "loss": one["loss"], **dials, **cells, "runs": str(one["runs"])}
         )
@@ -155,7 +155,7 @@ def _best(name: str, means: Sequence[float]) -> float | None:
     return (min if lower else max)(means) if means else None
 
 
-def _of_sweep(name: str, one: Mapping[str, float] | None, top: float | bool | None, style: Style) -> str | None:
+def _of_sweep(name: str, one: Mapping[str, float] | None, top: float | None, style: Style) -> str | None:
     if one is None:
         return None
     scale, digits = (100, 1) if name in SHARES else (1, 2)

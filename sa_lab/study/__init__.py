@@ -23,9 +23,10 @@ from sa_lab.disk import home, read_json, write_text
 from sa_lab.intervals import student_interval
 from sa_lab.runs import loss_name
 from sa_lab.study.measures import MEANINGS, limits_of, measure_run
-from sa_lab.study.sweeps import Cell, Sweep, cells, sweep
+from sa_lab.study.sweeps import Cell, LossName, Sweep, cells, sweep, trained, with_own
 from sa_lab.study.tuning import TRIES, Choice, tune
-from sa_lab.study.workers import FailedRunsError, run_all, run_each
+from sa_lab.study.workers import FailedRunsError, refuse_failed, run_all, run_each
+from sa_lab.training.objective import OwnLoss
 
 __all__ = [
     "MEANINGS", "TRIES", "Cell", "Choice", "FailedRunsError", "Sweep", "cells", "limits_of", "measure_run", "run_all",
@@ -38,13 +39,14 @@ SEEDS = (0, 1, 2, 3, 4)
 
 def study(
     config: ExperimentConfig,
-    variants: Sequence[VariantName] = PAPER,
+    variants: Sequence[LossName] = PAPER,
     seeds: Sequence[int] = SEEDS,
     jobs: int = 1,
     out: Path | None = None,
     progress: bool = True,
     tuned: bool = False,
     scheduler: str = "",
+    own_loss: OwnLoss | None = None,
 ) -> dict[str, Any]:
     """Run ``variants`` x ``seeds`` and summarise; finished runs are reused, so an interrupted study goes on.
 
@@ -53,33 +55,36 @@ def study(
 
     Args:
         config: base of all runs; its loss and seed are replaced.
-        variants: names in `sa_lab.config.VARIANTS`.
+        variants: names in `sa_lab.config.VARIANTS`, or own for ``own_loss``.
         seeds: at least two.
         jobs: runs at a time, each in a process of its own.
         out: JSON file to write.
         progress: show a bar.
-        tuned: each loss has the weight and margin that are best on the validation identities, see
-            `sa_lab.study.tuning`; by default those of its paper.
+        tuned: each loss has the weight and margin that are best on the validation identities, tried with a seed that is
+            none of ``seeds``, see `sa_lab.study.tuning`; by default those of its paper.
         scheduler: address of a Dask cluster that trains, in place of workers of this machine.
+        own_loss: a loss of one's own, the term own in ``config.loss.terms``.
 
     Raises:
         ValueError: fewer than two seeds, or ``out`` holds a study of other images.
     """
     if len(set(seeds)) < 2:
         raise ValueError(f"seeds is {list(seeds)}, expected at least two different ones for an interval")
+    config = with_own(config, own_loss)
     there = read_json(out) if out and out.is_file() else None
     if there is not None and "variants" not in there:
         raise ValueError(f"{out} holds something else than a study; expected another file as --out")
     images = experiment.images_digest(config.data)
     if there is not None and there.get("images", images) != images:
         raise ValueError(f"{out} holds the study of other images than these; expected another file as --out")
-    chosen = {name: Choice(variant(config, name)) for name in variants}
+    chosen: dict[LossName, Choice] = {name: Choice(named(config, name)) for name in variants}
     if tuned:
-        chosen = tune(replace(config, seed=seeds[0]), variants, jobs, progress, scheduler)
-    runs = run_all(
-        [replace(chosen[name].config, seed=seed) for seed in seeds for name in variants], jobs, progress, scheduler
-    )
-    rows = [measure_run(run) for run in runs]
+        others: list[VariantName] = [name for name in variants if name != "own"]
+        chosen.update(tune(replace(config, seed=max(seeds) + 1), others, jobs, progress, scheduler).items())
+    planned = [Cell({}, name, replace(chosen[name].config, seed=seed)) for seed in seeds for name in variants]
+    done = trained(planned, range(len(planned)), (), jobs, progress, own_loss, scheduler)
+    refuse_failed([*done.failed.items()], len(planned))
+    rows = done.rows
     measured = [key for key in MEANINGS if all(key in row for row in rows)]
     dials = {key: value for key, value in asdict(config).items() if key != "seed"}
     dials["data"]["root"] = Path(config.data.root).name if config.data.root else None
@@ -112,6 +117,19 @@ def study(
     if out:
         write_text(out, json.dumps(result, indent=1))
     return result
+
+
+def named(config: ExperimentConfig, name: LossName) -> ExperimentConfig:
+    """The config with the loss of this name; own is its own already.
+
+    Raises:
+        ValueError: there is no such loss, or the config has none of one's own.
+    """
+    if name != "own":
+        return variant(config, name)
+    if not config.loss.own:
+        raise ValueError("the config has no loss of one's own, expected own_loss for the loss 'own'")
+    return config
 
 
 _NAMED_ELSEWHERE = ("data.dataset", "data.root", "seed")

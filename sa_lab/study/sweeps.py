@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 
 from sa_lab import experiment
-from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, variant
+from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, kinds_of_dials, variant
+from sa_lab.dials import parsed
 from sa_lab.disk import atomic_path, read_json, write_json
 from sa_lab.evaluation.reports import SHARES
 from sa_lab.intervals import student_interval
@@ -66,8 +66,8 @@ class Sweep:
     failed: dict[str, str] = field(default_factory=dict)
 
     def means(self, names: Sequence[str] = SHARES) -> list[dict[str, Any]]:
-        """One row for each loss and values of the dials: each measure as mean, low and high over seeds and splits, and
-        the mean seconds of a training.
+        """One row for each loss and values of the dials: each measure as mean, low and high over the seeds, or over the
+        splits where there are several, the seeds of each averaged; and the mean seconds of a training.
 
         With one run of a kind there is no interval: low and high are NaN.
         """
@@ -78,7 +78,7 @@ class Sweep:
         for group in groups.values():
             kept = {name: group[0][name] for name in ("loss", *self.dials, "dataset")}
             measures = {
-                name: _interval([row[name] for row in group], limits_of(name))
+                name: _interval(_by_split(group, name), limits_of(name))
                 for name in names
                 if all(row.get(name) is not None for row in group)
             }
@@ -86,6 +86,14 @@ class Sweep:
             cost = {"seconds": float(np.mean(seconds))} if seconds else {}
             found.append({**kept, "runs": len(group), **measures, **cost})
         return found
+
+
+def _by_split(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    """A measure of each row, or of several splits the mean of each: seeds of one split are no other splits."""
+    splits: dict[Any, list[float]] = {}
+    for row in rows:
+        splits.setdefault(row.get("split"), []).append(row[name])
+    return next(iter(splits.values())) if len(splits) == 1 else [float(np.mean(seeds)) for seeds in splits.values()]
 
 
 def _interval(values: Sequence[float], limits: tuple[float, float]) -> dict[str, float]:
@@ -98,7 +106,7 @@ def cells(
     config: ExperimentConfig,
     over: Mapping[str, Sequence[Any]],
     losses: Sequence[LossName] = (),
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] = (),
     random: int | None = None,
 ) -> list[Cell]:
     """The trainings of a sweep: the grid of all values, or ``random`` points of it, with each loss and seed.
@@ -122,7 +130,7 @@ def cells(
         drawn = np.random.default_rng(config.seed).permutation(len(grid))[:random]
         grid = [grid[i] for i in np.sort(drawn)]
     found: dict[Any, Cell] = {}
-    for dials, loss, seed in itertools.product(grid, losses or (None,), seeds):
+    for dials, loss, seed in itertools.product(grid, losses or (None,), seeds or (config.seed,)):
         try:
             chosen = config.replace({**dials, "seed": seed})
             chosen = variant(chosen, loss) if loss and loss != "own" else chosen
@@ -137,16 +145,25 @@ def cells(
         named = {f"loss.{dial}" for dial in VARIANTS[loss]} if loss and loss != "own" else set()
         used = {name: None if name in idle or name in named else chosen.flat()[name] for name in over}
         for split in [chosen] if "data.split" in over else experiment.of_every_split(chosen):
-            name = loss_name(chosen).split("-")[0] if chosen.loss.own else loss or loss_name(chosen)
-            found.setdefault((split.digest(), seed), Cell(used, name, split))
+            name = _name(loss, config, chosen, over)
+            found.setdefault((name, split.digest(), seed), Cell(used, name, split))
     return list(found.values())
+
+
+def _name(loss: str | None, base: ExperimentConfig, chosen: ExperimentConfig, over: Mapping[str, Any]) -> str:
+    """Of a cell's loss: without a name of its own that of the base, for the swept dials have columns of their own."""
+    if chosen.loss.own:
+        return loss_name(chosen).split("-")[0]
+    if loss:
+        return loss
+    return loss_name(chosen if {"loss.terms", "loss.own"} & set(over) else base)
 
 
 def sweep(
     config: ExperimentConfig,
     over: Mapping[str, Sequence[Any]],
     losses: Sequence[LossName] = (),
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] = (),
     jobs: int = 1,
     out: Path | None = None,
     random: int | None = None,
@@ -161,9 +178,9 @@ def sweep(
         config: base of all trainings.
         over: values of each swept dial, by its name with dots.
         losses: names in `sa_lab.config.VARIANTS`, or own for ``own_loss``; by default the loss of the config.
-        seeds: of each cell.
+        seeds: of each cell; by default that of the config.
         jobs: trainings at a time, each in a process of its own.
-        out: folder that gets table.csv and table.parquet, a row a run, and failed.json.
+        out: folder that gets table.csv and table.parquet, a row a run, and failed.json (of an array failed-INDEX.json).
         random: so many points of the grid, drawn by the config's seed, in place of all.
         array: (index, count): of a job array, train every count-th cell from index on; what is finished of the others
             is in the table as well.
@@ -175,26 +192,48 @@ def sweep(
         ValueError: as `cells`; an array that is none.
         KeyboardInterrupt: asked to stop; the same call goes on.
     """
-    if own_loss:
-        check_own(own_loss)
-        config = config.replace("loss.own", function_name(own_loss))
+    config = with_own(config, own_loss)
     planned = cells(config, over, losses, seeds, random)
     index, count = array or (0, 1)
     if not 0 <= index < count:
         raise ValueError(f"array is {index} {count}, expected an index below the count")
-    result = Sweep(tuple(over))
-    mine = [i for i in range(len(planned)) if i % count == index and planned[i].config]
-    outcomes = run_each([_config(planned[i]) for i in mine], jobs, progress, own_loss, scheduler) if mine else []
-    done = dict(zip(mine, outcomes, strict=True))
-    for i, cell in enumerate(planned):
-        outcome = done.get(i, cell.problem or _finished(cell))
+    mine = [i for i in range(len(planned)) if i % count == index]
+    result = trained(planned, mine, tuple(over), jobs, progress, own_loss, scheduler)
+    if out:
+        _write_tables(out, result.rows)
+        write_json(out / (f"failed-{index}.json" if array else "failed.json"), result.failed)
+    return result
+
+
+def with_own(config: ExperimentConfig, own_loss: OwnLoss | None) -> ExperimentConfig:
+    """The config with the name of a loss of one's own, if there is one."""
+    if own_loss is None:
+        return config
+    check_own(own_loss)
+    return config.replace("loss.own", function_name(own_loss))
+
+
+def trained(
+    planned: Sequence[Cell],
+    mine: Sequence[int],
+    dials: tuple[str, ...] = (),
+    jobs: int = 1,
+    progress: bool = True,
+    own_loss: OwnLoss | None = None,
+    scheduler: str = "",
+) -> Sweep:
+    """Cells as a table, those numbered ``mine`` trained where they are not finished, of the others what is; arguments
+    as of `sweep`. Cells that are one training are trained once."""
+    configs = list(dict.fromkeys(config for i in mine if (config := planned[i].config)))
+    outcomes = run_each(configs, jobs, progress, own_loss, scheduler) if configs else []
+    done = dict(zip(configs, outcomes, strict=True))
+    result = Sweep(dials)
+    for cell in planned:
+        outcome = done[cell.config] if cell.config in done else cell.problem or _finished(cell)
         if isinstance(outcome, Run):
             result.rows.append(_row(cell, outcome))
         elif outcome:
             result.failed[str(cell)] = outcome
-    if out:
-        _write_tables(out, result.rows)
-        write_json(out / "failed.json", result.failed)
     return result
 
 
@@ -239,21 +278,12 @@ def _write_tables(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         parquet.write_table(pyarrow.table(columns), temporary)
 
 
-def value_of(text: str) -> Any:
-    """A value as it is written on a command line: a number, true, none, or a text."""
-    if text.lower() == "none":
-        return None
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    return float(text) if isinstance(found, str) and _is_number(text) else found
+def value_of(text: str, dial: str) -> Any:
+    """A value as it is written on a command line, as the type of its dial; what is none is left for the config to tell.
 
-
-def _is_number(text: str) -> bool:
-    """Numbers that YAML takes for a text: 1e-4, inf."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    Args:
+        text: as typed.
+        dial: its name with dots.
+    """
+    kinds = kinds_of_dials()
+    return parsed(text, kinds[dial]) if dial in kinds else text

@@ -13,7 +13,7 @@ from sa_lab.study.workers import run_all
 
 _WEIGHTS: dict[VariantName, tuple[float, ...]] = {
     "weighted_triplet": (1, 0.3, 0.1, 3),
-    "hetero_center": (0.5, 0.05, 0.005, 0.0005),
+    "hetero_center": (4, 0.4, 0.04, 0.004),
     "center": (0.003, 0.0003, 0.03, 0.3),
     "mmd": (1, 0.1, 0.3, 3),
 }
@@ -22,9 +22,9 @@ TRIES: dict[VariantName, tuple[dict[str, Any], ...]] = {
     "complete": ({}, {"similarity_weight": 3.0}, {"mask_value": 5.0}, {"similarity_weight": 3.0, "mask_value": 5.0}),
     **{
         name: tuple(
-            {"terms": f"identity 1 + {name} {weight:g}", "margin": margin}
+            {"terms": f"identity 1 + {name} {weight:g}", **margin}
             for weight in (1, 0.3)
-            for margin in (0.3, 1.0)
+            for margin in ({}, {"margin": 1.0})
         )
         for name in _WITH_MARGIN
     },
@@ -37,11 +37,11 @@ TRIES: dict[VariantName, tuple[dict[str, Any], ...]] = {
         for weight in (1, 0.3)
         for temperature in (0.1, 0.3)
     ),
-    "cosface": tuple({"margin": margin, "scale": scale} for margin in (0.35, 0.2) for scale in (64.0, 30.0)),
-    "arcface": tuple({"margin": margin, "scale": scale} for margin in (0.5, 0.3) for scale in (64.0, 30.0)),
+    "cosface": ({}, {"scale": 30.0}, {"margin": 0.2}, {"margin": 0.2, "scale": 30.0}),
+    "arcface": ({}, {"scale": 30.0}, {"margin": 0.3}, {"margin": 0.3, "scale": 30.0}),
 }
-"""What is tried of each loss, its paper's first; softmax has nothing to choose, the ablations take what is chosen for
-complete."""
+"""What is tried of each loss, first as in `VARIANTS`; softmax has nothing to choose, the ablations take what is chosen
+for complete."""
 _ABLATIONS = ("no_mask", "no_absolute")
 
 

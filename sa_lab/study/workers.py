@@ -38,12 +38,18 @@ def run_all(
         FailedRunsError: which runs failed, each with its reason, after all others were finished.
     """
     done = run_each(configs, jobs, progress, scheduler=scheduler)
-    if failed := {i: one for i, one in enumerate(done) if isinstance(one, str)}:
-        told = "\n  ".join(f"{loss_name(configs[i])}, seed {configs[i].seed}: {why}" for i, why in failed.items())
-        raise FailedRunsError(
-            f"{len(failed)} of {len(configs)} runs failed; the others are finished, the same call goes on:\n  {told}"
-        )
+    named = [(f"{loss_name(config)}, seed {config.seed}", one) for config, one in zip(configs, done, strict=True)]
+    refuse_failed([(name, one) for name, one in named if isinstance(one, str)], len(configs))
     return [one for one in done if isinstance(one, Run)]
+
+
+def refuse_failed(failed: Sequence[tuple[str, str]], count: int) -> None:
+    """Raise `FailedRunsError` if some of ``count`` runs failed, with the reason of each."""
+    if failed:
+        told = "\n  ".join(f"{name}: {why}" for name, why in failed)
+        raise FailedRunsError(
+            f"{len(failed)} of {count} runs failed; the others are finished, the same call goes on:\n  {told}"
+        )
 
 
 def run_each(
@@ -92,10 +98,16 @@ def run_each(
     with processes.signals_handled(_interrupt, signal.SIGTERM):
         try:
             for data in dict.fromkeys(configs[i].data for i in steps):
-                prepare(data, progress, listings[data])
+                try:
+                    prepare(data, progress, listings[data])
+                except (ValueError, Refusal, OSError) as error:  # of this data set no run can be made
+                    for i in [i for i in steps if configs[i].data == data]:
+                        found[i] = str(error)
+                        del steps[i]
             sent = cloudpickle.dumps(own_loss)
             pending = {i: engine.submit(configs[i], sent) for i in steps}
-            board = _Board({i: (experiment.run_folder(configs[i]), steps[i]) for i in steps}, progress)
+            folders = {i: experiment.run_folder(configs[i], listings[configs[i].data]) for i in steps}
+            board = _Board({i: (folders[i], steps[i]) for i in steps}, progress)
             with board:
                 while pending:
                     for i in [i for i, future in pending.items() if future.done()]:

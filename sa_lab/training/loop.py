@@ -29,7 +29,7 @@ from sa_lab.samplers import CrossModalityIdentitySampler
 from sa_lab.schema import Listing
 from sa_lab.training import processes
 from sa_lab.training.learner import Batch, Learner, LogRow, Measured, NonFiniteLossError
-from sa_lab.training.objective import OwnLoss, check_own, learned_of
+from sa_lab.training.objective import OwnLoss, check_own, learned_of, module_of
 from sa_lab.training.steps import iteration
 
 
@@ -187,7 +187,7 @@ def start(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | None 
         raise ValueError(f"loss.own is {config.loss.own!r}, expected the name of own_loss, which is {own_loss!r}")
     if own_loss:
         check_own(own_loss)
-        own_loss = copy.deepcopy(own_loss) if isinstance(own_loss, nn.Module) else own_loss  # another run starts anew
+        own_loss = copy.deepcopy(own_loss) if module_of(own_loss) is not None else own_loss  # another run starts anew
     fabric = processes.fabric_of(config.train)
     store = store.on(fabric.device)
     planned = plan(config, store)

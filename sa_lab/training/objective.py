@@ -10,7 +10,7 @@ import inspect
 import re
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,14 +68,14 @@ _PLACES = ("embeddings", "prototypes", "labels", "modality")
 
 TERMS: dict[str, Callable[[Seen], Tensor]] = {
     "identity": lambda s: identity_loss(s.features.identity_logits, s.labels),
-    "triplet": lambda s: baselines.batch_hard_triplet(s.features.part_features, s.labels, s.loss.margin),
+    "triplet": lambda s: baselines.batch_hard_triplet(s.features.part_features, s.labels, s.loss.margin_of("triplet")),
     "cross_triplet": lambda s: baselines.cross_modality_triplet(
-        s.features.part_features, s.labels, s.modality, s.loss.margin
+        s.features.part_features, s.labels, s.modality, s.loss.margin_of("cross_triplet")
     ),
     "weighted_triplet": lambda s: baselines.weighted_regularised_triplet(s.features.part_features, s.labels),
     "hetero_center": lambda s: baselines.hetero_center(s.features.part_features, s.labels, s.modality),
     "hetero_center_triplet": lambda s: baselines.hetero_center_triplet(
-        s.features.part_features, s.labels, s.modality, s.loss.margin
+        s.features.part_features, s.labels, s.modality, s.loss.margin_of("hetero_center_triplet")
     ),
     "contrastive": lambda s: baselines.supervised_contrastive(
         s.features.part_features, s.labels, s.modality, s.loss.temperature
@@ -99,10 +99,17 @@ def learned_of(
         modules["center"] = baselines.CenterLoss(*shape)
     for kind in ("cosface", "arcface"):
         if weights.get(kind):
-            modules[kind] = baselines.MarginHead(*shape, kind, loss.margin, loss.scale)
-    if isinstance(own_loss, nn.Module):
-        modules["own"] = own_loss
+            modules[kind] = baselines.MarginHead(*shape, kind, loss.margin_of(kind), loss.scale)
+    if (module := module_of(own_loss)) is not None:
+        modules["own"] = module
     return nn.ModuleDict(modules)
+
+
+def module_of(own_loss: OwnLoss | None) -> nn.Module | None:
+    """The module whose parameters a loss of one's own has: itself, or what a partial calls."""
+    while isinstance(own_loss, functools.partial):
+        own_loss = own_loss.func
+    return own_loss if isinstance(own_loss, nn.Module) else None
 
 
 def objective(
@@ -177,8 +184,32 @@ def from_file(place: str) -> OwnLoss:
 
 
 def check_own(own_loss: OwnLoss) -> None:
-    """Raise ValueError if a loss of one's own asks for something that it could not be given."""
+    """Raise ValueError if a loss of one's own asks for something that it could not be given, or would use a module
+    whose parameters nobody steps."""
     _asked(own_loss)
+    for name, module in _reached(own_loss):
+        if any(parameter.requires_grad for parameter in module.parameters()):
+            raise ValueError(
+                f"own_loss uses {name}, a module whose parameters would never move; expected a module that has it, "
+                "or parameters without gradient"
+            )
+
+
+def _reached(own_loss: OwnLoss) -> Iterator[tuple[str, nn.Module]]:
+    """Modules that a function reads from around it, or that are bound to it."""
+    found: dict[str, Any] = {}
+    while isinstance(own_loss, functools.partial):
+        found |= {f"argument {i}": value for i, value in enumerate(own_loss.args)} | own_loss.keywords
+        own_loss = own_loss.func
+    if inspect.isfunction(own_loss):
+        around = inspect.getclosurevars(own_loss)
+        found |= {**around.globals, **around.nonlocals}
+    yield from ((name, value) for name, value in found.items() if isinstance(value, nn.Module))
+
+
+def sees_prototypes(own_loss: OwnLoss | None) -> bool:
+    """Whether a loss of one's own asks for the prototypes, which have to be warm then."""
+    return own_loss is not None and "prototypes" in _asked(own_loss)[0]
 
 
 def _own(own_loss: OwnLoss | None, seen: Seen) -> dict[str, Tensor]:
@@ -216,7 +247,7 @@ def _asked(own_loss: OwnLoss) -> tuple[tuple[str, ...], bool]:
         return tuple(p.name for p in parameters if p.name in _GIVEN), False
     if len(needed) == len(_PLACES) or any(p.kind == p.VAR_POSITIONAL for p in parameters):
         return _PLACES, True
-    names = ", ".join(p.name for p in needed)
+    names = ", ".join(p.name for p in needed) or "nothing"
     raise ValueError(f"own_loss asks for {names}, expected parameters among {', '.join(_GIVEN)}")
 
 
@@ -224,8 +255,8 @@ def _body(own_loss: OwnLoss) -> Callable[..., Any]:
     """What is called in the end, with what is bound to it: `torch.nn.Module` hides its own."""
     if isinstance(own_loss, nn.Module):
         return own_loss.forward
-    if isinstance(own_loss, functools.partial) and isinstance(own_loss.func, nn.Module):
-        return functools.partial(own_loss.func.forward, *own_loss.args, **own_loss.keywords)
+    if isinstance(own_loss, functools.partial):
+        return functools.partial(_body(own_loss.func), *own_loss.args, **own_loss.keywords)
     return own_loss
 
 

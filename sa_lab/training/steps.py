@@ -22,7 +22,7 @@ from sa_lab.config import LossConfig
 from sa_lab.model import Features
 from sa_lab.training import processes
 from sa_lab.training.learner import Batch, Learner, LogRow, Measured
-from sa_lab.training.objective import objective
+from sa_lab.training.objective import objective, sees_prototypes
 
 
 def iteration(learner: Learner, batch: Batch, loss: LossConfig, step: int) -> Measured:
@@ -38,7 +38,7 @@ def iteration(learner: Learner, batch: Batch, loss: LossConfig, step: int) -> Me
         The losses and the weights that were used; `Measured.row` waits for them, and raises `NonFiniteLossError` where
         something is not finite: then no weight has changed.
     """
-    used = loss_at(loss, step)
+    used = loss_at(loss, step, sees_prototypes(learner.own_loss))
     feature = feature_step(learner, batch, used, step)
     prototype = prototype_step(
         learner, batch, used.asynchronous, feature.embeddings if learner.reuse_features else None
@@ -117,10 +117,23 @@ def prototype_step(
     return Measured(values, {"prototype": norm}, batch, learner.failed)
 
 
-def loss_at(loss: LossConfig, step: int) -> LossConfig:
-    """The loss of one step: the identity loss alone while what follows the prototypes warms up."""
-    warms_up = step < loss.warmup_steps and loss.follows_prototypes()
-    return LossConfig(0.0, 0.0, loss.mask_value) if warms_up else loss
+def loss_at(loss: LossConfig, step: int, own_is_cold: bool = True) -> LossConfig:
+    """The loss of one step: while the prototypes warm up, the identity loss and what does not follow them.
+
+    Args:
+        loss: of the training.
+        step: number of the iteration, from 0.
+        own_is_cold: whether a loss of one's own follows the prototypes.
+    """
+    followed = {name for name, weight in loss.weights().items() if weight}
+    cold = followed & {"sa_softmax", "absolute", *(["own"] if own_is_cold else [])}
+    if step >= loss.warmup_steps or not cold:
+        return loss
+    others = {name: weight for name, weight in loss.weights().items() if name in followed - cold - {"identity"}}
+    if not others:
+        return LossConfig(0.0, 0.0, loss.mask_value)
+    terms = " + ".join(["identity 1", *(f"{name} {weight!r}" for name, weight in others.items())])
+    return replace(loss, terms=terms, own=loss.own if "own" in others else "", asynchronous=True)
 
 
 def _forward(learner: Learner, batch: Batch, classify: bool = True) -> Features:

@@ -85,7 +85,7 @@ def check_hetero_center_triplet(function: Function) -> str:
     )
     felt = [{**case, "features": case["features"].requires_grad_()} for case in cases]
     compare_gradients(function, felt, baselines.hetero_center_triplet, {})
-    return "right. Two centres a person are all it compares, so one outlier among the images moves it little."
+    return "right. Two centres a person are all it compares, so a pair of single images counts for little."
 
 
 @exercise("07.2")
