@@ -168,7 +168,7 @@ def test_the_table_has_every_run_and_failures_are_named(
         "complete",
     ]
     config.save(tmp_path / "config.json")
-    with pytest.raises(SystemExit, match=r"cells failed; the others are finished(?s:.*)expected a number from 0"):
+    with pytest.raises(SystemExit, match=r"cells failed; 3 runs are finished(?s:.*)expected a number from 0"):
         cli.main(["sweep", "--config", str(tmp_path / "config.json"), *words, "tiny"])
     out = capsys.readouterr().out
     assert out.count("complete") == 2
