@@ -30,7 +30,7 @@ def test_what_is_given_becomes_the_dials() -> None:
     assert read({}).name == "SA-Softmax"
     paper = read({"preset": "paper", "warmup_steps": None, "loss": "hetero_center"})
     assert paper.config.loss.warmup_steps == 0
-    assert (paper.ours.loss.terms, paper.name) == ("identity 1 + hetero_center 0.5", "hetero_center")
+    assert (paper.ours.loss.terms, paper.name) == ("identity 1 + hetero_center 4", "hetero_center")
 
 
 @pytest.mark.parametrize("loss", [name for name in VARIANTS if name != "softmax"])
