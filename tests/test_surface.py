@@ -17,7 +17,7 @@ from sa_lab.reporting import studies, tables
 from sa_lab.runs import Run
 from sa_lab.study.tuning import validation_mean_ap
 
-pytestmark = pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")]
 CONFIG = ExperimentConfig().replace({**SMALL, "train.num_epochs": 1, "loss.warmup_steps": 1})
 
 
