@@ -71,7 +71,7 @@ study: $(STAMP) ## every loss, five seeds, and the response surface, on both emb
 	sa-lab study tiny --jobs 2
 	for set in synthetic thermal; do sa-lab study tiny --tuned --jobs 2 --data.dataset $$set; done
 	python -c 'from sa_lab.config import ExperimentConfig; from sa_lab.course import surface; surface.write(ExperimentConfig(), jobs=2)'
-	sa-lab study tiny --tuned --jobs 2 --variants softmax complete triplet hetero_center_triplet contrastive --seeds 0 1 2 \
+	sa-lab study tiny --jobs 2 --variants softmax complete triplet hetero_center_triplet --seeds 0 1 2 \
 		--train.ids-per-batch 8 --train.images-per-id 4 --out data/results/batches-synthetic.json
 
 options: $(STAMP) ## what reuse_features costs in quality: the complete loss, five seeds each

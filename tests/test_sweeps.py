@@ -286,6 +286,11 @@ def test_every_loss_has_the_same_number_of_tries_and_its_papers_first() -> None:
         assert len({one.digest() for one in made}) == 4
 
 
+def test_losses_that_are_one_in_these_batches_are_compared_once() -> None:
+    assert set(VARIANTS) - set(study.compared(ExperimentConfig())) == {"hetero_center_triplet"}
+    assert study.compared(ExperimentConfig().replace("train.images_per_id", 4)) == tuple(VARIANTS)
+
+
 def test_weights_are_chosen_on_validation_identities(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a double of the runs that has nothing else to look at; of equally good tries the first is taken."""
     goodness = {"complete": (0.1, 0.3, 0.2, 0.3), "hetero_center": (0.5, 0.5, 0.5, 0.5)}

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from sa_lab.config import PAPER, VARIANTS, DataConfig, Dataset, ExperimentConfig, Resize, Style, VariantName, variant
+from sa_lab.config import PAPER, DataConfig, Dataset, ExperimentConfig, Resize, Style, VariantName, variant
 from sa_lab.disk import Refusal, check_folder, check_output, checkout, home, say
 
 ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config")]
@@ -143,7 +143,8 @@ def study(
 
     Args:
         config: preset and its dials.
-        variants: losses to run; by default the paper's and its ablations, with --tuned all there are.
+        variants: losses to run; by default the paper's and its ablations, with --tuned all that differ in these
+            batches.
         own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1"; its name
             among the variants is own.
         seeds: seeds of training, at least two.
@@ -158,7 +159,7 @@ def study(
     from sa_lab.reporting.studies import made_with, table
     from sa_lab.training.objective import from_file
 
-    variants = variants or (tuple(VARIANTS) if tuned else PAPER)
+    variants = variants or (studies.compared(config) if tuned else PAPER)
     out = out or studies.default_file(config, variants, seeds, tuned)
     check_output(out, ".json")
     own = from_file(own_loss) if own_loss else None

@@ -18,19 +18,19 @@ import numpy as np
 import torch
 
 from sa_lab import __version__, experiment
-from sa_lab.config import PAPER, VARIANTS, ExperimentConfig, VariantName, variant
+from sa_lab.config import PAPER, ExperimentConfig, VariantName, variant
 from sa_lab.disk import home, read_json, write_text
 from sa_lab.intervals import student_interval
 from sa_lab.runs import loss_name
 from sa_lab.study.measures import MEANINGS, limits_of, measure_run
 from sa_lab.study.sweeps import Cell, LossName, Sweep, cells, sweep, trained, with_own
-from sa_lab.study.tuning import TRIES, Choice, tune
+from sa_lab.study.tuning import TRIES, Choice, compared, tune
 from sa_lab.study.workers import FailedRunsError, refuse_failed, run_all, run_each
 from sa_lab.training.objective import OwnLoss
 
 __all__ = [
-    "MEANINGS", "TRIES", "Cell", "Choice", "FailedRunsError", "Sweep", "cells", "limits_of", "measure_run", "run_all",
-    "run_each", "study", "sweep", "tune",
+    "MEANINGS", "TRIES", "Cell", "Choice", "FailedRunsError", "Sweep", "cells", "compared", "limits_of", "measure_run",
+    "run_all", "run_each", "study", "sweep", "tune",
 ]  # fmt: skip
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -137,10 +137,10 @@ _NAMED_ELSEWHERE = ("data.dataset", "data.root", "seed")
 
 def default_file(config: ExperimentConfig, variants: Sequence[str], seeds: Sequence[int], tuned: bool = False) -> Path:
     """Where a study is written: ``study-<data set>.json`` for the preset tiny with the paper's losses and all seeds,
-    ``losses-<data set>.json`` with all losses tuned, which README and chapters read; any other one has its dials, and a
-    digest of all, in its name."""
+    ``losses-<data set>.json`` with all of `compared` tuned, which README and chapters read; any other one has its dials,
+    and a digest of all, in its name."""
     words = [f"{k.split('.')[-1]}-{v}" for k, v in config.changed().items() if k not in _NAMED_ELSEWHERE]
-    usual = tuple(VARIANTS) if tuned else PAPER
+    usual = compared(config) if tuned else PAPER
     words += [] if tuple(variants) == usual else variants
     words += [] if tuple(seeds) == SEEDS else [f"seeds-{'-'.join(map(str, seeds))}"]
     if words:

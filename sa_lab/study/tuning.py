@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sa_lab.config import ExperimentConfig, VariantName, variant
+from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, variant
 from sa_lab.runs import Run
 from sa_lab.study.workers import run_all
 
@@ -42,6 +42,15 @@ TRIES: dict[VariantName, tuple[dict[str, Any], ...]] = {
 }
 """What is tried of each loss, first as in `VARIANTS`; softmax has nothing to choose, the ablations take what is chosen
 for complete."""
+
+
+def compared(config: ExperimentConfig) -> tuple[VariantName, ...]:
+    """The losses that a tuned study compares: all, but triplets of centres where a batch has one image of a person in
+    each spectrum, which are those of samples then."""
+    alike = ("hetero_center_triplet",) if config.train.images_per_id == 1 else ()
+    return tuple(name for name in VARIANTS if name not in alike)
+
+
 _ABLATIONS = ("no_mask", "no_absolute")
 
 
