@@ -137,7 +137,7 @@ _NAMED_ELSEWHERE = ("data.dataset", "data.root", "seed")
 
 def default_file(config: ExperimentConfig, variants: Sequence[str], seeds: Sequence[int], tuned: bool = False) -> Path:
     """Where a study is written: ``study-<data set>.json`` for the preset tiny with the paper's losses and all seeds,
-    ``losses-<data set>.json`` with all of `compared` tuned, which README and chapters read; any other one has its dials,
+    ``losses-<data set>.json`` with all of `compared` tuned, which README and chapters read; another one has its dials,
     and a digest of all, in its name."""
     words = [f"{k.split('.')[-1]}-{v}" for k, v in config.changed().items() if k not in _NAMED_ELSEWHERE]
     usual = compared(config) if tuned else PAPER
