@@ -9,8 +9,9 @@ import tyro
 
 from sa_lab import __version__
 from sa_lab.cli import presets
+from sa_lab.cli.batches import course, study, sweep
 from sa_lab.cli.keeping import runs
-from sa_lab.cli.making import app, course, generate, prepare, study, sweep, train
+from sa_lab.cli.making import app, generate, prepare, train
 from sa_lab.cli.scoring import compare, embed, evaluate, report
 from sa_lab.dials import plain_lines
 from sa_lab.disk import Refusal

@@ -1,19 +1,17 @@
-"""Commands that make something: data sets, runs, studies, the executed course, a page."""
+"""Commands that make something: data sets, a run, a page."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from sa_lab.config import PAPER, DataConfig, Dataset, ExperimentConfig, Resize, Style, VariantName, variant
-from sa_lab.disk import Refusal, check_folder, check_output, checkout, home, say
+from sa_lab.config import DataConfig, Dataset, ExperimentConfig, Resize, VariantName, variant
+from sa_lab.disk import say
 
 ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config")]
 """Read before everything else, see `sa_lab.cli.presets`."""
-_TINY = ExperimentConfig()
 
 
 def prepare(
@@ -126,160 +124,6 @@ def train(
         return
     say(comparison.tables_of([run.folder for run in done], "console"))
     say("\n".join(f"run folder: {run.folder}" for run in done))
-
-
-def study(
-    config: ExperimentConfig,
-    variants: tuple[VariantName | Literal["own"], ...] = (),
-    own_loss: str = "",
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
-    tuned: bool = False,
-    jobs: int = 1,
-    scheduler: str = "",
-    out: Path | None = None,
-    file: ConfigFile = None,
-) -> None:
-    """Run the loss variants on several seeds and write Rank-1, mAP and modality gap with intervals.
-
-    Args:
-        config: preset and its dials.
-        variants: losses to run; by default the paper's and its ablations, with --tuned all that differ in these
-            batches.
-        own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1"; its name
-            among the variants is own.
-        seeds: seeds of training, at least two.
-        tuned: weight and margin of each loss are chosen on validation identities first, by the same number of tries.
-        jobs: runs at a time, each with its share of the CPU cores.
-        scheduler: address of a running Dask cluster that trains in place of this machine, as tcp://127.0.0.1:8786.
-        out: JSON file; by default results/study-<dataset>.json, or losses-<dataset>.json if tuned, in the data folder,
-            with other dials, losses or seeds than usual in its name.
-        file: JSON or YAML with dials in place of the preset's own.
-    """
-    from sa_lab import study as studies
-    from sa_lab.reporting.studies import made_with, table
-    from sa_lab.training.objective import from_file
-
-    variants = variants or (studies.compared(config) if tuned else PAPER)
-    out = out or studies.default_file(config, variants, seeds, tuned)
-    check_output(out, ".json")
-    own = from_file(own_loss) if own_loss else None
-    result = studies.study(config, variants, seeds, jobs, out, True, tuned, scheduler, own)
-    say(f"{table(result)}\n\n{made_with(result)}\nThe study is {out}")
-
-
-def sweep(
-    config: ExperimentConfig,
-    over: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = (),
-    loss: tuple[VariantName | Literal["own"], ...] = (),
-    own_loss: str = "",
-    seeds: tuple[int, ...] = (),
-    jobs: int = 1,
-    random: int | None = None,
-    array: tuple[int, int] | None = None,
-    scheduler: str = "",
-    style: Style = "console",
-    best: bool = False,
-    notebook: str = "",
-    out: Path | None = None,
-    file: ConfigFile = None,
-) -> None:
-    """Train a grid of dials, losses and seeds, and put all into one table; finished runs are reused.
-
-    Args:
-        config: preset and its dials, the base of all trainings.
-        over: a dial and its values, as in --over loss.mask-value 0 5 50; once for each dial.
-        loss: losses by name; by default that of the config.
-        own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1"; its name
-            among the losses is own.
-        seeds: of each point of the grid; by default --seed alone.
-        jobs: runs at a time, each with its share of the CPU cores.
-        random: so many points of the grid, drawn, in place of all.
-        array: index and count of a job array: this call trains its share, and shows what the others have finished.
-        scheduler: address of a running Dask cluster that trains in place of this machine, as tcp://127.0.0.1:8786.
-        style: of the table that is printed.
-        best: print the best mean of each column bold, in Markdown and LaTeX.
-        notebook: beginning of a chapter's name, such as 05, that is executed for each cell into executed/ of the data
-            folder, with a page that links them.
-        out: folder of table.csv and table.parquet, a row a run, of pictures.html, and of failed.json; by default one in
-            results/ of the data folder.
-        file: JSON or YAML with dials in place of the preset's own.
-    """
-    import hashlib
-
-    from sa_lab import study as studies
-    from sa_lab.reporting.studies import sweep_table
-    from sa_lab.study.sweeps import value_of
-    from sa_lab.training.objective import from_file
-
-    if short := [words[0] if words else "" for words in over if len(words) < 2]:
-        raise ValueError(f"--over {short[0]} has no values, expected a dial and one value or more")
-    grid = {}
-    for name, *words in over:
-        dial = name.replace("-", "_")
-        grid[dial] = [value_of(word, dial) for word in words]
-    told = f"{config.digest()} {grid} {loss} {own_loss} {seeds} {random}"
-    name = f"sweep-{config.data.dataset}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
-    place = out or home() / "results" / name
-    check_folder(place, "--out names another folder")
-    if notebook and checkout() is None:
-        raise Refusal("chapters are executed from a checkout of the repository; this is a wheel")
-    own = from_file(own_loss) if own_loss else None
-    result = studies.sweep(config, grid, loss, seeds, jobs, place, random, array, True, own, scheduler)
-    say(f"{sweep_table(result, style, best=best)}\n\n{len(result.rows)} runs are in {place / 'table.csv'}")
-    if result.rows and find_spec("plotly"):
-        from sa_lab.reporting import pictures
-
-        pictures.write(result, place / "pictures.html")
-        say(f"its figures are in {place / 'pictures.html'}")
-    if notebook:
-        from sa_lab.course import record
-
-        planned = studies.cells(config, grid, loss, seeds, random)
-        pages = home() / "executed" / name
-        failed = record.write(planned, result, notebook, pages, jobs, scheduler)
-        result.failed.update({f"chapter {notebook} of {cell}": why for cell, why in failed.items()})
-        say(f"the chapters are linked in {pages / 'index.html'}")
-    if result.failed:
-        why = "\n  ".join(f"{cell}: {reason}" for cell, reason in result.failed.items())
-        count = f"{len(result.failed)} {'cell' if len(result.failed) == 1 else 'cells'} failed"
-        raise Refusal(f"{count}; {len(result.rows)} runs are finished, the same call goes on:\n  {why}")
-
-
-def course(
-    config: Annotated[ExperimentConfig, tyro.conf.arg(name="")] = _TINY,
-    dataset: Dataset | None = None,
-    root: str = "",
-    epochs: int | None = None,
-    loss_variant: VariantName = "complete",
-    out: Path | None = None,
-) -> None:
-    """The main job: execute the whole notebook series on a data set and write the comparison of its runs.
-
-    Trains softmax and SA-Softmax where no run of the same config, images and code of the library exists. With fewer
-    people than a batch has, batches are made smaller.
-
-    Args:
-        config: dials of the trainings.
-        dataset: which images, short for --data.dataset.
-        root: folder of the data set, short for --data.root; without it, people are drawn in the layout of sysu, regdb
-            and llcm.
-        epochs: of each training, short for --train.num-epochs; 2, the fewest that outlast the warm-up, for a first
-            look.
-        loss_variant: what softmax is compared with.
-        out: folder of the executed notebooks; by default executed/<dataset> in the data folder, with the dials that are
-            not as usual in its name.
-    """
-    if checkout() is None:
-        raise Refusal("the course runs from a checkout of the repository, which has the chapters; this is a wheel")
-    from sa_lab.course import chapters
-
-    short = {"data.dataset": dataset, "data.root": root or None, "train.num_epochs": epochs}
-    if dataset and not root and dataset not in ("synthetic", "thermal"):
-        from sa_lab.data import copies
-
-        short["data.root"] = copies.default_root(dataset, "") or None
-    chosen = config.replace({name: value for name, value in short.items() if value is not None})
-    say(chapters.run_course(chosen, loss_variant, out))
 
 
 def app(
