@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sa_lab.config import ExperimentConfig
 from sa_lab.evaluation.protocols import SYSU_ALL, VISIBLE_TO_INFRARED, Protocol, regdb
 from sa_lab.evaluation.search import evaluate_all
 from sa_lab.reporting import comparison
@@ -72,3 +73,25 @@ def test_one_checkpoint_cannot_stand_for_two_splits(tmp_path: Path) -> None:
     ]
     with pytest.raises(LeakageError, match="one checkpoint stands for several splits"):
         comparison.tables_of(folders)
+
+
+def test_a_method_is_called_as_its_owner_calls_it(tmp_path: Path) -> None:
+    one = evaluated(tmp_path / "one", SYSU_ALL, method="theirs", sha256="1")
+    assert list(comparison.methods([one])) == ["theirs"]
+    other = evaluated(tmp_path / "other", SYSU_ALL, method="theirs", sha256="2")
+    assert list(comparison.methods([one, other])) == [str(one), str(other)]
+
+
+def test_runs_of_other_code_are_other_methods(tmp_path: Path) -> None:
+    folders = []
+    for code in ("a", "b"):
+        for seed in (0, 1):
+            folder = tmp_path / f"{code}{seed}"
+            ExperimentConfig(seed=seed).save(folder / "config.json")
+            (folder / "made_of.json").write_text(json.dumps({"code": code * 64, "data": "d" * 64}))
+            folders.append(folder)
+    found = comparison.methods(folders)
+    assert [len(group) for group in found.values()] == [2, 2]
+    assert len({name for name in found}) == 2
+    assert next(iter(found)).startswith("synthetic, complete, aaaaaaaa, dddddddd, ")
+    assert list(comparison.methods(folders[:2])) == ["synthetic, complete (2 seeds)"]

@@ -137,7 +137,7 @@ def test_ten_cells_of_which_three_fail(
     told = str(ended.value)
     assert ended.value.code not in (0, None)
     assert "is not finite" in failed["once, head_lr 1000000.0, seed 0"]
-    assert "train.head_lr is -1.0, expected a number from 0" in failed["own, head_lr -1"]
+    assert "train.head_lr is -1.0, expected a number from 0" in failed["own, head_lr -1.0"]
     assert all(cell in told for cell in failed)
     killed = [cell for cell, why in failed.items() if "worker was killed" in why]
     assert len(killed) == (1 if where == "here" else 0)

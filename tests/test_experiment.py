@@ -29,6 +29,7 @@ from sa_lab.evaluation.search import evaluate
 from sa_lab.reporting import comparison, studies
 from sa_lab.runs import Run, loss_name
 from sa_lab.schema import DataError, Embeddings, LeakageError
+from sa_lab.study import engines
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
 
 def test_workers_of_a_study_keep_to_their_threads() -> None:
     with threadpool_limits(2):
-        study.workers._begin_worker(1)
+        engines._begin_worker(1)
         assert {library["num_threads"] for library in threadpool_info()} == {1}
 
 

@@ -214,7 +214,7 @@ def _kernel_hears_interrupts(name: str) -> Iterator[type[AsyncKernelManager]]:
 def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
     """Execute the chapters in place with their own parameters, figures as data and as picture, and clean them.
 
-    The networks of the four losses are trained first, where they are not there yet; chapter 07 trains one more.
+    The networks of the four losses are trained first, where they are not there yet; then no chapter needs another one.
     Networks and chapters are made two at a time; more threads than cores would wait for each other.
 
     The two projections of chapter 04 are also saved as the README's pictures.

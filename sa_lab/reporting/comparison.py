@@ -103,7 +103,7 @@ def methods(folders: Sequence[Path]) -> dict[str, list[Path]]:
         groups.setdefault(member.method, []).append(member)
     members = list(groups.values())
     whole = [group for group in members if len(group) > 1 or group[0].split is not None]
-    known = [group[0].label for group in whole] + [group[0].folder.name for group in members if group not in whole]
+    known = [group[0].label for group in whole] + [group[0].alone for group in members if group not in whole]
     titled: dict[str, list[Path]] = {}
     for group in members:
         group.sort(key=lambda member: (member.split or 0, member.seed or 0))
@@ -124,8 +124,7 @@ def methods(folders: Sequence[Path]) -> dict[str, list[Path]]:
             seed = f", seed {group[0].seed}" if len(seeds) == 1 and None not in seeds else ""
             name = f"{group[0].label}{seed}{unlike}" + (f" ({', '.join(counted)})" if counted else "")
         else:
-            folder = group[0].folder
-            name = folder.name if known.count(folder.name) == 1 else str(folder)
+            name = group[0].alone if known.count(group[0].alone) == 1 else str(group[0].folder)
         titled[name] = [member.folder for member in group]
     return titled
 
@@ -146,6 +145,11 @@ class _Member(NamedTuple):
     split: int | None
     seed: int | None
     folder: Path
+
+    @property
+    def alone(self) -> str:
+        """What a table calls it where it is the only one: a run by its folder."""
+        return self.label if self.seed is None else self.folder.name
 
 
 def _member(folder: Path) -> _Member:
