@@ -106,4 +106,4 @@ def filled(text: str) -> str:
 
 
 if __name__ == "__main__":
-    write_text(ROOT / "README.md", filled((ROOT / "README.md").read_text()))
+    write_text(ROOT / "README.md", filled((ROOT / "README.md").read_text()).removesuffix("\n"))
