@@ -89,6 +89,11 @@ def parsed(text: str, kind: Any) -> Any:
     return text
 
 
+def file_word(text: str) -> str:
+    """A text as a part of a file's name: everything but letters, digits, _ and . is a hyphen."""
+    return re.sub(r"[^\w.]+", "-", text)
+
+
 def _words(kind: Any) -> str:
     """What a dial of this type is."""
     choices = get_args(kind)

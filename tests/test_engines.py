@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_workers import CONFIG, ROOT
+from test_workers import CONFIG, endless
 
 from sa_lab import cli, study
 from sa_lab.disk import Refusal, read_json
@@ -63,29 +62,11 @@ def test_the_table_is_the_same_whoever_computes_it(
     assert killed
 
 
-ENDLESS = """
-import sys
-sys.path.insert(0, {tests!r})
-from test_workers import CONFIG
-from sa_lab.study import run_each
-
-run_each([CONFIG.replace("train.num_epochs", 100_000).replace("seed", s) for s in range(3)], 1, False, scheduler={at!r})
-"""
-
-
 def test_asked_to_stop_the_workers_of_a_cluster_end_their_runs(
     tmp_path: Path, cluster: distributed.LocalCluster
 ) -> None:
-    script = tmp_path / "endless.py"
-    script.write_text(ENDLESS.format(tests=str(ROOT / "tests"), at=cluster.scheduler_address))
-    environment = {**os.environ, "SA_LAB_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    with (tmp_path / "said").open("w") as said:
-        asking = subprocess.Popen([sys.executable, script], env=environment, stderr=said)
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("runs/*/checkpoint.pt"))) < 2:
-        assert asking.poll() is None, (tmp_path / "said").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    call = "run_each([CONFIG.replace('seed', s) for s in range(3)], 1, False, scheduler={!r})"
+    asking = endless(call.format(cluster.scheduler_address), tmp_path, begun=2)
     asking.terminate()
     deadline = time.monotonic() + 10
     with distributed.Client(cluster, set_as_default=False) as client:

@@ -55,14 +55,31 @@ def test_one_failure_stops_no_other_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert {run.folder / "report.json": (run.folder / "report.json").stat().st_mtime_ns for run in runs} == finished
 
 
-ENDLESS = """
-import sys
-sys.path.insert(0, {tests!r})
-from test_workers import CONFIG
-from sa_lab.study import run_all
+def endless(call: str, home: Path, begun: int) -> subprocess.Popen[bytes]:
+    """A process of its own that trains without end, once so many of its runs have a checkpoint.
 
-run_all([CONFIG.replace("train.num_epochs", 100_000).replace("seed", s) for s in (0, 1)], jobs=2, progress=False)
-"""
+    Args:
+        call: asks for them; it may name CONFIG, a config without end, and what `sa_lab.study` has.
+        home: its data folder, which also takes what it says.
+        begun: how many runs.
+    """
+    script = home / "endless.py"
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(ROOT / 'tests')!r})\nfrom test_workers import CONFIG\n"
+        f"from sa_lab.study import *\n\nCONFIG = CONFIG.replace('train.num_epochs', 100_000)\n{call}\n"
+    )
+    environment = {**os.environ, "SA_LAB_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    with (home / "said").open("w") as said:
+        process = subprocess.Popen([sys.executable, script], env=environment, stderr=said)
+    deadline = time.monotonic() + 120
+    while len(list(home.glob("runs/*/checkpoint.pt"))) < begun:
+        assert process.poll() is None, (home / "said").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return process
+
+
+TWO_SEEDS = "run_all([CONFIG.replace('seed', s) for s in (0, 1)], jobs={jobs}, progress=False)"
 
 
 def children_of(process: int) -> list[int]:
@@ -111,16 +128,7 @@ def test_what_cannot_work_is_told_before_any_image_is_made(tmp_path: Path, monke
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to look for processes in")
 def test_asked_to_stop_no_other_run_is_begun(tmp_path: Path) -> None:
     """Runs wait in the line of the one worker."""
-    script = tmp_path / "endless.py"
-    script.write_text(ENDLESS.format(tests=str(ROOT / "tests")).replace("jobs=2", "jobs=1"))
-    environment = {**os.environ, "SA_LAB_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    with (tmp_path / "said").open("w") as said:
-        parent = subprocess.Popen([sys.executable, script], env=environment, stderr=said)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/*/checkpoint.pt")):
-        assert parent.poll() is None, (tmp_path / "said").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    parent = endless(TWO_SEEDS.format(jobs=1), tmp_path, begun=1)
     parent.terminate()
     parent.wait(timeout=60)
     assert len(list(tmp_path.glob("runs/*/config.json"))) == 1
@@ -129,16 +137,7 @@ def test_asked_to_stop_no_other_run_is_begun(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to look for processes in")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_no_worker_stays_behind_and_the_same_call_goes_on(number: signal.Signals, tmp_path: Path) -> None:
-    script = tmp_path / "endless.py"
-    script.write_text(ENDLESS.format(tests=str(ROOT / "tests")))
-    environment = {**os.environ, "SA_LAB_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    with (tmp_path / "said").open("w") as said:
-        parent = subprocess.Popen([sys.executable, script], env=environment, stderr=said)
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("runs/*/checkpoint.pt"))) < 2:
-        assert parent.poll() is None, (tmp_path / "said").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    parent = endless(TWO_SEEDS.format(jobs=2), tmp_path, begun=2)
     workers = children_of(parent.pid)
     assert len(workers) >= 2
     parent.send_signal(number)

@@ -121,9 +121,8 @@ def sweep(
     if notebook:
         from sa_lab.course import record
 
-        planned = studies.cells(config, grid, loss, seeds, random)
         pages = home() / "executed" / name
-        failed = record.write(planned, result, notebook, pages, jobs, scheduler)
+        failed = record.write(result, notebook, pages, jobs, scheduler)
         result.failed.update({f"chapter {notebook} of {cell}": why for cell, why in failed.items()})
         say(f"the chapters are linked in {pages / 'index.html'}")
     if result.failed:
@@ -159,11 +158,9 @@ def course(
     if checkout() is None:
         raise Refusal("the course runs from a checkout of the repository, which has the chapters; this is a wheel")
     from sa_lab.course import chapters
+    from sa_lab.data import copies
 
-    short = {"data.dataset": dataset, "data.root": root or None, "train.num_epochs": epochs}
-    if dataset and not root and dataset not in ("synthetic", "thermal"):
-        from sa_lab.data import copies
-
-        short["data.root"] = copies.default_root(dataset, "") or None
+    place = copies.default_root(dataset or "", root) or None
+    short = {"data.dataset": dataset, "data.root": place, "train.num_epochs": epochs}
     chosen = config.replace({name: value for name, value in short.items() if value is not None})
     say(chapters.run_course(chosen, loss_variant, out))

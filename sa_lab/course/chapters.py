@@ -7,7 +7,6 @@ import io
 import json
 import multiprocessing
 import os
-import re
 import signal
 import tempfile
 import threading
@@ -30,6 +29,7 @@ from sa_lab.config import PAPER, ExperimentConfig, VariantName, variant
 from sa_lab.course.parameters import parameters_of
 from sa_lab.data import list_images, prepare
 from sa_lab.data.store import split_identities
+from sa_lab.dials import file_word
 from sa_lab.disk import atomic_path, home, say, write_text
 from sa_lab.reporting import comparison
 from sa_lab.training import processes
@@ -106,10 +106,9 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
 
 def _name(config: ExperimentConfig, loss: str) -> str:
     """Data set and the dials that are not those of the preset tiny, as far as a folder's name has room for them."""
-    changed = {name: value for name, value in config.changed().items() if name not in ("data.dataset", "data.root")}
-    words = ([loss] if loss != "complete" else []) + [f"{name.split('.')[-1]}-{v}" for name, v in changed.items()]
-    text = "-".join([config.data.dataset, *words])
-    plain = re.sub(r"[^\w.]+", "-", text)[:80].strip("-.")
+    words = [loss] if loss != "complete" else []
+    text = "-".join([config.data.dataset, *words, *study.changed_words(config, "data.dataset", "data.root")])
+    plain = file_word(text)[:80].strip("-.")
     return plain if plain == text else f"{plain}-{config.digest()}"
 
 

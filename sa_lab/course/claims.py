@@ -22,13 +22,21 @@ def verdicts(result: dict[str, Any], measures: Sequence[str] = ("rank_1", "mean_
         for name in measures:
             if "minus_softmax" not in columns.get(name, {}):
                 continue
-            scale, unit = (100, " points") if name in SHARES else (1, "")
-            mean, low, high = (columns[name]["minus_softmax"][key] * scale for key in ("mean", "low", "high"))
-            word = "higher" if low > 0 else "lower" if high < 0 else "not told apart from softmax"
-            digits = 1 if name in SHARES else 2
-            span = f"{mean:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
+            span, word = _told(columns[name]["minus_softmax"], name, " points")
+            word = f"{word} from softmax" if word == _ALIKE else word
             sentences.append(f"{label(result, variant_name)}: {TITLES[name]} {span}, {word}")
     return sentences
+
+
+_ALIKE = "not told apart"
+
+
+def _told(difference: Mapping[str, float], measure: str, unit: str = "") -> tuple[str, str]:
+    """A difference with its interval (``unit``: of shares, after the mean), and whether that leaves 0 out."""
+    scale, digits, unit = (100, 1, unit) if measure in SHARES else (1, 2, "")
+    mean, low, high = (difference[key] * scale for key in ("mean", "low", "high"))
+    word = "higher" if low > 0 else "lower" if high < 0 else _ALIKE
+    return f"{mean:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]", word
 
 
 def relation(
@@ -119,14 +127,12 @@ def against(result: dict[str, Any], reference: str, measure: str = "mean_ap") ->
 
     An interval of one comparison among many leaves 0 out by chance in one of twenty.
     """
-    scale, unit = (100, ", points") if measure in SHARES else (1, "")
+    title = f"{TITLES[measure]} less {reference}" + (", points" if measure in SHARES else "")
     spans = {name: paired(result, name, reference, measure) for name in result["variants"] if name != reference}
     rows = []
     for name, span in sorted(spans.items(), key=lambda item: -item[1]["mean"]):
-        mean, low, high = (scale * span[key] for key in ("mean", "low", "high"))
-        word = "higher" if low > 0 else "lower" if high < 0 else "not told apart"
-        difference = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
-        rows.append({"loss": label(result, name), f"{TITLES[measure]} less {reference}{unit}": difference, "": word})
+        difference, word = _told(span, measure)
+        rows.append({"loss": label(result, name), title: difference, "": word})
     return rows
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -14,24 +12,21 @@ from tqdm.auto import tqdm
 from sa_lab.config import VARIANTS, variant
 from sa_lab.course import chapters, site
 from sa_lab.course.parameters import parameters_of, read
+from sa_lab.dials import file_word
 from sa_lab.disk import reason_of
-from sa_lab.experiment import run_folder
 from sa_lab.provenance import ANALYSIS, TRAINING, code_digest
 from sa_lab.reporting.studies import sweep_table
 from sa_lab.study import Cell, Sweep, run_each
 
 
-def write(
-    planned: Sequence[Cell], result: Sweep, chapter: str, out: Path, jobs: int = 1, scheduler: str = ""
-) -> dict[str, str]:
+def write(result: Sweep, chapter: str, out: Path, jobs: int = 1, scheduler: str = "") -> dict[str, str]:
     """Execute a chapter for each finished cell but those of softmax, with which the chapter compares every other one.
 
     The chapter's other trainings are made first, ``jobs`` at a time. A cell whose notebook is there, executed by the
     same code, is not executed again.
 
     Args:
-        planned: of `sa_lab.study.cells`.
-        result: what came of them.
+        result: of `sa_lab.study.sweep`.
         chapter: beginning of a chapter's file name, such as 05.
         out: gets a folder a cell with the notebook, a page a cell, and index.html.
         jobs: trainings at a time.
@@ -49,10 +44,7 @@ def write(
         raise ValueError(f"notebook is {chapter!r}, expected the beginning of one of {names}")
     failed: dict[str, str] = {}
     done: dict[str, Path] = {}
-    there = {row["run"] for row in result.rows}  # of a job array's other cells some are not
-    finished = [
-        cell for cell in planned if cell.config and cell.loss != "softmax" and run_folder(cell.config).name in there
-    ]
+    finished = [cell for cell in result.finished if cell.loss != "softmax"]
     baselines = dict.fromkeys(variant(cell.config, "softmax") for cell in finished if cell.config)
     if baselines:  # one that fails is told where a chapter trains it again
         run_each(list(baselines), jobs, scheduler=scheduler)
@@ -76,7 +68,7 @@ def write(
 
 def slug(cell: Cell) -> str:
     """A cell as the name of a folder or a page."""
-    return re.sub(r"[^\w.]+", "-", str(cell)).strip("-.")
+    return file_word(str(cell)).strip("-.")
 
 
 def _index(done: dict[str, Path], result: Sweep) -> str:

@@ -80,12 +80,17 @@ def write(
     ) + "</ul>")  # fmt: skip
     for name, folder in tqdm(named.items(), "figures", unit="run", disable=not progress):
         body += [f"<h2>{escape(name)}</h2>", *_figures_of(folder, seed)]
+    write_text(out, with_figures("Overlap of the spectra", body))
+
+
+def with_figures(title: str, body: Sequence[str]) -> str:
+    """A whole page whose parts may be figures of plotly; it needs no other file and no network."""
     style = (resources.files(__package__) / "page.css").read_text(
         encoding="utf-8"
     ) + "main { max-width: 70rem; margin: 0 auto }"
     head = f"<style>{style}</style>\n<script>{get_plotlyjs()}</script>"
     main = "\n".join(body)
-    write_text(out, document("Overlap of the spectra", head, f"<main>\n{main}\n</main>"))
+    return document(title, head, f"<main>\n{main}\n</main>")
 
 
 def document(title: str, head: str, body: str, scripts: str = "") -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
-
-from plotly.offline import get_plotlyjs
 
 from sa_lab.disk import write_text
 from sa_lab.plots import CONFIG, sweeps
-from sa_lab.reporting.page import document
+from sa_lab.reporting.page import with_figures
 from sa_lab.reporting.studies import sweep_points, sweep_table
 from sa_lab.study import Sweep
 
@@ -41,7 +38,4 @@ def write(result: Sweep, out: Path) -> None:
         figures.append(sweeps.parallel(points, title=f"{dataset}: all dials", **told))
         figures.append(sweeps.pareto(points, title=f"{dataset}: quality against time", **told))
         body += [figure.to_html(full_html=False, include_plotlyjs=False, config=CONFIG) for figure in figures]
-    css = (resources.files(__package__) / "page.css").read_text(encoding="utf-8")
-    head = f"<style>{css}main {{ max-width: 70rem; margin: 0 auto }}</style>\n<script>{get_plotlyjs()}</script>"
-    main = "\n".join(body)
-    write_text(out, document("Sweep", head, f"<main>\n{main}\n</main>"))
+    write_text(out, with_figures("Sweep", body))

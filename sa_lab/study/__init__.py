@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -19,18 +18,19 @@ import torch
 
 from sa_lab import __version__, experiment
 from sa_lab.config import PAPER, ExperimentConfig, VariantName, variant
+from sa_lab.dials import file_word
 from sa_lab.disk import home, read_json, write_text
 from sa_lab.intervals import student_interval
 from sa_lab.runs import loss_name
 from sa_lab.study.measures import MEANINGS, limits_of, measure_run
-from sa_lab.study.sweeps import Cell, LossName, Sweep, cells, sweep, trained, with_own
+from sa_lab.study.sweeps import Cell, LossName, Sweep, cells, named, sweep, trained, with_own
 from sa_lab.study.tuning import TRIES, Choice, compared, tune
 from sa_lab.study.workers import FailedRunsError, refuse_failed, run_all, run_each
 from sa_lab.training.objective import OwnLoss
 
 __all__ = [
     "MEANINGS", "TRIES", "Cell", "Choice", "FailedRunsError", "Sweep", "cells", "compared", "limits_of", "measure_run",
-    "run_all", "run_each", "study", "sweep", "tune",
+    "run_all", "run_each", "study", "sweep", "tune", "variant",
 ]  # fmt: skip
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -119,19 +119,6 @@ def study(
     return result
 
 
-def named(config: ExperimentConfig, name: LossName) -> ExperimentConfig:
-    """The config with the loss of this name; own is its own already.
-
-    Raises:
-        ValueError: there is no such loss, or the config has none of one's own.
-    """
-    if name != "own":
-        return variant(config, name)
-    if not config.loss.own:
-        raise ValueError("the config has no loss of one's own, expected own_loss for the loss 'own'")
-    return config
-
-
 _NAMED_ELSEWHERE = ("data.dataset", "data.root", "seed")
 
 
@@ -139,15 +126,20 @@ def default_file(config: ExperimentConfig, variants: Sequence[str], seeds: Seque
     """Where a study is written: ``study-<data set>.json`` for the preset tiny with the paper's losses and all seeds,
     ``losses-<data set>.json`` with all of `compared` tuned, which README and chapters read; another one has its dials,
     and a digest of all, in its name."""
-    words = [f"{k.split('.')[-1]}-{v}" for k, v in config.changed().items() if k not in _NAMED_ELSEWHERE]
+    words = changed_words(config, *_NAMED_ELSEWHERE)
     usual = compared(config) if tuned else PAPER
     words += [] if tuple(variants) == usual else variants
     words += [] if tuple(seeds) == SEEDS else [f"seeds-{'-'.join(map(str, seeds))}"]
     if words:
         whole = json.dumps([config.dials(), list(variants), list(seeds)], sort_keys=True)
         digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
-        words = [re.sub(r"[^\w.]+", "-", "-".join(words))[:80].strip("-"), digest]
+        words = [file_word("-".join(words))[:80].strip("-"), digest]
     return home() / "results" / ("-".join(["losses" if tuned else "study", config.data.dataset, *words]) + ".json")
+
+
+def changed_words(config: ExperimentConfig, *but: str) -> list[str]:
+    """The dials that are not those of the preset tiny, for a file's name; ``but``: those that it tells otherwise."""
+    return [f"{name.split('.')[-1]}-{value}" for name, value in config.changed().items() if name not in but]
 
 
 def conditions() -> dict[str, Any]:

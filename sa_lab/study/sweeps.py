@@ -59,11 +59,13 @@ class Sweep:
         rows: of each finished run its loss, dials, seed, data set and split, measures (`MEANINGS`), what it cost, and
             the name of its folder.
         failed: the cells that could not be finished, each with the reason.
+        finished: the cell of each row.
     """
 
     dials: tuple[str, ...]
     rows: list[dict[str, Any]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    finished: list[Cell] = field(default_factory=list, repr=False, compare=False)
 
     def means(self, names: Sequence[str] = SHARES) -> list[dict[str, Any]]:
         """One row for each loss and values of the dials: each measure as mean, low and high over the seeds, or over the
@@ -133,21 +135,32 @@ def cells(
     for dials, loss, seed in itertools.product(grid, losses or (None,), seeds or (config.seed,)):
         try:
             chosen = config.replace({**dials, "seed": seed})
-            chosen = variant(chosen, loss) if loss and loss != "own" else chosen
-            if loss == "own" and not chosen.loss.own:
-                raise ValueError("the config has no loss of one's own, expected own_loss for the loss 'own'")
+            chosen = named(chosen, loss) if loss else chosen
         except ValueError as error:
             cell = Cell(dials, loss or "?", None, str(error))
             found.setdefault((loss, str(dials)), cell)
             continue
         idle = [name for name in over if name.startswith("loss.") and name.split(".")[1] in chosen.loss.unused()]
         chosen = chosen.replace({name: ExperimentConfig().flat()[name] for name in idle})
-        named = {f"loss.{dial}" for dial in VARIANTS[loss]} if loss and loss != "own" else set()
-        used = {name: None if name in idle or name in named else chosen.flat()[name] for name in over}
+        brought = {f"loss.{dial}" for dial in VARIANTS[loss]} if loss and loss != "own" else set()
+        used = {name: None if name in idle or name in brought else chosen.flat()[name] for name in over}
         for split in [chosen] if "data.split" in over else experiment.of_every_split(chosen):
             name = _name(loss, config, chosen, over)
             found.setdefault((name, split.digest(), seed), Cell(used, name, split))
     return list(found.values())
+
+
+def named(config: ExperimentConfig, name: LossName) -> ExperimentConfig:
+    """The config with the loss of this name; own is its own already.
+
+    Raises:
+        ValueError: there is no such loss, or the config has none of one's own.
+    """
+    if name != "own":
+        return variant(config, name)
+    if not config.loss.own:
+        raise ValueError("the config has no loss of one's own, expected own_loss for the loss 'own'")
+    return config
 
 
 def _name(loss: str | None, base: ExperimentConfig, chosen: ExperimentConfig, over: Mapping[str, Any]) -> str:
@@ -232,6 +245,7 @@ def trained(
         outcome = done[cell.config] if cell.config in done else cell.problem or _finished(cell)
         if isinstance(outcome, Run):
             result.rows.append(_row(cell, outcome))
+            result.finished.append(cell)
         elif outcome:
             result.failed[str(cell)] = outcome
     return result
