@@ -10,9 +10,10 @@ import pytest
 
 from sa_lab import cli
 from sa_lab.config import VARIANTS, ExperimentConfig, variant
-from sa_lab.course import chapters
+from sa_lab.course import chapters, record
 from sa_lab.course.parameters import DIALS, parameters_of, read
 from sa_lab.disk import read_json
+from sa_lab.study import Cell, Sweep
 
 SMALL = {
     "data.height": 32, "data.width": 16, "data.train_ids": 12, "data.test_ids": 8, "data.images_per_camera": 2,
@@ -102,3 +103,27 @@ def test_a_chapter_is_the_record_of_each_cell(
         cli.main([*words, "--notebook", "99", "tiny"])
     assert nbformat.read(notebooks[0], as_version=4).metadata["sa_lab"]
     assert read_json(next(tmp_path.glob("results/*/failed.json"))) == {}
+
+
+def test_a_cell_whose_loss_has_no_name_is_told_and_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One's own, and a sum that nobody has named; nothing is trained for them."""
+    small = ExperimentConfig().replace(SMALL)
+    configs = {
+        "closer": small.replace({"loss.own": "closer-12345678", "loss.terms": "identity 1 + own 1"}),
+        "triplet 1 + mmd 2": small.replace("loss.terms", "triplet 1 + mmd 2"),
+        "complete": small, "softmax": variant(small, "softmax"),
+    }  # fmt: skip
+    asked: list[list[ExperimentConfig]] = []
+    executed: list[Path] = []
+    monkeypatch.setattr(record, "run_each", lambda configs, *_, **__: asked.append(configs))
+    monkeypatch.setattr(record.chapters, "execute", lambda out, *_: executed.append(out))
+    monkeypatch.setattr(record, "_sign", lambda path: None)
+    monkeypatch.setattr(record.site, "collect", lambda *_: None)
+    result = Sweep((), finished=[Cell({}, loss, config) for loss, config in configs.items()])
+    failed = record.write(result, "05", tmp_path)
+    assert list(failed) == ["closer, seed 0", "triplet 1 + mmd 2, seed 0"]
+    assert all("has no name in sa_lab.config.VARIANTS" in why for why in failed.values())
+    assert asked == [[variant(small, "softmax")]]
+    assert executed == [tmp_path / "complete-seed-0"]

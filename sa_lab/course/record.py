@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import papermill
 from tqdm.auto import tqdm
 
-from sa_lab.config import VARIANTS, variant
+from sa_lab.config import VARIANTS, ExperimentConfig, variant
 from sa_lab.course import chapters, site
 from sa_lab.course.parameters import parameters_of, read
 from sa_lab.dials import file_word
@@ -44,16 +45,18 @@ def write(result: Sweep, chapter: str, out: Path, jobs: int = 1, scheduler: str 
         raise ValueError(f"notebook is {chapter!r}, expected the beginning of one of {names}")
     failed: dict[str, str] = {}
     done: dict[str, Path] = {}
-    finished = [cell for cell in result.finished if cell.loss != "softmax"]
-    baselines = dict.fromkeys(variant(cell.config, "softmax") for cell in finished if cell.config)
+    wanted: list[tuple[Cell, dict[str, Any]]] = []
+    for cell in result.finished:
+        if cell.loss == "softmax" or not cell.config:
+            continue
+        if (given := _given(cell, cell.config)) is None:
+            failed[str(cell)] = "its loss has no name in sa_lab.config.VARIANTS, which chapters ask for"
+        else:
+            wanted.append((cell, given))
+    baselines = dict.fromkeys(variant(cell.config, "softmax") for cell, _ in wanted if cell.config)
     if baselines:  # one that fails is told where a chapter trains it again
         run_each(list(baselines), jobs, scheduler=scheduler)
-    for cell in tqdm(finished, "notebooks", unit="cell"):
-        assert cell.config
-        given = parameters_of(cell.config, cell.loss if cell.loss in VARIANTS else "complete")
-        if read(given).ours != cell.config:
-            failed[str(cell)] = "its loss has no name in sa_lab.config.VARIANTS, which chapters ask for"
-            continue
+    for cell, given in tqdm(wanted, "notebooks", unit="cell"):
         path = out / slug(cell) / found[0].name
         try:
             if not _is_done(path, found[0]):
@@ -64,6 +67,14 @@ def write(result: Sweep, chapter: str, out: Path, jobs: int = 1, scheduler: str 
             failed[str(cell)] = reason_of(error, most=2000)
     site.collect(out, f"{found[0].stem}, cell by cell", done, _index(done, result))
     return failed
+
+
+def _given(cell: Cell, config: ExperimentConfig) -> dict[str, Any] | None:
+    """The parameters that give a chapter this cell; None where no name of a loss does."""
+    if config.loss.own:
+        return None
+    given = parameters_of(config, cell.loss if cell.loss in VARIANTS else "complete")
+    return given if read(given).ours == config else None
 
 
 def slug(cell: Cell) -> str:
