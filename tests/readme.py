@@ -41,15 +41,15 @@ def rendered(bench: dict[str, Any], *names: str) -> list[str]:
 def gpu() -> str:
     """What `make gpu` has found, or that it has not run."""
     names = ("bench-cuda", "study-gpu")
-    bench, paper = (result(name) if (ROOT / "data" / "results" / f"{name}.json").is_file() else None for name in names)
+    bench, small = (result(name) if (ROOT / "data" / "results" / f"{name}.json").is_file() else None for name in names)
     if not bench:
         return "No GPU was at hand for this version: `make gpu` checks and times it on one; what it finds is put here."
     told = [
         f"On a GPU ({next(iter(bench.values()))['run']['device']}, `make gpu`):",
         *rendered(bench, "ratios", "limits", "stages", "utilisation"),
     ]
-    if paper:
-        told += [f"The paper's network on drawn people ({paper['machine']}):", study("study-gpu")]
+    if small:
+        told += [f"The preset small with MobileNet V2, on drawn people ({small['machine']}):", study("study-gpu")]
     return "\n\n".join(part for part in told if part)
 
 

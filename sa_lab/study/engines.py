@@ -11,6 +11,7 @@ import queue
 import signal
 import threading
 import time
+import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -40,6 +41,8 @@ class Loky:
     """
 
     def __init__(self, jobs: int) -> None:
+        # loky begins a worker anew whose memory has grown by 300 MB, and would say so each time
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
         self._threads = max(1, (os.cpu_count() or 1) // jobs)
         gpus = _visible_gpus()
         self._lines: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
