@@ -88,10 +88,10 @@ bench: $(STAMP) ## time the library against the field's usual way
 gpu: $(STAMP) ## checks, benchmark and a study on a GPU; called again, it goes on
 	python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "no CUDA device here: nothing is checked or timed")'
 	pytest -q tests/test_losses.py tests/test_metrics.py tests/test_model.py tests/test_train.py tests/test_transforms.py
-	PYTHONPATH=tests python -m benchmarks --device cuda
 	# the preset small, but for its backbone: weights of ResNet-18 are a download, MobileNet V2's come with an extra
-	sa-lab study small --variants softmax no_mask no_absolute complete triplet contrastive --seeds 0 1 2 --jobs 6 \
-		--model.backbone mobilenet_v2 --model.weights offline --train.device cuda --out data/results/study-gpu.json
+	sa-lab study small --seeds 0 1 2 --jobs 6 --model.backbone mobilenet_v2 --model.weights offline --train.device cuda \
+		--out data/results/study-gpu.json
+	PYTHONPATH=tests python -m benchmarks --device cuda
 
 clean: ## remove runs, caches and the environment
 	rm -rf $(VENV) data/prepared data/runs data/executed data/cache data/site data/screenshots

@@ -42,14 +42,17 @@ def gpu() -> str:
     """What `make gpu` has found, or that it has not run."""
     names = ("bench-cuda", "study-gpu")
     bench, small = (result(name) if (ROOT / "data" / "results" / f"{name}.json").is_file() else None for name in names)
-    if not bench:
-        return "No GPU was at hand for this version: `make gpu` checks and times it on one; what it finds is put here."
-    told = [
-        f"On a GPU ({next(iter(bench.values()))['run']['device']}, `make gpu`):",
-        *rendered(bench, "ratios", "limits", "stages", "utilisation"),
-    ]
+    told = []
+    if bench:
+        told += [
+            f"On a GPU ({next(iter(bench.values()))['run']['device']}, `make gpu`):",
+            *rendered(bench, "ratios", "limits", "stages", "utilisation"),
+        ]
+    else:
+        told += ["Nothing was timed on a GPU yet: `make gpu` does; what it finds is put here."]
     if small:
-        told += [f"The preset small with MobileNet V2, on drawn people ({small['machine']}):", study("study-gpu")]
+        machine = small["machine"]
+        told += [f"The preset small with MobileNet V2, on drawn people ({machine}, `make gpu`):", study("study-gpu")]
     return "\n\n".join(part for part in told if part)
 
 

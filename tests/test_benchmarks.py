@@ -160,7 +160,7 @@ def _hold(megabytes: int) -> int:
 
 def test_memory_is_that_of_a_fresh_process() -> None:
     much = np.ones(100_000_000)  # 0.8 GB that the other process does not have
-    result, peak = timing.in_own_process(_hold, 400, device=CPU)
+    result, peak = timing.in_own_process(_hold, 400)
     assert result == 400_000_000
     assert 0.4 < peak < timing.peak()
     assert timing.peak() > much.nbytes / 1e9

@@ -102,15 +102,14 @@ class Ours(_Case):
     def __call__(self) -> dict[str, Tensor]:
         """Feature terms and their gradients, then the prototype loss and its."""
         self.features.grad = self.classifier.grad = self.criterion.prototypes.grad = self.neck.norm.weight.grad = None
-        labels = self.labels.to(self.device, non_blocking=True)
+        labels, modality = (values.to(self.device, non_blocking=True) for values in (self.labels, self.modality))
         embeddings = self.neck(self.features)
         said = Features(self.features, embeddings, prototype_logits(embeddings, self.classifier))
-        terms = objective.objective(self.criterion, said, labels, self.modality, _LOSS)
+        terms = objective.objective(self.criterion, said, labels, modality, _LOSS)
         total = torch.stack([weight * terms[name] for name, weight in _LOSS.weights().items()]).sum()
         total.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             again = self.neck(self.features)
-        modality = self.modality.to(self.device, non_blocking=True)
         last = prototype_loss(prototype_logits(again, self.criterion.prototypes), labels, modality)
         last.backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in {**terms, "prototype": last}.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from jaxtyping import Int
 
 from benchmarks import loading, sizes
 from benchmarks.stages import operations, stage_flops, stage_times
-from benchmarks.timing import Comparison, best_rate, both_gb, compare_in_turn, full_precision
+from benchmarks.timing import Comparison, best_rate, both_gb, compare_in_turn, full_precision, per_call, several
 from sa_lab.config import ExperimentConfig
 from sa_lab.course import plain
 from sa_lab.data.store import ImageStore
@@ -76,7 +76,7 @@ def of_preset(preset: str, device: torch.device, images: int = 4) -> dict[str, A
         if short:
             found = _compare(in_float32, ours, preset, device)
             result["ratios"][f"iteration, {name} against float32"] = found
-        result["stages"][name] = stage_times(ours, _repeats(device), device)
+        result["stages"][name] = stage_times(ours, per_call(device), device)
         result["operations"][f"iteration, {name}"] = operations(partial(next, ours), device)
         result["flops"][name] = stage_flops(loop.start(config, store))
         result["rates"][name] = best_rate(device, torch.bfloat16 if cuda else torch.float32)
@@ -95,10 +95,12 @@ def check_equal(config: ExperimentConfig, store: ImageStore) -> None:
         store: the images.
 
     Raises:
-        AssertionError: they do not, by more than one part in a thousand; under bfloat16 autocast, where the plain way
-            also computes the losses so and ours does not, one in twenty.
+        AssertionError: they do not, by more than one part in a thousand; in the second iteration of a GPU, whose
+            convolutions add in another order, by more than one in a hundred; under bfloat16 autocast, where the plain
+            way also computes the losses so and ours does not, one in twenty.
     """
-    few, rtol = min(2, config.train.images_per_id), 0.05 if config.train.precision == "bf16-mixed" else 1e-3
+    few, half = min(2, config.train.images_per_id), config.train.precision == "bf16-mixed"
+    rounding = (0.05, 0.05) if half else (1e-3, 1e-2 if config.train.device == "cuda" else 1e-3)
     config = replace(config, train=replace(config.train, augmentation="none", images_per_id=few))
     training = loop.start(config, store)
     theirs = plain.training_of(training)
@@ -107,7 +109,7 @@ def check_equal(config: ExperimentConfig, store: ImageStore) -> None:
         for step, (index, batch) in enumerate(zip(batches, loading.loader_of(training, batches, 0), strict=True)):
             row = steps.iteration(training, loop.draw_batch(training, index), config.loss, step).row()
             for name, value in plain.plain_iteration(theirs, *batch).items():
-                np.testing.assert_allclose(row[name], value, rtol=rtol, err_msg=f"{name} of iteration {step}")
+                np.testing.assert_allclose(row[name], value, rtol=rounding[step], err_msg=f"{name} of iteration {step}")
 
 
 def sentence(result: dict[str, Any]) -> str:
@@ -158,21 +160,8 @@ def _for_ever(sampler: CrossModalityIdentitySampler) -> Iterator[Int[np.ndarray,
 
 
 def _compare(plain_way: Iterator[Any], ours: Iterator[Any], preset: str, device: torch.device) -> Comparison:
-    count = _repeats(device)
-
-    def some(way: Iterator[Any]) -> Callable[[], None]:
-        def call() -> None:
-            for _ in range(count):
-                next(way)
-
-        return call
-
-    return compare_in_turn(some(plain_way), some(ours), ROUNDS[preset], 2 if preset == "tiny" else 1, device, count)
-
-
-def _repeats(device: torch.device) -> int:
-    """Iterations of one call: on a GPU enough for the next one to be launched while one is under way."""
-    return 10 if device.type == "cuda" else 1
+    ways = (several(way, device) for way in (plain_way, ours))
+    return compare_in_turn(*ways, ROUNDS[preset], 2 if preset == "tiny" else 1, device, per_call(device))
 
 
 def _merged(*results: dict[str, Any]) -> dict[str, Any]:

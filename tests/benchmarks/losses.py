@@ -19,11 +19,9 @@ def measure(device: torch.device, rounds: int = 15) -> dict[str, Any]:
     """
     config = sizes.config_of("tiny", device)
     store = sizes.store_of(config, sizes.IDENTITIES["tiny"], 4)
-    softmax = iterate(start(variant(config, "softmax"), store))
+    softmax = timing.several(iterate(start(variant(config, "softmax"), store)), device)
     found: dict[str, timing.Comparison] = {}
     for name in VARIANTS:
-        loss = iterate(start(variant(config, name), store))
-        found[name] = timing.compare_in_turn(
-            lambda loss=loss: next(loss), lambda: next(softmax), rounds, warm_up=3, device=device
-        )
+        loss = timing.several(iterate(start(variant(config, name), store)), device)
+        found[name] = timing.compare_in_turn(loss, softmax, rounds, 3, device, timing.per_call(device))
     return {"losses": found}

@@ -46,7 +46,7 @@ def measure(device: torch.device) -> dict[str, Any]:
     """
     sizes = {"images": IMAGES, "channels": CHANNELS, "identities": IDENTITIES}
     with tempfile.TemporaryDirectory() as place:
-        return {**sizes, **in_own_process(measure_here, place, *sizes.values(), device=device)[0]}
+        return {**sizes, **in_own_process(measure_here, place, *sizes.values())[0]}
 
 
 def measure_here(place: str, images: int, channels: int, identities: int) -> dict[str, Any]:

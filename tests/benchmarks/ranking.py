@@ -133,7 +133,7 @@ def full_size(device: torch.device) -> dict[str, float]:
             values[start : start + 512] = rng.standard_normal(values[start : start + 512].shape, np.float32)
         Embeddings(None, values, **random_columns(rng)).save(file)
         del values
-        seconds, peak_gb = in_own_process(measure_file, file, device=device)
+        seconds, peak_gb = in_own_process(measure_file, file)
     return {"seconds": seconds, "peak_gb": peak_gb}
 
 

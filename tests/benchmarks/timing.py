@@ -1,7 +1,9 @@
-"""How a time, a rate and a memory are taken: two ways in turn, pair by pair; each memory in a process of its own."""
+"""How a time, a rate and a memory are taken: two ways in turn, pair by pair; on the CPU each memory in a process of its
+own."""
 
 from __future__ import annotations
 
+import gc
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -25,7 +27,7 @@ def compare_in_turn(
     rounds: int,
     warm_up: int,
     device: torch.device,
-    per_call: int = 1,
+    count: int = 1,
 ) -> Comparison:
     """Call two ways of doing the same in turn, so that both meet the same state of the machine.
 
@@ -35,20 +37,35 @@ def compare_in_turn(
         rounds: pairs that are timed, at least 1.
         warm_up: pairs before them that are not.
         device: a GPU's work is waited for.
-        per_call: how many iterations, or batches, one call is.
+        count: how many iterations, or batches, one call is.
 
     Returns:
         ``ratio``, the median over the rounds of the time of ``plain`` over that of ``ours``, above 1 where ours is
         faster, with ``low`` and ``high``, the smallest and the largest; ``plain_ms`` and ``ours_ms``, the median
-        milliseconds of one of ``per_call``; ``rounds``.
+        milliseconds of one of ``count``; ``rounds``.
     """
     pairs = [(seconds(plain, device), seconds(ours, device)) for _ in range(warm_up + rounds)][warm_up:]
     ratios = [theirs / mine for theirs, mine in pairs]
     plain_s, ours_s = (statistics.median(column) for column in zip(*pairs, strict=True))
     return {
         "ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios),
-        "plain_ms": 1e3 * plain_s / per_call, "ours_ms": 1e3 * ours_s / per_call, "rounds": rounds,
+        "plain_ms": 1e3 * plain_s / count, "ours_ms": 1e3 * ours_s / count, "rounds": rounds,
     }  # fmt: skip
+
+
+def several(way: Iterator[object], device: torch.device) -> Callable[[], None]:
+    """A call of `per_call` iterations of one way."""
+
+    def call() -> None:
+        for _ in range(per_call(device)):
+            next(way)
+
+    return call
+
+
+def per_call(device: torch.device) -> int:
+    """Iterations of one call: on a GPU, where a training is a step ahead of its rows, enough for that not to count."""
+    return 10 if device.type == "cuda" else 1
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
@@ -106,14 +123,21 @@ def best_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> float
 
 
 def peak_gb(function: Callable[..., object], *arguments: Any, device: torch.device) -> float:
-    """Largest memory in GB (1e9 bytes) that a call ever holds, in a process of its own.
+    """Largest memory in GB (1e9 bytes) that a call ever holds, on the CPU in a process of its own.
 
     Args:
         function: at the top of a module, so that a new process finds it.
         arguments: of the call; they can be pickled.
-        device: on the CPU all memory of the process counts, that of the loaded libraries too; on a GPU the tensors.
+        device: on the CPU all memory of the process counts, that of the loaded libraries too; on a GPU the tensors of
+            the call, which this process makes.
     """
-    return in_own_process(function, *arguments, device=device)[1]
+    if device.type != "cuda":
+        return in_own_process(function, *arguments)[1]
+    gc.collect()
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    function(*arguments)
+    return (torch.cuda.max_memory_allocated(device) - before) / 1e9
 
 
 def both_gb(function: Callable[..., object], *arguments: Any, device: torch.device) -> dict[str, float]:
@@ -121,24 +145,20 @@ def both_gb(function: Callable[..., object], *arguments: Any, device: torch.devi
     return {f"{way}_gb": peak_gb(function, way, *arguments, device=device) for way in ("plain", "ours")}
 
 
-def in_own_process(function: Callable[..., Any], *arguments: Any, device: torch.device) -> tuple[Any, float]:
-    """What a call returns in a process of its own, and its `peak_gb`; arguments as there.
+def in_own_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """What a call returns in a process of its own on the CPU, and its `peak_gb`; arguments as there.
 
     The process has as many threads as this one.
     """
-    if device.type == "cuda":
-        torch.cuda.empty_cache()  # what this process only keeps for later
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        found: tuple[Any, float] = pool.submit(
-            _called, function, arguments, device.type, torch.get_num_threads()
-        ).result()
+        found: tuple[Any, float] = pool.submit(_called, function, arguments, torch.get_num_threads()).result()
     return found
 
 
-def _called(function: Callable[..., Any], arguments: tuple[Any, ...], device: str, threads: int) -> tuple[Any, float]:
+def _called(function: Callable[..., Any], arguments: tuple[Any, ...], threads: int) -> tuple[Any, float]:
     torch.set_num_threads(threads)
     result = function(*arguments)
-    return result, torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else peak()
+    return result, peak()
 
 
 def peak() -> float:
