@@ -161,7 +161,7 @@ class Measured:
         """Send the numbers to the host as soon as they are known, before any work that is launched later.
 
         The way over pinned memory and an event, and the pinning of images in `sa_lab.training.loop.draw_batch`, are for
-        GPUs alone and have not been run on one yet.
+        GPUs alone: tests need one for them.
         """
         numbers, ready = self._numbers(), None
         if numbers.device.type == "cuda":
