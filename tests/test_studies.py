@@ -125,6 +125,11 @@ def test_a_measure_stays_within_its_limits() -> None:
 def test_rows_say_the_dials_in_which_a_loss_differs() -> None:
     found = study_of(("softmax", "complete"), 2) | {"labels": {"softmax": "softmax", "complete": "no_mask"}}
     assert "| no_mask |" in studies.table(found)
+    long = {"softmax": "softmax", "complete": "triplet, terms identity 1 + triplet 0.3, margin 1"}
+    assert "| triplet, weight 0.3, margin 1 |" in studies.table(found | {"labels": long})
+    assert studies.label({"labels": {"a": "mmd, terms identity 1 + mmd 3"}}, "a") == "mmd, weight 3"
+    several = "terms identity 1 + mmd 3 + center 2"
+    assert studies.label({"labels": {"a": several}}, "a") == several
     assert any(line.startswith("no_mask: ") for line in claims.verdicts(found))
     told = studies.made_with(found | {"changed": {"loss.mask_value": 0.0}})
     assert "vector level AVX2" in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ def tries(result: dict[str, Any]) -> str:
             ", ".join(f"{dial} {value}" for dial, value in one.items() if dial != "validation_mean_ap") or "as it is"
             for one in tried
         ]
-        shown = [f"{markdown(word)}: {100 * value:.1f}" for word, value in zip(words, values, strict=True)]
+        shown = [f"{markdown(_weight(word))}: {100 * value:.1f}" for word, value in zip(words, values, strict=True)]
         best = values.index(max(values))
         shown[best] = f"**{shown[best]}**"
         rows.append(f"| {markdown(name)} | " + " | ".join(shown) + " |")
@@ -63,7 +64,12 @@ def tries(result: dict[str, Any]) -> str:
 
 def label(result: dict[str, Any], variant_name: str) -> str:
     """A loss with the dials in which it differs from that of its name."""
-    return str(result.get("labels", {}).get(variant_name, variant_name))
+    return _weight(str(result.get("labels", {}).get(variant_name, variant_name)))
+
+
+def _weight(dials: str) -> str:
+    """Dials in words, where an objective is the identity loss and one term: "weight 0.3" in place of both by name."""
+    return re.sub(r"terms identity 1 \+ \w+ (\S+?)(?=,|$)", r"weight \1", dials)
 
 
 def made_with(result: dict[str, Any]) -> str:
