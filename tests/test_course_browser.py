@@ -189,6 +189,28 @@ def test_ranking_browser(lab: Lab) -> None:
     assert not notebook.errors, "\n\n".join(notebook.errors)[:8000]
 
 
+def test_surface_browser(lab: Lab) -> None:
+    """The cross walks with both dials; map and ranking are those of its cell."""
+    notebook = opened(lab, "07_side_by_side.ipynb")
+    figure, picture, ranking = (notebook.figure(k, live=True) for k in range(3))
+    figure.show()
+    told, drawn = ranking.title, picture.trace(0, "x")
+    for name, key in (("mask value", "Home"), ("similarity weight", "End")):
+        before = figure.title
+        notebook.slider(name).press(key)
+        figure.wait_for(lambda f, b=before: f.title != b)
+    ranking.wait_for(lambda f: f.title.startswith("mask 0, similarity weight 3"))
+    assert ranking.title != told
+    picture.wait_for_change(drawn, key="x")
+    cross = "g => { const t = g._fullData.find(t => t.name == 'chosen'); return [t.x[0], t.y[0]]; }"
+    assert figure.graph.evaluate(cross) == ["0.0", "3.0"]
+    notebook.slider("query").press("End")
+    ranking.wait_for(lambda f: f.title.endswith("query 6"))
+    fits(notebook, figure, "surface-browser")
+    fits(notebook, ranking, "surface-ranking")
+    assert not notebook.errors, "\n\n".join(notebook.errors)[:8000]
+
+
 def test_projection_browser_and_film(lab: Lab) -> None:
     notebook = opened(lab, "04_prototype_overlap.ipynb")
     figure = notebook.figure(0, live=True)
