@@ -183,7 +183,7 @@ def intervals(
         figure.add_scatter(
             x=np.array([names.index(name) for name in groups]) + (i - (len(measures) - 1) / 2) * 0.12,
             y=mean, name=run, mode="markers",
-            marker={"symbol": i, "size": 11, "color": COLOURS[i]},
+            marker={"symbol": i, "size": 11, "color": COLOURS[i % len(COLOURS)]},
             error_y={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low},
         )  # fmt: skip
     figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names).update_yaxes(title=y_title)
