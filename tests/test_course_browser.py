@@ -207,6 +207,7 @@ def test_surface_browser(lab: Lab) -> None:
     notebook.slider("query").press("End")
     ranking.wait_for(lambda f: f.title.endswith("query 6"))
     fits(notebook, figure, "surface-browser")
+    fits(notebook, picture, "surface-map")
     fits(notebook, ranking, "surface-ranking")
     assert not notebook.errors, "\n\n".join(notebook.errors)[:8000]
 

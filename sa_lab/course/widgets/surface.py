@@ -49,7 +49,8 @@ class SurfaceBrowser(Panel):
         for control in (self.mask, self.weight, self.query):
             control.observe(lambda _: self.show(), "value")
         dials = ipywidgets.VBox([self.mask, self.weight, self.query])
-        super().__init__([dials, ipywidgets.HBox([self.figure, self.map]), self.ranking])
+        beside = ipywidgets.Box([self.figure, self.map], layout={"flex_flow": "row wrap"})  # below, where it is narrow
+        super().__init__([dials, beside, self.ranking])
 
     def show(self) -> None:
         """Draw the chosen cell and query."""
