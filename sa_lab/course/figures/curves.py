@@ -186,5 +186,6 @@ def intervals(
             marker={"symbol": i, "size": 11, "color": COLOURS[i % len(COLOURS)]},
             error_y={"type": "data", "symmetric": False, "array": high - mean, "arrayminus": mean - low},
         )  # fmt: skip
-    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names).update_yaxes(title=y_title)
+    slant = {"tickangle": -40, "automargin": True} if len(names) > 8 else {}
+    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, **slant).update_yaxes(title=y_title)
     return finish(figure, title)
