@@ -147,7 +147,7 @@ def test_compare_alternates_and_takes_medians_of_pairs(monkeypatch: pytest.Monke
         return call
 
     found = timing.compare_in_turn(
-        taking("plain", [9.0, 2.0, 4.0, 9.0]), taking("ours", [9.0, 1.0, 1.0, 3.0]), 3, 1, CPU, per_call=2
+        taking("plain", [9.0, 2.0, 4.0, 9.0]), taking("ours", [9.0, 1.0, 1.0, 3.0]), 3, 1, CPU, count=2
     )
     assert called == ["plain", "ours"] * 4
     expected = {"ratio": 3.0, "low": 2.0, "high": 4.0, "plain_ms": 2000.0, "ours_ms": 500.0, "rounds": 3}
