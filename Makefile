@@ -62,7 +62,7 @@ app: $(STAMP) ## playground and ranking browser as a page on loopback (RUNS='fol
 render: $(STAMP) ## execute and clean the committed notebooks
 	python -c 'from sa_lab.course import chapters; chapters.render()'
 
-study: $(STAMP) ## every loss, five seeds, and the response surface, on both embedded sets; with DATASET=roadscene ROOT=folder the paper's four there
+study: $(STAMP) ## every loss on both embedded sets, five seeds, and the response surface on synthetic people; with DATASET=roadscene ROOT=folder the paper's four there
 	@if test -n '$(ROOT)'; then
 		sa-lab study tiny --jobs 2 --data.dataset $(DATASET) --data.root '$(ROOT)'
 		exit

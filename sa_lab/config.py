@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -170,6 +171,11 @@ class LossConfig:
     def margin_of(self, term: str) -> float:
         """The margin of a term: ``margin``, or that of its paper."""
         return _MARGINS[term] if self.margin is None else self.margin
+
+    def plain(self) -> LossConfig:
+        """The same loss without a margin that is that of its paper."""
+        own = {_MARGINS[term] for term, weight in self.weights().items() if weight and term in _MARGINS}
+        return replace(self, margin=None) if own == {self.margin} else self
 
     def follows_prototypes(self) -> bool:
         """Whether a term looks at the prototypes, which have to be warm then; one's own may."""
@@ -389,7 +395,9 @@ def structured(values: Any, source: str) -> ExperimentConfig:
         return converter.structure(_current(values), ExperimentConfig)
     except cattrs.BaseValidationError as error:
         reasons = cattrs.transform_error(error, format_exception=_reason)
-        raise ValueError(f"{source}: " + "; ".join(reasons)) from error
+        told = "; ".join(re.sub(r"^(?P<group>\w+)(\..*) @ \$\.(?P=group)$", r"\1\2", one) for one in reasons)
+        # without its causes, a tree of exceptions that a notebook would show in place of the reason
+        raise ValueError(f"{source}: {told}") from None
 
 
 def _current(values: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import sys
@@ -114,16 +115,17 @@ def test_ten_cells_of_which_three_fail(
             "sweep", "--config", str(tmp_path / "config.json"), "--over", "train.head-lr", *rates, "--loss", "own",
             "--own-loss", f"{tmp_path / 'own.py'}:once", *engine, "--out", str(tmp_path / "out"), "tiny",
         ])  # fmt: skip
-    failed = read_json(tmp_path / "out" / "failed.json")
+    failed = read_json(tmp_path / "out" / "failed.json")["cells"]
     told = str(ended.value)
     assert ended.value.code not in (0, None)
     assert "is not finite" in failed["once, head_lr 1000000.0, seed 0"]
-    assert "train.head_lr is -1.0, expected a number from 0" in failed["own, head_lr -1.0"]
+    assert "train.head_lr is -1.0, expected a number from 0" in failed["own, head_lr -1.0, seed 0"]
     assert all(cell in told for cell in failed)
     killed = [cell for cell, why in failed.items() if "worker was killed" in why]
     assert len(killed) == (1 if where == "here" else 0)
-    lines = (tmp_path / "out" / "table.csv").read_text().splitlines()
-    assert len(lines) - 1 == (7 if where == "here" else 8) == 10 - len(failed)
+    with (tmp_path / "out" / "table.csv").open(encoding="utf-8") as file:
+        runs = {row["run"] for row in csv.DictReader(file)}
+    assert len(runs) == (7 if where == "here" else 8) == 10 - len(failed)
 
 
 def test_gpus_are_shared_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:

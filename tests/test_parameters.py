@@ -102,13 +102,14 @@ def test_a_chapter_is_the_record_of_each_cell(
     with pytest.raises(SystemExit, match="notebook is '99', expected the beginning of one of 00_start_here"):
         cli.main([*words, "--notebook", "99", "tiny"])
     assert nbformat.read(notebooks[0], as_version=4).metadata["sa_lab"]
-    assert read_json(next(tmp_path.glob("results/*/failed.json"))) == {}
+    assert read_json(next(tmp_path.glob("results/*/failed.json"))) == {"cells": {}}
 
 
 def test_a_cell_whose_loss_has_no_name_is_told_and_stops_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One's own, and a sum that nobody has named; nothing is trained for them."""
+    """One's own, and a sum that nobody has named; nothing is trained for them. What another job of an array has trained
+    is executed there."""
     small = ExperimentConfig().replace(SMALL)
     configs = {
         "closer": small.replace({"loss.own": "closer-12345678", "loss.terms": "identity 1 + own 1"}),
@@ -121,7 +122,8 @@ def test_a_cell_whose_loss_has_no_name_is_told_and_stops_no_other(
     monkeypatch.setattr(record.chapters, "execute", lambda out, *_: executed.append(out))
     monkeypatch.setattr(record, "_sign", lambda path: None)
     monkeypatch.setattr(record.site, "collect", lambda *_: None)
-    result = Sweep((), finished=[Cell({}, loss, config) for loss, config in configs.items()])
+    found = [Cell({}, loss, config) for loss, config in configs.items()]
+    result = Sweep((), finished=[*found, Cell({}, "triplet", variant(small, "triplet"))], mine=found)
     failed = record.write(result, "05", tmp_path)
     assert list(failed) == ["closer, seed 0", "triplet 1 + mmd 2, seed 0"]
     assert all("has no name in sa_lab.config.VARIANTS" in why for why in failed.values())

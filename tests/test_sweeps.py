@@ -12,10 +12,10 @@ from pytorch_metric_learning import losses as metric_losses
 from test_workers import CONFIG
 
 from sa_lab import cli, study
-from sa_lab.config import VARIANTS, ExperimentConfig, variant
+from sa_lab.config import VARIANTS, ExperimentConfig, LossConfig, variant
 from sa_lab.data import copies
 from sa_lab.disk import read_json
-from sa_lab.plots.sweeps import response_surface
+from sa_lab.plots.sweeps import over_dial, response_surface
 from sa_lab.reporting import comparison, pictures
 from sa_lab.reporting.studies import sweep_points, sweep_table
 from sa_lab.study import Sweep, cells, sweeps, tuning
@@ -86,7 +86,7 @@ def test_a_margin_that_is_swept_is_that_of_the_head() -> None:
     found = cells(ExperimentConfig(), {"loss.margin": [None, 0.2]}, ("cosface", "arcface", "softmax"))
     margins = [(cell.loss, cell.dials["loss.margin"], cell.config.loss.margin) for cell in found]
     assert margins == [
-        ("cosface", None, None), ("arcface", None, None), ("softmax", None, None), ("cosface", 0.2, 0.2),
+        ("cosface", "none", None), ("arcface", "none", None), ("softmax", None, None), ("cosface", 0.2, 0.2),
         ("arcface", 0.2, 0.2),
     ]  # fmt: skip
     assert (found[0].config.loss.margin_of("cosface"), found[1].config.loss.margin_of("arcface")) == (0.35, 0.5)
@@ -146,13 +146,15 @@ def test_the_table_has_every_run_and_failures_are_named(
     assert sum("train.head_lr is -1.0, expected a number from 0" in why for why in reasons) == len(reasons) - 3
     with (tmp_path / "out" / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["train.head_lr"] for row in rows] == ["0.001"] * 3
-    assert all(float(row["seconds"]) > 0 and float(row["peak_mb"]) > 50 and row["rank_1"] for row in rows)
+    assert [row["protocol"] for row in rows[:3]] == ["sysu-all"] * 3
+    assert {row["protocol"] for row in rows[3:]} == {"sysu-indoor", "sysu-all-multi-shot", "sysu-indoor-multi-shot"}
+    assert {(row["train.head_lr"], len(rows)) for row in rows} == {("0.001", 3 * 4)}
+    assert all(float(row["seconds"]) > 0 and float(row["peak_mb"]) > 50 and row["rank_20"] for row in rows)
     whole = pyarrow.parquet.read_table(tmp_path / "out" / "table.parquet").to_pylist()
     assert [{name: value for name, value in row.items() if value is not None} for row in whole] == [
-        {name: value for name, value in row.items() if value is not None} for row in result.rows
+        {name: value for name, value in row.items() if value is not None} for row in [*result.rows, *result.others]
     ]
-    assert read_json(tmp_path / "out" / "failed.json") == result.failed
+    assert read_json(tmp_path / "out" / "failed.json") == {"cells": result.failed}
     made = {file: file.stat().st_mtime_ns for file in tmp_path.glob("runs/*/report.json")}
     words = [
         "--over",
@@ -342,3 +344,64 @@ def test_a_loss_of_ones_own_is_studied(tmp_path: Path, monkeypatch: pytest.Monke
     assert result["labels"]["own"].startswith("closer-")
     with pytest.raises(ValueError, match="the config has no loss of one's own"):
         study.study(CONFIG, ("softmax", "own"), (0, 1), progress=False)
+
+
+def test_cells_of_other_folders_are_other_cells(tmp_path: Path) -> None:
+    """Also where folders have one name; a data set may bring its own."""
+    roots = [str(tmp_path / name / "data") for name in ("a", "b")]
+    config = CONFIG.replace({"data.dataset": "folder", "data.root": roots[0]})
+    assert [cell.config.data.root for cell in study.cells(config, {"data.root": roots})] == roots
+    sets = ["synthetic", f"regdb:{roots[1]}"]
+    found = study.cells(CONFIG, {"data.dataset": sets, "data.split": [1]})
+    assert [(cell.config.data.dataset, cell.config.data.root) for cell in found] == [
+        ("synthetic", None), ("regdb", roots[1])
+    ]  # fmt: skip
+
+
+def test_cells_have_names_of_their_own() -> None:
+    assert [str(cell) for cell in study.cells(CONFIG, {"data.seed": [3, 4]})] == [
+        "complete, data.seed 3, seed 0", "complete, data.seed 4, seed 0"
+    ]  # fmt: skip
+    terms = {"loss.terms": ["identity 1 + mmd 0.1", "identity 1 + mmd 1"]}
+    assert [str(cell) for cell in study.cells(CONFIG, terms)] == [
+        "mmd, terms identity 1 + mmd 0.1, seed 0",
+        "mmd, seed 0",
+    ]
+    bad = study.cells(CONFIG, {"train.head_lr": [-1.0]}, seeds=(0, 1))
+    assert [str(cell) for cell in bad] == ["complete, head_lr -1.0, seed 0", "complete, head_lr -1.0, seed 1"]
+
+
+def test_the_margin_of_the_paper_is_one_loss_however_it_is_said() -> None:
+    (one, _) = study.cells(CONFIG, {"loss.margin": [None, 0.3, 1.0]}, ("triplet",))
+    assert one.config == variant(CONFIG, "triplet")
+    several = LossConfig(terms="identity 1 + triplet 1 + arcface 1", margin=0.3)
+    assert several.plain() == several, "it is not that of arcface"
+
+
+def test_a_dial_may_have_no_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is a place on the axis of its own, not that of a loss without the dial."""
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    result = study.sweep(CONFIG, {"loss.margin": [None, 1.0]}, ("softmax", "triplet"), progress=False)
+    assert [row["loss.margin"] for row in result.rows] == [None, "none", 1.0]
+    lines = {line.name: line for line in over_dial(sweep_points(result), "loss.margin", measure="", title="").data}
+    assert lines["softmax"].x == lines["triplet"].x == ("1.0", "none")
+    assert len(lines["triplet"].y) == 2
+
+
+def test_one_damaged_run_costs_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of another job of the array; and data that cannot be read are told by the job that was to train on them."""
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    over = {"loss.mask_value": [0.0, 50.0]}
+    study.sweep(CONFIG, over, array=(0, 2), progress=False)
+    (run,) = tmp_path.glob("runs/*/")
+    (run / "cost.json").write_text('{"sec')
+    again = study.sweep(CONFIG, over, progress=False)
+    assert [row.get("seconds") is None for row in again.rows] == [True, False]
+    (run / "report.json").write_text("{")
+    other = study.sweep(CONFIG, over, array=(1, 2), progress=False)
+    assert (len(other.rows), other.failed) == (1, {})
+    sets = {"data.dataset": ["synthetic", f"roadscene:{tmp_path / 'nowhere'}"]}
+    first = study.sweep(CONFIG, sets, array=(0, 2), progress=False, out=tmp_path / "out")
+    assert (len(first.rows), first.failed) == (1, {})
+    second = study.sweep(CONFIG, sets, array=(1, 2), progress=False, out=tmp_path / "out")
+    assert len(second.rows) == len(second.failed) == 1

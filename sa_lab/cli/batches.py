@@ -10,7 +10,7 @@ import tyro
 
 from sa_lab.cli.making import ConfigFile
 from sa_lab.config import PAPER, Dataset, ExperimentConfig, Style, VariantName
-from sa_lab.disk import Refusal, check_folder, check_output, checkout, home, say
+from sa_lab.disk import Refusal, check_folder, check_output, checkout, home, say, tell
 
 _TINY = ExperimentConfig()
 
@@ -74,7 +74,8 @@ def sweep(
 
     Args:
         config: preset and its dials, the base of all trainings.
-        over: a dial and its values, as in --over loss.mask-value 0 5 50; once for each dial.
+        over: a dial and its values, as in --over loss.mask-value 0 5 50; once for each dial. A data set may bring its
+            root: --over data.dataset synthetic regdb:/data/RegDB.
         loss: losses by name; by default that of the config.
         own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1"; its name
             among the losses is own.
@@ -110,25 +111,30 @@ def sweep(
     check_folder(place, "--out names another folder")
     if notebook and checkout() is None:
         raise Refusal("chapters are executed from a checkout of the repository; this is a wheel")
+    if notebook:
+        from sa_lab.course import record
+
+        record.chapter_of(notebook)
     own = from_file(own_loss) if own_loss else None
     result = studies.sweep(config, grid, loss, seeds, jobs, place, random, array, True, own, scheduler)
-    say(f"{sweep_table(result, style, best=best)}\n\n{len(result.rows)} runs are in {place / 'table.csv'}")
+    say(sweep_table(result, style, best=best))
+    note = say if style == "console" else tell  # what is printed in another style goes to a file
+    runs = "1 run is" if len(result.rows) == 1 else f"{len(result.rows)} runs are"
+    note(f"{runs} in {place / 'table.csv'}")
     if result.rows and find_spec("plotly"):
         from sa_lab.reporting import pictures
 
         pictures.write(result, place / "pictures.html")
-        say(f"its figures are in {place / 'pictures.html'}")
+        note(f"its figures are in {place / 'pictures.html'}")
     if notebook:
-        from sa_lab.course import record
-
         pages = home() / "executed" / name
         failed = record.write(result, notebook, pages, jobs, scheduler)
         result.failed.update({f"chapter {notebook} of {cell}": why for cell, why in failed.items()})
-        say(f"the chapters are linked in {pages / 'index.html'}")
+        note(f"the chapters are linked in {pages / 'index.html'}")
     if result.failed:
         why = "\n  ".join(f"{cell}: {reason}" for cell, reason in result.failed.items())
         count = f"{len(result.failed)} {'cell' if len(result.failed) == 1 else 'cells'} failed"
-        raise Refusal(f"{count}; {len(result.rows)} runs are finished, the same call goes on:\n  {why}")
+        raise Refusal(f"{count}; {runs} finished, and the same call tries the others again:\n  {why}")
 
 
 def course(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import papermill
 from tqdm.auto import tqdm
 
 from sa_lab.config import VARIANTS, ExperimentConfig, variant
@@ -39,10 +38,7 @@ def write(result: Sweep, chapter: str, out: Path, jobs: int = 1, scheduler: str 
     Raises:
         ValueError: there is not one such chapter.
     """
-    found = [path for path in chapters.chapters() if path.name.startswith(chapter)]
-    if len(found) != 1:
-        names = ", ".join(path.stem for path in chapters.chapters())
-        raise ValueError(f"notebook is {chapter!r}, expected the beginning of one of {names}")
+    source = chapter_of(chapter)
     failed: dict[str, str] = {}
     done: dict[str, Path] = {}
     wanted: list[tuple[Cell, dict[str, Any]]] = []
@@ -57,16 +53,32 @@ def write(result: Sweep, chapter: str, out: Path, jobs: int = 1, scheduler: str 
     if baselines:  # one that fails is told where a chapter trains it again
         run_each(list(baselines), jobs, scheduler=scheduler)
     for cell, given in tqdm(wanted, "notebooks", unit="cell"):
-        path = out / slug(cell) / found[0].name
+        path = out / slug(cell) / source.name
         try:
-            if not _is_done(path, found[0]):
-                chapters.execute(path.parent, given, [found[0].name])
+            there = _is_done(path, source)
+            if not there and cell not in result.mine:
+                continue  # another job of the array executes it
+            if not there:
+                chapters.execute(path.parent, given, [source.name])
                 _sign(path)
             done[str(cell)] = path
-        except (papermill.PapermillExecutionError, ValueError) as error:
+        except Exception as error:  # also a killed kernel, or a full disk: a chapter that fails stops no other one
             failed[str(cell)] = reason_of(error, most=2000)
-    site.collect(out, f"{found[0].stem}, cell by cell", done, _index(done, result))
+    site.collect(out, f"{source.stem}, cell by cell", done, _index(done, result))
     return failed
+
+
+def chapter_of(beginning: str) -> Path:
+    """The chapter whose file name begins so.
+
+    Raises:
+        ValueError: there is not one such chapter.
+    """
+    found = [path for path in chapters.chapters() if path.name.startswith(beginning)]
+    if len(found) != 1:
+        names = ", ".join(path.stem for path in chapters.chapters())
+        raise ValueError(f"notebook is {beginning!r}, expected the beginning of one of {names}")
+    return found[0]
 
 
 def _given(cell: Cell, config: ExperimentConfig) -> dict[str, Any] | None:

@@ -117,9 +117,13 @@ def load(data: DataConfig) -> Surface | None:
     file = place(data.dataset)
     if not file.is_file():
         return None
+    found = read(file)
+    return found if found.made["images"] == experiment.images_digest(data) else None
+
+
+def read(file: Path) -> Surface:
+    """A surface from its file, whatever the images."""
     held = read_json(file)
-    if held["images"] != experiment.images_digest(data):
-        return None
     masks, weights, seeds = (tuple(held.pop(name)) for name in ("masks", "weights", "seeds"))
     return Surface(masks, weights, seeds, np.array(held.pop("values")), held.pop("cells"), held)
 

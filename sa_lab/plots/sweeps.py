@@ -150,7 +150,8 @@ def pareto(points: Sequence[Point], *, measure: str, title: str) -> go.Figure:
             hovertemplate=f"%{{customdata[0]}}<br>%{{x:.0f}} s, {measure} %{{y:.1f}}<br>%{{customdata[1]}}"
             f"<extra>{loss}</extra>",
         )  # fmt: skip
-    front = [p for p in known if not any(o.mean > p.mean and o.seconds <= p.seconds for o in known)]
+    front = [p for p in known if not any((o.mean, -o.seconds) != (p.mean, -p.seconds) and o.mean >= p.mean
+                                         and o.seconds <= p.seconds for o in known)]  # fmt: skip
     front.sort(key=lambda point: point.seconds)
     figure.add_scatter(
         x=[p.seconds for p in front], y=[p.mean for p in front], name="not beaten in both", mode="lines",

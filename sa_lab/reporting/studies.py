@@ -103,7 +103,8 @@ def sweep_table(result: Sweep, style: Style = "markdown", names: Sequence[str] =
     top = {name: _best(name, [one[name]["mean"] for one in means if name in one]) for name in names}
     rows: list[tables.TableRow] = []
     for one in means:
-        dials = {name.split(".")[-1]: "-" if one[name] is None else str(one[name]) for name in differing}
+        lacking = "" if style == "csv" else "-"
+        dials = {name.split(".")[-1]: lacking if one[name] is None else str(one[name]) for name in differing}
         cells = {_title(name): _of_sweep(name, one.get(name), top[name] if best else None, style) for name in names}
         rows.append(
             {**{name: one[name] for name in sets}, "loss": one["loss"], **dials, **cells, "runs": str(one["runs"])}

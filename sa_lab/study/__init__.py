@@ -61,7 +61,7 @@ def study(
         out: JSON file to write.
         progress: show a bar.
         tuned: each loss has the weight and margin that are best on the validation identities, tried with a seed that is
-            none of ``seeds``, see `sa_lab.study.tuning`; by default those of its paper.
+            none of ``seeds``, see `sa_lab.study.tuning`; by default those of its paper. One's own is taken as it is.
         scheduler: address of a Dask cluster that trains, in place of workers of this machine.
         own_loss: a loss of one's own, the term own in ``config.loss.terms``.
 

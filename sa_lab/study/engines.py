@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from sa_lab import experiment
 from sa_lab.config import ExperimentConfig
-from sa_lab.disk import Refusal, home
+from sa_lab.disk import Refusal, home, tell
 from sa_lab.provenance import known_as
 from sa_lab.runs import measure_folder
 from sa_lab.training import processes
@@ -43,18 +43,20 @@ class Loky:
     def __init__(self, jobs: int) -> None:
         # loky begins a worker anew whose memory has grown by 300 MB, and would say so each time
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
-        self._threads = max(1, (os.cpu_count() or 1) // jobs)
+        self._threads = max(1, _cores() // jobs)
         gpus = _visible_gpus()
         self._lines: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         for i in range(jobs):
             self._lines.put({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {})
         self._pools: dict[int, ProcessPoolExecutor] = {}
-        self._stopped = threading.Event()
+        self._changing = threading.Lock()  # held while a worker begins, which nobody may stop half begun
+        self._stopped = False
         self._waiters = ThreadPoolExecutor(jobs, "sa-lab-worker", self._begin)
 
     def _begin(self) -> None:
         """Of the thread that waits for one worker: which GPU this has."""
-        self._pools[threading.get_ident()] = self._pool(self._lines.get())
+        with self._changing:
+            self._pools[threading.get_ident()] = self._pool(self._lines.get())
 
     def _pool(self, environment: dict[str, str]) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, initializer=_begin_worker, initargs=(self._threads,), env=environment)
@@ -65,17 +67,22 @@ class Loky:
 
     def _finish(self, config: ExperimentConfig, own_loss: bytes) -> str:
         line = threading.get_ident()
-        pool = self._pools[line]
+        with self._changing:
+            if self._stopped:
+                raise Refusal("stopped before it began")
+            pool = self._pools[line]
+            pending = pool.submit(_in_worker, config, own_loss, str(home()))
         try:
-            return str(pool.submit(_in_worker, config, own_loss, str(home())).result())
+            return str(pending.result())
         except BrokenProcessPool as broken:
-            if not self._stopped.is_set():
+            with self._changing:
                 self._pools[line] = self._pool(pool._env or {})
             raise Refusal("its worker was killed, or the memory did not suffice") from broken
 
     def stop(self) -> None:
         """End what is under way within `GRACE` seconds; it goes on from its checkpoint another time."""
-        self._stopped.set()
+        with self._changing:
+            self._stopped = True
         self._waiters.shutdown(wait=False, cancel_futures=True)
         workers = [worker for pool in self._pools.values() for worker in list((pool._processes or {}).values())]
         for worker in workers:
@@ -85,12 +92,19 @@ class Loky:
             worker.join(max(0.0, deadline - time.monotonic()))
             if worker.is_alive():
                 worker.kill()
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, kill_workers=True)
 
     def close(self) -> None:
         """Let go of the workers, which have nothing to do any more."""
         self._waiters.shutdown(wait=True)
         for pool in self._pools.values():
             pool.shutdown(wait=True)
+
+
+def _cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _visible_gpus() -> list[str]:
@@ -150,6 +164,8 @@ class Dask:
         except (OSError, ValueError) as error:
             raise Refusal(f"no scheduler of Dask answers at {address!r}: {error}") from error
         self._futures: list[Any] = []
+        if not self._client.scheduler_info()["workers"]:
+            tell(f"the cluster at {address} has no worker yet; it is waited for")
 
     def submit(self, config: ExperimentConfig, own_loss: bytes) -> Any:
         """As `Loky.submit`."""

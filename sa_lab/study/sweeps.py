@@ -6,7 +6,7 @@ import csv
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 from sa_lab import experiment
 from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, kinds_of_dials, variant
 from sa_lab.dials import parsed
-from sa_lab.disk import atomic_path, read_json, write_json
+from sa_lab.disk import Refusal, atomic_path, locked, read_json, write_json
 from sa_lab.evaluation.reports import SHARES
 from sa_lab.intervals import student_interval
 from sa_lab.provenance import function_name
@@ -32,20 +32,27 @@ class Cell:
     """One training of a sweep.
 
     Attributes:
-        dials: the swept ones and their values; those that its loss does not use, or brings itself, are None.
+        dials: the swept ones and their values, none as a word; those that its loss does not use, or brings itself, are
+            None.
         loss: the name of its loss; of several with one name, the same.
         config: all dials; None where the values make none.
         problem: why they do not.
+        seed: of the training.
     """
 
     dials: dict[str, Any]
     loss: str
     config: ExperimentConfig | None
     problem: str = ""
+    seed: int = 0
 
     def __str__(self) -> str:
-        words = [f"{name.split('.')[-1]} {value}" for name, value in self.dials.items() if value is not None]
-        seed = [f"seed {self.config.seed}"] if self.config else []
+        words = [
+            f"{'data.seed' if name == 'data.seed' else name.split('.')[-1]} {value}"
+            for name, value in self.dials.items()
+            if value is not None and (name != "loss.terms" or not self.config)  # the loss is named by its terms
+        ]
+        seed = [f"seed {self.seed}"]
         split = [f"split {self.config.data.split}"] if self.config and self.config.data.dataset == "regdb" else []
         return ", ".join([self.loss, *words, *seed, *split])
 
@@ -56,16 +63,20 @@ class Sweep:
 
     Attributes:
         dials: names of those that were swept.
-        rows: of each finished run its loss, dials, seed, data set and split, measures (`MEANINGS`), what it cost, and
-            the name of its folder.
+        rows: of each finished run its loss, dials, seed, data set and split, retrieval by the first protocol, measures
+            of overlap (`MEANINGS`), what it cost, and the name of its folder.
+        others: the same of the data set's other protocols.
         failed: the cells that could not be finished, each with the reason.
         finished: the cell of each row.
+        mine: those of them that this call was to train; all but in a job array.
     """
 
     dials: tuple[str, ...]
     rows: list[dict[str, Any]] = field(default_factory=list)
+    others: list[dict[str, Any]] = field(default_factory=list, repr=False)
     failed: dict[str, str] = field(default_factory=dict)
     finished: list[Cell] = field(default_factory=list, repr=False, compare=False)
+    mine: list[Cell] = field(default_factory=list, repr=False, compare=False)
 
     def means(self, names: Sequence[str] = SHARES) -> list[dict[str, Any]]:
         """One row for each loss and values of the dials: each measure as mean, low and high over the seeds, or over the
@@ -114,7 +125,8 @@ def cells(
     """The trainings of a sweep: the grid of all values, or ``random`` points of it, with each loss and seed.
 
     A dial that changes nothing of a loss is not swept for it, so that softmax is trained once whatever the masks are.
-    RegDB has each of its splits, unless ``data.split`` is swept.
+    RegDB has each of its splits, unless ``data.split`` is swept. A value of ``data.dataset`` may bring its root, as in
+    "regdb:/data/RegDB".
 
     Raises:
         ValueError: there is no such dial, or none has a value.
@@ -134,20 +146,28 @@ def cells(
     found: dict[Any, Cell] = {}
     for dials, loss, seed in itertools.product(grid, losses or (None,), seeds or (config.seed,)):
         try:
-            chosen = config.replace({**dials, "seed": seed})
+            chosen = config.replace({**dials, **_placed(dials.get("data.dataset")), "seed": seed})
             chosen = named(chosen, loss) if loss else chosen
+            chosen = replace(chosen, loss=chosen.loss.plain())
         except ValueError as error:
-            cell = Cell(dials, loss or "?", None, str(error))
-            found.setdefault((loss, str(dials)), cell)
+            cell = Cell(dials, loss or loss_name(config), None, str(error), seed)
+            found.setdefault((loss, str(dials), seed), cell)
             continue
         idle = [name for name in over if name.startswith("loss.") and name.split(".")[1] in chosen.loss.unused()]
         chosen = chosen.replace({name: ExperimentConfig().flat()[name] for name in idle})
         brought = {f"loss.{dial}" for dial in VARIANTS[loss]} if loss and loss != "own" else set()
-        used = {name: None if name in idle or name in brought else chosen.flat()[name] for name in over}
+        values = {name: "none" if value is None else value for name, value in chosen.flat().items()}
+        used = {name: None if name in idle or name in brought else values[name] for name in over}
         for split in [chosen] if "data.split" in over else experiment.of_every_split(chosen):
             name = _name(loss, config, chosen, over)
-            found.setdefault((name, split.digest(), seed), Cell(used, name, split))
+            found.setdefault((name, split), Cell(used, name, split, "", seed))
     return list(found.values())
+
+
+def _placed(dataset: Any) -> dict[str, str]:
+    """Data set and root where both are in one value."""
+    name, colon, root = str(dataset or "").partition(":")
+    return {"data.dataset": name, "data.root": root} if colon else {}
 
 
 def named(config: ExperimentConfig, name: LossName) -> ExperimentConfig:
@@ -211,10 +231,13 @@ def sweep(
     if not 0 <= index < count:
         raise ValueError(f"array is {index} {count}, expected an index below the count")
     mine = [i for i in range(len(planned)) if i % count == index]
-    result = trained(planned, mine, tuple(over), jobs, progress, own_loss, scheduler)
-    if out:
-        _write_tables(out, result.rows)
-        write_json(out / (f"failed-{index}.json" if array else "failed.json"), result.failed)
+    done = _train(planned, mine, jobs, progress, own_loss, scheduler)
+    if not out:
+        return _collected(planned, mine, done, tuple(over))
+    with locked(out / "table.csv", "writes the table of this sweep"):  # with all that other jobs have finished by now
+        result = _collected(planned, mine, done, tuple(over))
+        _write_tables(out, [*result.rows, *result.others])
+        write_json(out / (f"failed-{index}.json" if array else "failed.json"), {"cells": result.failed})
     return result
 
 
@@ -237,40 +260,64 @@ def trained(
 ) -> Sweep:
     """Cells as a table, those numbered ``mine`` trained where they are not finished, of the others what is; arguments
     as of `sweep`. Cells that are one training are trained once."""
+    return _collected(planned, mine, _train(planned, mine, jobs, progress, own_loss, scheduler), dials)
+
+
+Outcomes = dict[ExperimentConfig, Run | str]
+
+
+def _train(
+    planned: Sequence[Cell], mine: Sequence[int], jobs: int, progress: bool, own_loss: OwnLoss | None, scheduler: str
+) -> Outcomes:
+    """What came of each config of some cells: its run, or why there is none."""
     configs = list(dict.fromkeys(config for i in mine if (config := planned[i].config)))
     outcomes = run_each(configs, jobs, progress, own_loss, scheduler) if configs else []
-    done = dict(zip(configs, outcomes, strict=True))
+    return dict(zip(configs, outcomes, strict=True))
+
+
+def _collected(planned: Sequence[Cell], mine: Sequence[int], done: Outcomes, dials: tuple[str, ...]) -> Sweep:
+    """All cells that are finished, of which ``done`` knows ``mine``."""
     result = Sweep(dials)
-    for cell in planned:
-        outcome = done[cell.config] if cell.config in done else cell.problem or _finished(cell)
-        if isinstance(outcome, Run):
-            result.rows.append(_row(cell, outcome))
+    for i, cell in enumerate(planned):
+        rows, problem = _rows(cell, done)
+        if rows:
+            result.rows.append(rows[0])
+            result.others.extend(rows[1:])
             result.finished.append(cell)
-        elif outcome:
-            result.failed[str(cell)] = outcome
+            result.mine.extend([cell] if i in mine else [])
+        elif i in mine:
+            name = str(cell)
+            alike = sum(one.removesuffix(")").rsplit(" (", 1)[0] == name for one in result.failed)
+            result.failed[f"{name} ({alike + 1})" if alike else name] = problem
     return result
 
 
-def _config(cell: Cell) -> ExperimentConfig:
-    assert cell.config
-    return cell.config
+def _rows(cell: Cell, done: Outcomes) -> tuple[list[dict[str, Any]], str]:
+    """Of a cell, a row a protocol, or why there is none; another job of an array may have trained it."""
+    if cell.config is None:
+        return [], cell.problem
+    outcome = done.get(cell.config)
+    if isinstance(outcome, str):
+        return [], outcome
+    try:
+        run = outcome or Run(experiment.run_folder(cell.config))
+        if not (run.folder / "report.json").is_file():
+            return [], ""
+        first, *others = measure_run(run)
+    except (ValueError, Refusal, OSError) as error:  # damaged, or images that cannot be read
+        return [], str(error)
+    data = cell.config.data
+    known = {"loss": cell.loss, **cell.dials, "seed": cell.seed, "dataset": data.dataset, "split": data.split}
+    rows = [{**known, **measures, **_cost(run), "run": run.folder.name} for measures in (first, *others)]
+    return rows, ""
 
 
-def _finished(cell: Cell) -> Run | str:
-    """The run of a cell that another job of the array trains, if it has."""
-    run = Run(experiment.run_folder(_config(cell)))
-    return run if (run.folder / "report.json").is_file() else ""
-
-
-def _row(cell: Cell, run: Run) -> dict[str, Any]:
-    config = _config(cell)
-    cost = run.folder / "cost.json"
-    protocol = run.report.protocol
-    return {
-        "loss": cell.loss, **cell.dials, "seed": config.seed, "dataset": config.data.dataset,
-        "split": config.data.split, "protocol": str(protocol["name"]).removesuffix(f"-{protocol['split']}"),
-        **measure_run(run), **(read_json(cost) if cost.is_file() else {}), "run": run.folder.name,
-    }  # fmt: skip
+def _cost(run: Run) -> dict[str, Any]:
+    """Seconds and memory of a training, where somebody noted them."""
+    try:
+        return read_json(run.folder / "cost.json")
+    except (ValueError, OSError):
+        return {}
 
 
 def _write_tables(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:

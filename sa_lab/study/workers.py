@@ -131,7 +131,7 @@ _TICK = 0.2
 
 def _interrupt(*_: object) -> None:
     """A plea to end this process (SIGTERM) is a `KeyboardInterrupt`, as Ctrl-C is."""
-    raise KeyboardInterrupt("stopped; the same call goes on")
+    raise KeyboardInterrupt("stopped; the same call goes on with what is finished")
 
 
 class _Board:
@@ -148,7 +148,11 @@ class _Board:
         self._detailed = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
         self._begun = time.time()
         self._looked = 0.0
-        self._bar = tqdm(total=len(runs), unit="run", disable=not progress, smoothing=0)
+        self._there = {i for i, (folder, _) in runs.items() if (folder / "report.json").is_file()}
+        # what is there already says nothing of the time that the others take
+        self._bar = tqdm(
+            total=len(runs), initial=len(self._there), unit="run", disable=not progress, smoothing=0
+        )  # fmt: skip
 
     def __enter__(self) -> _Board:
         return self
@@ -163,7 +167,7 @@ class _Board:
         del self._runs[i]
         if i in self._lines:
             self._lines.pop(i).close()
-        self._bar.update()
+        self._bar.update(i not in self._there)
 
     def look(self) -> None:
         """Show how far the runs are, once a second."""

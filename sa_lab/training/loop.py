@@ -159,7 +159,8 @@ def plan(config: ExperimentConfig, images: Listing | ImageStore) -> Plan:
     if train.ids_per_batch > len(train_ids):
         raise ValueError(
             f"train.ids_per_batch is {train.ids_per_batch}, expected at most {len(train_ids)}, the "
-            f"identities left for training; give --train.ids-per-batch {len(train_ids)}"
+            f"identities left for training: --train.ids-per-batch {len(train_ids)}, or in a chapter dials = "
+            f"{{'train.ids_per_batch': {len(train_ids)}}}"
         )
     train_index = np.flatnonzero(np.isin(images.person_ids, train_ids))
     sampler = CrossModalityIdentitySampler(
