@@ -62,6 +62,24 @@ def run_folder(config: ExperimentConfig, listing: Listing | None = None) -> Path
     return _folder(config, _made_of(listing, config, contents_of(listing, home() / "prepared")))
 
 
+def finished(config: ExperimentConfig, listing: Listing) -> Run | None:
+    """The run of this config on these images, if it is finished and whole; nothing is trained.
+
+    Raises:
+        ValueError: its folder holds another run.
+    """
+    made_of = _made_of(listing, config, contents_of(listing, home() / "prepared"))
+    found = Run(_folder(config, made_of))
+    if not (found.folder / "report.json").is_file():
+        return None
+    with _alone(found.folder):
+        _check_reuse(found, config, made_of)
+        if not _is_finished(found):
+            return None
+        _complete(found, listing)
+    return found
+
+
 def images_digest(data: DataConfig) -> str:
     """What tells these images, at this size, from all others: it is that of a run's ``made_of.json``, too."""
     listing = list_images(data)

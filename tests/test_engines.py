@@ -166,7 +166,7 @@ def test_a_line_a_run_says_how_far_it_is(
         folder.mkdir()
         (folder / "metrics.csv").write_text("step\n" + "0\n" * 3)
     os.utime(folders[2] / "metrics.csv", (0, 0))
-    with _Board(dict(enumerate((folder, 10) for folder in folders)), True) as board:
+    with _Board(dict(enumerate((folder, 10) for folder in folders)), 3, True) as board:
         for folder in folders[:2]:
             os.utime(folder / "metrics.csv", (time.time() + 5, time.time() + 5))
         board.look()

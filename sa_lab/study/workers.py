@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cloudpickle
@@ -17,7 +18,7 @@ from sa_lab.data import list_images, prepare
 from sa_lab.dials import plain
 from sa_lab.disk import reason_of
 from sa_lab.model import check_weights
-from sa_lab.runs import Run, loss_name
+from sa_lab.runs import Run, loss_name, measure_folder
 from sa_lab.schema import Listing, Refusal
 from sa_lab.study.engines import Dask, Loky
 from sa_lab.training import processes
@@ -92,37 +93,48 @@ def run_each(
             steps[i] = config.train.num_epochs * len(planned.sampler)
         except (ValueError, Refusal, OSError) as error:
             found[i] = str(error)
-    if not steps:
-        return [found[i] for i in range(len(configs))]
-    engine = Dask(scheduler) if scheduler else Loky(min(jobs, len(steps)))
     with processes.signals_handled(_interrupt, signal.SIGTERM):
-        try:
-            for data in dict.fromkeys(configs[i].data for i in steps):
-                try:
-                    prepare(data, progress, listings[data])
-                except (ValueError, Refusal, OSError) as error:  # of this data set no run can be made
-                    for i in [i for i in steps if configs[i].data == data]:
-                        found[i] = str(error)
-                        del steps[i]
-            sent = cloudpickle.dumps(own_loss)
-            pending = {i: engine.submit(configs[i], sent) for i in steps}
+        for data in dict.fromkeys(configs[i].data for i in steps):
+            try:
+                prepare(data, progress, listings[data])
+            except (ValueError, Refusal, OSError) as error:  # of this data set no run can be made
+                found |= {i: str(error) for i in steps if configs[i].data == data}
+        for i in steps.keys() - found.keys():  # what is finished needs no worker
+            with suppress(ValueError, Refusal, OSError):  # told where it is trained
+                if there := experiment.finished(configs[i], listings[configs[i].data]):
+                    measure_folder(there.folder, progress=False)
+                    found[i] = there
+        steps = {i: count for i, count in steps.items() if i not in found}
+        if steps:
             folders = {i: experiment.run_folder(configs[i], listings[configs[i].data]) for i in steps}
-            board = _Board({i: (folders[i], steps[i]) for i in steps}, progress)
-            with board:
-                while pending:
-                    for i in [i for i, future in pending.items() if future.done()]:
-                        try:
-                            found[i] = Run(Path(pending.pop(i).result()))
-                        except Exception as error:  # a run that fails stops no other one
-                            found[i] = reason_of(error, most=2000)
-                        board.finished(i)
-                    board.look()
-                    time.sleep(_TICK)
-            engine.close()
-        except BaseException:
-            engine.stop()
-            raise
+            board = _Board({i: (folders[i], steps[i]) for i in steps}, len(configs), progress)
+            engine = Dask(scheduler) if scheduler else Loky(min(jobs, len(steps)))
+            try:
+                found |= _asked(engine, {i: configs[i] for i in steps}, cloudpickle.dumps(own_loss), board)
+                engine.close()
+            except BaseException:
+                engine.stop()
+                raise
     return [found[i] for i in range(len(configs))]
+
+
+def _asked(
+    engine: Dask | Loky, configs: Mapping[int, ExperimentConfig], own_loss: bytes, board: _Board
+) -> dict[int, Run | str]:
+    """The runs of an engine, or why they failed, as they come."""
+    found: dict[int, Run | str] = {}
+    pending = {i: engine.submit(config, own_loss) for i, config in configs.items()}
+    with board:
+        while pending:
+            for i in [i for i, future in pending.items() if future.done()]:
+                try:
+                    found[i] = Run(Path(pending.pop(i).result()))
+                except Exception as error:  # a run that fails stops no other one
+                    found[i] = reason_of(error, most=2000)
+                board.finished(i)
+            board.look()
+            time.sleep(_TICK)
+    return found
 
 
 _TICK = 0.2
@@ -138,21 +150,20 @@ class _Board:
     """A bar of all runs, and a line for each that is trained, wherever: it looks at the rows in their folders.
 
     Args:
-        runs: folder and steps of each.
+        runs: folder and steps of each that is to be trained.
+        count: of all, with those that are there already.
         progress: show them; the lines only where something shows them in place, not in a log.
     """
 
-    def __init__(self, runs: Mapping[int, tuple[Path, int]], progress: bool) -> None:
+    def __init__(self, runs: Mapping[int, tuple[Path, int]], count: int, progress: bool) -> None:
         self._runs = dict(runs)
         self._lines: dict[int, tqdm] = {}
         self._detailed = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
         self._begun = time.time()
         self._looked = 0.0
-        self._there = {i for i, (folder, _) in runs.items() if (folder / "report.json").is_file()}
         # what is there already says nothing of the time that the others take
-        self._bar = tqdm(
-            total=len(runs), initial=len(self._there), unit="run", disable=not progress, smoothing=0
-        )  # fmt: skip
+        there = count - len(runs)
+        self._bar = tqdm(total=count, initial=there, unit="run", disable=not progress, smoothing=0)
 
     def __enter__(self) -> _Board:
         return self
@@ -167,7 +178,7 @@ class _Board:
         del self._runs[i]
         if i in self._lines:
             self._lines.pop(i).close()
-        self._bar.update(i not in self._there)
+        self._bar.update()
 
     def look(self) -> None:
         """Show how far the runs are, once a second."""
