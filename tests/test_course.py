@@ -32,9 +32,10 @@ REAL = ROOT.parent / "shared" / "data" / "roadscene"
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_first_look_at_visible_thermal_pairs(tmp_path: Path) -> None:
-    """With a quarter of the usual training; the main job itself runs on embedded data, see test_course_browser.py."""
+    """With a few steps; the main job itself runs on embedded data, see test_course_browser.py."""
     root = REAL if REAL.is_dir() else generated_pairs(tmp_path / "pairs")
-    run_main_job(tmp_path / "roadscene", "--dataset", "roadscene", "--root", str(root), "--epochs", "2")
+    few = ["--epochs", "2", "--train.steps-per-epoch", "12", "--loss.warmup-steps", "8"]
+    run_main_job(tmp_path / "roadscene", "--dataset", "roadscene", "--root", str(root), *few)
 
 
 def test_figures_stand_on_one_line_and_nothing_else_changes() -> None:

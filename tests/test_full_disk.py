@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import sa_lab
 from sa_lab import disk
@@ -46,20 +47,36 @@ def filled(place: Path, leave: int) -> Path:
 
 
 COMMANDS = {
-    "prepare": "prepare synthetic --height 32 --width 16",
+    "prepare": "prepare folder --root {given}/people --height 32 --width 16",
     "train": "train tiny {dials} --run {home}/run",
-    "embed": "embed {home}/../run --out {home}/out.npz",
+    "embed": "embed {given}/run --out {home}/out.npz",
     "generate": "generate llcm {home}/copy --train-ids 30 --test-ids 30",
 }
 
 
-def command(name: str, home: Path, place: Path | None = None) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What commands begin with: a folder of people, 800 small images, and a finished run."""
+    place = tmp_path_factory.mktemp("given")
+    for person in range(8):
+        for spectrum in ("visible", "infrared"):
+            folder = place / "people" / spectrum / f"{person:02}"
+            folder.mkdir(parents=True)
+            for i in range(50):
+                pixels = np.random.default_rng([person, i]).integers(0, 255, (24, 12), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    made = command("train", place / "home", place, place)
+    assert made.returncode == 0, made.stderr[-500:]
+    return place
+
+
+def command(name: str, home: Path, given: Path, place: Path | None = None) -> subprocess.CompletedProcess[str]:
     dials = (
         "--data.height 32 --data.width 16 --data.train-ids 40 --data.test-ids 20 --data.images-per-camera 2 "
         "--model.num-parts 1 --train.num-epochs 2 --train.steps-per-epoch 2 --loss.warmup-steps 1 "
         "--train.ids-per-batch 4 --train.num-probes 0 --train.device cpu --data.validation-fraction 0"
     )
-    words = COMMANDS[name].format(dials=dials, home=place or home).split()
+    words = COMMANDS[name].format(dials=dials, home=place or home, given=given).split()
     environment = {**os.environ, "SA_LAB_HOME": str(home), "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-m", "sa_lab", *words], capture_output=True, text=True, env=environment, encoding="utf-8"
@@ -76,23 +93,19 @@ def said(result: subprocess.CompletedProcess[str]) -> str:
 @pytest.mark.parametrize(
     ("name", "leave"),
     [
-        ("generate", 0), ("generate", 40_000), ("prepare", 0), ("prepare", 3_000_000), ("train", 40_000),
+        ("generate", 0), ("generate", 40_000), ("prepare", 0), ("prepare", 400_000), ("train", 40_000),
         ("train", 3_000_000), ("embed", 0), ("embed", 3_000_000),
     ],
 )  # fmt: skip
-def test_a_full_disk_is_told_and_the_same_command_goes_on(name: str, leave: int, small_disk: Path) -> None:
-    if name == "embed":
-        made = command("train", small_disk.parent / "home", small_disk.parent)
-        assert made.returncode == 0, made.stderr[-500:]
-        leave //= 100  # its file has 180 kB
-    filler = filled(small_disk, leave)
-    result = command(name, small_disk)
+def test_a_full_disk_is_told_and_the_same_command_goes_on(name: str, leave: int, small_disk: Path, given: Path) -> None:
+    filler = filled(small_disk, leave // 100 if name == "embed" else leave)  # its file has 180 kB
+    result = command(name, small_disk, given)
     assert result.returncode == 1, (result.returncode, result.stderr[-500:])
     assert "Traceback" not in result.stderr
     assert said(result).startswith("sa-lab: "), result.stderr[-500:]
     assert "No space left" in said(result) or "the disk is full" in said(result), said(result)
     filler.unlink()
-    again = command(name, small_disk)
+    again = command(name, small_disk, given)
     assert again.returncode == 0, again.stderr[-500:]
     left = [path for path in small_disk.rglob(".*") if "~" in path.name]
     assert not left, "temporary files"
@@ -161,8 +174,8 @@ def test_limits_on_files_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_told(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_told(tmp_path: Path, given: Path) -> None:
     tmp_path.chmod(0o500)
-    result = command("prepare", tmp_path)
+    result = command("prepare", tmp_path, given)
     assert result.returncode == 1
     assert "Permission denied" in said(result)
