@@ -395,9 +395,15 @@ def structured(values: Any, source: str) -> ExperimentConfig:
         return converter.structure(_current(values), ExperimentConfig)
     except cattrs.BaseValidationError as error:
         reasons = cattrs.transform_error(error, format_exception=_reason)
-        told = "; ".join(re.sub(r"^(?P<group>\w+)(\..*) @ \$\.(?P=group)$", r"\1\2", one) for one in reasons)
+        told = "; ".join(re.sub(r" @ \$\.?(\w*)$", _place, one) for one in reasons)
         # without its causes, a tree of exceptions that a notebook would show in place of the reason
         raise ValueError(f"{source}: {told}") from None
+
+
+def _place(found: re.Match[str]) -> str:
+    """Where a fault is, for those that do not say it themselves."""
+    itself = found.string.startswith(f"{found[1]}.") or not found[1]
+    return "" if itself else f" in {found[1]}"
 
 
 def _current(values: Any) -> Any:

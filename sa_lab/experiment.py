@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ from sa_lab.evaluation.search import evaluate_all
 from sa_lab.evaluation.validation import ValidationSet, few_images, first_people
 from sa_lab.model import TwoStreamNet, WeightsError, check_weights, load_state
 from sa_lab.provenance import TRAINING, code_digest, function_name, known_as
-from sa_lab.runs import PEOPLE_FILES, Run, loss_name
+from sa_lab.runs import PEOPLE_FILES, Run, kept_measures, loss_name
 from sa_lab.schema import DataError, Embeddings, Listing
 from sa_lab.training import processes
 from sa_lab.training.fit import check_log, fit
@@ -63,21 +64,15 @@ def run_folder(config: ExperimentConfig, listing: Listing | None = None) -> Path
 
 
 def finished(config: ExperimentConfig, listing: Listing) -> Run | None:
-    """The run of this config on these images, if it is finished and whole; nothing is trained.
-
-    Raises:
-        ValueError: its folder holds another run.
-    """
+    """The run of this config on these images, if it is finished, whole, evaluated and measured: nothing is computed."""
     made_of = _made_of(listing, config, contents_of(listing, home() / "prepared"))
     found = Run(_folder(config, made_of))
-    if not (found.folder / "report.json").is_file():
-        return None
-    with _alone(found.folder):
+    try:
         _check_reuse(found, config, made_of)
-        if not _is_finished(found):
-            return None
-        _complete(found, listing)
-    return found
+        whole = _is_finished(found, quiet=True) and not _lacks(found, listing)
+        return found if whole and kept_measures(found.folder) else None
+    except (ValueError, OSError):  # told where it is made again
+        return None
 
 
 def images_digest(data: DataConfig) -> str:
@@ -265,8 +260,9 @@ _LEFT = ("report.json", "embeddings.npz", "model.pt", "checkpoint.pt", "checkpoi
 """What a run may hold that was lost, or moved, without the files that say what it is."""
 
 
-def _is_finished(run: Run) -> bool:
-    """Whether everything that a run leaves behind is there and whole; what is damaged is told, to be made again."""
+def _is_finished(run: Run, quiet: bool = False) -> bool:
+    """Whether everything that a run leaves behind is there and whole; what is damaged is told, to be made again, unless
+    ``quiet``."""
     if not (run.folder / "report.json").is_file():
         return False
     try:
@@ -276,7 +272,8 @@ def _is_finished(run: Run) -> bool:
     except FileNotFoundError:
         return False
     except ValueError as error:
-        tell(f"{error}; it is made again")
+        if not quiet:
+            tell(f"{error}; it is made again")
         return False
     return True
 
@@ -285,20 +282,35 @@ def _complete(run: Run, listing: Listing) -> None:
     """Evaluate where a report is missing or damaged, or the galleries that the data set prescribes are others: their
     file may have been fetched, or mended, after the run."""
     file = run.folder / "embeddings.npz"
-    tested = Embeddings.load(file, mapped=True)
-    if listing.gallery_order is not None:
-        place = {path: row for row, path in enumerate(listing.paths)}
-        order = listing.gallery_order[[place[path] for path in tested.paths]]
-        if not np.array_equal(order, tested.gallery_order if tested.gallery_order is not None else ()):
-            (run.folder / "report.json").unlink()  # killed from here on, the run counts as not yet evaluated
-            replace(tested, gallery_order=order).save(file)
+    match _lacks(run, listing):
+        case "reports":
             _evaluate(run, Embeddings.load(file, mapped=True))
-            return
+        case "galleries":
+            tested = Embeddings.load(file, mapped=True)
+            (run.folder / "report.json").unlink()  # killed from here on, the run counts as not yet evaluated
+            replace(tested, gallery_order=_galleries(listing, tested)).save(file)
+            _evaluate(run, Embeddings.load(file, mapped=True))
+
+
+def _lacks(run: Run, listing: Listing) -> Literal["", "reports", "galleries"]:
+    """What of a finished run's evaluation is not there, or is another one."""
+    tested = Embeddings.load(run.folder / "embeddings.npz", mapped=True)
+    if listing.gallery_order is not None:
+        known = tested.gallery_order if tested.gallery_order is not None else ()
+        if not np.array_equal(_galleries(listing, tested), known):
+            return "galleries"
     with suppress(DataError):
         there = {report.protocol["name"] for report in Report.load_all(run.folder)}
         if there.issuperset(one.name for one in _protocols(tested)):
-            return
-    _evaluate(run, tested)
+            return ""
+    return "reports"
+
+
+def _galleries(listing: Listing, tested: Embeddings) -> np.ndarray:
+    """Of each described image, in which galleries the data set puts it."""
+    assert listing.gallery_order is not None
+    place = {path: row for row, path in enumerate(listing.paths)}
+    return np.asarray(listing.gallery_order[[place[path] for path in tested.paths]])
 
 
 def _protocols(tested: Embeddings) -> tuple[Protocol, ...]:

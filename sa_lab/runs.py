@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -112,20 +113,10 @@ def measure_folder(folder: Path, progress: bool = False) -> dict[str, dict[str, 
     They are kept in the folder as overlap.json until the content of the descriptors, or the library, changes. Unseen
     people have no prototypes, and no measures of them.
     """
-    sources = {people: folder / file for people, file in PEOPLE_FILES.items() if (folder / file).is_file()}
-    state = {"code": code_digest(ANALYSIS), **{people: _checksums(source) for people, source in sources.items()}}
-    file = folder / "overlap.json"
-    try:
-        kept = read_json(file)
-        if kept["state"] == state:
-            return {
-                people: {name: Interval(*values) for name, values in measures.items()}
-                for people, measures in kept["measures"].items()
-            }
-    except (FileNotFoundError, DamagedFileError, KeyError, TypeError, AttributeError):
-        pass  # it is measured again
+    if (kept := kept_measures(folder)) is not None:
+        return kept
     measured = {}
-    for people, source in sources.items():
+    for people, source in _sources(folder).items():
         only = OF_IMAGES if people == "unseen" else tuple(DEFINITIONS)
         measured[people] = measure_embeddings(Embeddings.load(source, mapped=True), only=only, progress=progress)
     values = {
@@ -133,8 +124,32 @@ def measure_folder(folder: Path, progress: bool = False) -> dict[str, dict[str, 
         for people, measures in measured.items()
     }
     with kept_where_possible():  # else they are measured again another time
-        write_json(file, {"state": state, "measures": values})
+        write_json(folder / "overlap.json", {"state": _state(folder), "measures": values})
     return measured
+
+
+def kept_measures(folder: Path) -> dict[str, dict[str, Interval]] | None:
+    """What `measure_folder` has kept in a folder; None where it would measure."""
+    try:
+        kept = read_json(folder / "overlap.json")
+        if kept["state"] == _state(folder):
+            return {
+                people: {name: Interval(*values) for name, values in measures.items()}
+                for people, measures in kept["measures"].items()
+            }
+    except (FileNotFoundError, DamagedFileError, KeyError, TypeError, AttributeError):
+        pass  # it is measured again
+    return None
+
+
+def _sources(folder: Path) -> dict[str, Path]:
+    return {people: folder / file for people, file in PEOPLE_FILES.items() if (folder / file).is_file()}
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    """What the measures of a folder depend on."""
+    of_people = {people: _checksums(source) for people, source in _sources(folder).items()}
+    return {"code": code_digest(ANALYSIS), **of_people}
 
 
 def _checksums(archive: Path) -> list[list[str | int]]:

@@ -97,7 +97,10 @@ def said(result: subprocess.CompletedProcess[str]) -> str:
         ("train", 3_000_000), ("embed", 0), ("embed", 3_000_000),
     ],
 )  # fmt: skip
-def test_a_full_disk_is_told_and_the_same_command_goes_on(name: str, leave: int, small_disk: Path, given: Path) -> None:
+def test_a_full_disk_is_told_and_the_same_command_goes_on(
+    name: str, leave: int, small_disk: Path, request: pytest.FixtureRequest
+) -> None:
+    given = request.getfixturevalue("given")  # not where no disk can be mounted
     filler = filled(small_disk, leave // 100 if name == "embed" else leave)  # its file has 180 kB
     result = command(name, small_disk, given)
     assert result.returncode == 1, (result.returncode, result.stderr[-500:])

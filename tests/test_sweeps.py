@@ -18,7 +18,7 @@ from sa_lab.disk import read_json
 from sa_lab.plots.sweeps import over_dial, response_surface
 from sa_lab.reporting import comparison, pictures
 from sa_lab.reporting.studies import sweep_points, sweep_table
-from sa_lab.study import Sweep, cells, sweeps, tuning
+from sa_lab.study import Sweep, cells, sweeps, tuning, workers
 from sa_lab.study.sweeps import value_of
 
 MASKS = {"loss.mask_value": [0.0, 5.0, 50.0], "loss.similarity_weight": [0.0, 1.0]}
@@ -356,6 +356,13 @@ def test_cells_of_other_folders_are_other_cells(tmp_path: Path) -> None:
     assert [(cell.config.data.dataset, cell.config.data.root) for cell in found] == [
         ("synthetic", None), ("regdb", roots[1])
     ]  # fmt: skip
+    two = study.cells(CONFIG, {"data.dataset": [f"folder:{root}" for root in roots]})
+    assert len({str(cell) for cell in two}) == 2
+    rows = [{"loss": "softmax", **cell.dials, "dataset": "folder", "seed": 0, "mean_ap": 0.1} for cell in two]
+    assert len(Sweep(("data.dataset",), rows).means(("mean_ap",))) == 2, "other people are no other seeds"
+    for wrong in ({"data.dataset": ["folder:"]}, {"data.dataset": ["folder:/a"], "data.root": ["/x"]}):
+        (cell,) = study.cells(CONFIG, wrong)
+        assert "expected one root, either behind the colon or as data.root" in cell.problem
 
 
 def test_cells_have_names_of_their_own() -> None:
@@ -367,13 +374,17 @@ def test_cells_have_names_of_their_own() -> None:
         "mmd, terms identity 1 + mmd 0.1, seed 0",
         "mmd, seed 0",
     ]
+    mine = CONFIG.replace({"loss.own": "closer-1", "loss.terms": "identity 1 + own 1"})
+    found = study.cells(mine, {"loss.terms": ["identity 1 + own 1", "identity 1 + own 2"]}, ("own",))
+    assert len({str(cell) for cell in found}) == 2
     bad = study.cells(CONFIG, {"train.head_lr": [-1.0]}, seeds=(0, 1))
     assert [str(cell) for cell in bad] == ["complete, head_lr -1.0, seed 0", "complete, head_lr -1.0, seed 1"]
 
 
 def test_the_margin_of_the_paper_is_one_loss_however_it_is_said() -> None:
-    (one, _) = study.cells(CONFIG, {"loss.margin": [None, 0.3, 1.0]}, ("triplet",))
+    one, other = study.cells(CONFIG, {"loss.margin": [0.3, None, 1.0]}, ("triplet",))
     assert one.config == variant(CONFIG, "triplet")
+    assert [one.dials, other.dials] == [{"loss.margin": 0.3}, {"loss.margin": 1.0}], "as they were given"
     several = LossConfig(terms="identity 1 + triplet 1 + arcface 1", margin=0.3)
     assert several.plain() == several, "it is not that of arcface"
 
@@ -397,6 +408,8 @@ def test_one_damaged_run_costs_no_table(tmp_path: Path, monkeypatch: pytest.Monk
     (run / "cost.json").write_text('{"sec')
     again = study.sweep(CONFIG, over, progress=False)
     assert [row.get("seconds") is None for row in again.rows] == [True, False]
+    monkeypatch.setattr(workers, "Loky", lambda jobs: pytest.fail("what is finished needs no worker"))
+    assert study.sweep(CONFIG, over, progress=False).rows == again.rows
     (run / "report.json").write_text("{")
     other = study.sweep(CONFIG, over, array=(1, 2), progress=False)
     assert (len(other.rows), other.failed) == (1, {})

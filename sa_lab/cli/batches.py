@@ -88,8 +88,8 @@ def sweep(
         best: print the best mean of each column bold, in Markdown and LaTeX.
         notebook: beginning of a chapter's name, such as 05, that is executed for each cell into executed/ of the data
             folder, with a page that links them.
-        out: folder of table.csv and table.parquet, a row a run, of pictures.html, and of failed.json; by default one in
-            results/ of the data folder.
+        out: folder of table.csv and table.parquet, a row a run and protocol, of pictures.html, and of failed.json; by
+            default one in results/ of the data folder.
         file: JSON or YAML with dials in place of the preset's own.
     """
     import hashlib
@@ -118,7 +118,7 @@ def sweep(
     own = from_file(own_loss) if own_loss else None
     result = studies.sweep(config, grid, loss, seeds, jobs, place, random, array, True, own, scheduler)
     say(sweep_table(result, style, best=best))
-    note = say if style == "console" else tell  # what is printed in another style goes to a file
+    note = say if style == "console" else tell  # what is printed in another style may go into a file
     runs = "1 run is" if len(result.rows) == 1 else f"{len(result.rows)} runs are"
     note(f"{runs} in {place / 'table.csv'}")
     if result.rows and find_spec("plotly"):

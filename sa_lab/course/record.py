@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from sa_lab.study import Cell, Sweep, run_each
 
 
 def write(result: Sweep, chapter: str, out: Path, jobs: int = 1, scheduler: str = "") -> dict[str, str]:
-    """Execute a chapter for each finished cell but those of softmax, with which the chapter compares every other one.
+    """Execute a chapter for each finished cell of this call, but those of softmax, with which the chapter compares all
+    others; in a job array, other jobs execute theirs.
 
     The chapter's other trainings are made first, ``jobs`` at a time. A cell whose notebook is there, executed by the
     same code, is not executed again.
@@ -45,7 +47,11 @@ def write(result: Sweep, chapter: str, out: Path, jobs: int = 1, scheduler: str 
     for cell in result.finished:
         if cell.loss == "softmax" or not cell.config:
             continue
-        if (given := _given(cell, cell.config)) is None:
+        path = out / slug(cell) / source.name
+        if cell not in result.mine:
+            with suppress(Exception):  # it may be half written
+                done |= {str(cell): path} if _is_done(path, source) else {}
+        elif (given := _given(cell, cell.config)) is None:
             failed[str(cell)] = "its loss has no name in sa_lab.config.VARIANTS, which chapters ask for"
         else:
             wanted.append((cell, given))
@@ -55,10 +61,7 @@ def write(result: Sweep, chapter: str, out: Path, jobs: int = 1, scheduler: str 
     for cell, given in tqdm(wanted, "notebooks", unit="cell"):
         path = out / slug(cell) / source.name
         try:
-            there = _is_done(path, source)
-            if not there and cell not in result.mine:
-                continue  # another job of the array executes it
-            if not there:
+            if not _is_done(path, source):
                 chapters.execute(path.parent, given, [source.name])
                 _sign(path)
             done[str(cell)] = path

@@ -122,7 +122,7 @@ def load(data: DataConfig) -> Surface | None:
 
 
 def read(file: Path) -> Surface:
-    """A surface from its file, whatever the images."""
+    """A surface from its file, of whatever images it was made."""
     held = read_json(file)
     masks, weights, seeds = (tuple(held.pop(name)) for name in ("masks", "weights", "seeds"))
     return Surface(masks, weights, seeds, np.array(held.pop("values")), held.pop("cells"), held)

@@ -22,8 +22,10 @@ def write(result: Sweep, out: Path) -> None:
         out: the page.
     """
     body = ["<h1>Sweep</h1>", sweep_table(result, "html")]
-    for dataset in dict.fromkeys(row["dataset"] for row in result.rows):
-        some = Sweep(result.dials, [row for row in result.rows if row["dataset"] == dataset])
+    sets = [str(row.get("data.dataset", row["dataset"])) for row in result.rows]
+    for dataset in dict.fromkeys(sets):
+        rows = [row for row, name in zip(result.rows, sets, strict=True) if name == dataset]
+        some = Sweep(result.dials, rows)
         points = sweep_points(some, _MEASURE)
         dials = [name for name in result.dials if len({str(point.dials[name]) for point in points}) > 1]
         told = {"measure": _NAME}

@@ -49,7 +49,7 @@ class Loky:
         for i in range(jobs):
             self._lines.put({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {})
         self._pools: dict[int, ProcessPoolExecutor] = {}
-        self._changing = threading.Lock()  # held while a worker begins, which nobody may stop half begun
+        self._changing = threading.Lock()  # held while a worker begins, so that `stop` never meets one half begun
         self._stopped = False
         self._waiters = ThreadPoolExecutor(jobs, "sa-lab-worker", self._begin)
 
@@ -67,24 +67,25 @@ class Loky:
 
     def _finish(self, config: ExperimentConfig, own_loss: bytes) -> str:
         line = threading.get_ident()
-        with self._changing:
-            if self._stopped:
-                raise Refusal("stopped before it began")
-            pool = self._pools[line]
-            pending = pool.submit(_in_worker, config, own_loss, str(home()))
+        pool = self._pools[line]
         try:
+            with self._changing:
+                if self._stopped:
+                    raise Refusal("stopped before it began")
+                pending = pool.submit(_in_worker, config, own_loss, str(home()))
             return str(pending.result())
         except BrokenProcessPool as broken:
             with self._changing:
-                self._pools[line] = self._pool(pool._env or {})
+                if not self._stopped:
+                    self._pools[line] = self._pool(pool._env or {})
             raise Refusal("its worker was killed, or the memory did not suffice") from broken
 
     def stop(self) -> None:
         """End what is under way within `GRACE` seconds; it goes on from its checkpoint another time."""
         with self._changing:
-            self._stopped = True
+            self._stopped, pools = True, list(self._pools.values())
         self._waiters.shutdown(wait=False, cancel_futures=True)
-        workers = [worker for pool in self._pools.values() for worker in list((pool._processes or {}).values())]
+        workers = [worker for pool in pools for worker in list((pool._processes or {}).values())]
         for worker in workers:
             worker.terminate()
         deadline = time.monotonic() + GRACE
@@ -92,7 +93,7 @@ class Loky:
             worker.join(max(0.0, deadline - time.monotonic()))
             if worker.is_alive():
                 worker.kill()
-        for pool in self._pools.values():
+        for pool in pools:
             pool.shutdown(wait=False, kill_workers=True)
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,13 +14,15 @@ from typing import Any, Literal
 import numpy as np
 
 from sa_lab import experiment
-from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, kinds_of_dials, variant
+from sa_lab.config import VARIANTS, DataConfig, ExperimentConfig, VariantName, kinds_of_dials, variant
+from sa_lab.data import list_images
 from sa_lab.dials import parsed
 from sa_lab.disk import Refusal, atomic_path, locked, read_json, write_json
 from sa_lab.evaluation.reports import SHARES
 from sa_lab.intervals import student_interval
 from sa_lab.provenance import function_name
 from sa_lab.runs import Run, loss_name
+from sa_lab.schema import Listing
 from sa_lab.study.measures import limits_of, measure_run
 from sa_lab.study.workers import run_each
 from sa_lab.training.objective import OwnLoss, check_own
@@ -32,8 +35,8 @@ class Cell:
     """One training of a sweep.
 
     Attributes:
-        dials: the swept ones and their values, none as a word; those that its loss does not use, or brings itself, are
-            None.
+        dials: the swept ones and their values, as they were given; a dial set to no value is the word none, and those
+            that its loss does not use, or brings itself, are None.
         loss: the name of its loss; of several with one name, the same.
         config: all dials; None where the values make none.
         problem: why they do not.
@@ -50,7 +53,8 @@ class Cell:
         words = [
             f"{'data.seed' if name == 'data.seed' else name.split('.')[-1]} {value}"
             for name, value in self.dials.items()
-            if value is not None and (name != "loss.terms" or not self.config)  # the loss is named by its terms
+            if value is not None
+            and (name != "loss.terms" or not self.config or self.config.loss.own)  # it names a loss
         ]
         seed = [f"seed {self.seed}"]
         split = [f"split {self.config.data.split}"] if self.config and self.config.data.dataset == "regdb" else []
@@ -146,9 +150,8 @@ def cells(
     found: dict[Any, Cell] = {}
     for dials, loss, seed in itertools.product(grid, losses or (None,), seeds or (config.seed,)):
         try:
-            chosen = config.replace({**dials, **_placed(dials.get("data.dataset")), "seed": seed})
+            chosen = config.replace({**dials, **_placed(dials), "seed": seed})
             chosen = named(chosen, loss) if loss else chosen
-            chosen = replace(chosen, loss=chosen.loss.plain())
         except ValueError as error:
             cell = Cell(dials, loss or loss_name(config), None, str(error), seed)
             found.setdefault((loss, str(dials), seed), cell)
@@ -156,7 +159,9 @@ def cells(
         idle = [name for name in over if name.startswith("loss.") and name.split(".")[1] in chosen.loss.unused()]
         chosen = chosen.replace({name: ExperimentConfig().flat()[name] for name in idle})
         brought = {f"loss.{dial}" for dial in VARIANTS[loss]} if loss and loss != "own" else set()
-        values = {name: "none" if value is None else value for name, value in chosen.flat().items()}
+        given = {**chosen.flat(), **({"data.dataset": dials["data.dataset"]} if "data.dataset" in dials else {})}
+        values = {name: "none" if value is None else value for name, value in given.items()}
+        chosen = replace(chosen, loss=chosen.loss.plain())  # the margin of the paper is one loss, however it is said
         used = {name: None if name in idle or name in brought else values[name] for name in over}
         for split in [chosen] if "data.split" in over else experiment.of_every_split(chosen):
             name = _name(loss, config, chosen, over)
@@ -164,9 +169,16 @@ def cells(
     return list(found.values())
 
 
-def _placed(dataset: Any) -> dict[str, str]:
-    """Data set and root where both are in one value."""
-    name, colon, root = str(dataset or "").partition(":")
+def _placed(dials: Mapping[str, Any]) -> dict[str, str]:
+    """Data set and root where both are in one value.
+
+    Raises:
+        ValueError: the root is empty, or swept as well.
+    """
+    text = str(dials.get("data.dataset", ""))
+    name, colon, root = text.partition(":")
+    if colon and (not root or "data.root" in dials):
+        raise ValueError(f"data.dataset is {text!r}, expected one root, either behind the colon or as data.root")
     return {"data.dataset": name, "data.root": root} if colon else {}
 
 
@@ -213,7 +225,8 @@ def sweep(
         losses: names in `sa_lab.config.VARIANTS`, or own for ``own_loss``; by default the loss of the config.
         seeds: of each cell; by default that of the config.
         jobs: trainings at a time, each in a process of its own.
-        out: folder that gets table.csv and table.parquet, a row a run, and failed.json (of an array failed-INDEX.json).
+        out: folder that gets table.csv and table.parquet, a row a run and protocol, and failed.json (of an array
+            failed-INDEX.json).
         random: so many points of the grid, drawn by the config's seed, in place of all.
         array: (index, count): of a job array, train every count-th cell from index on; what is finished of the others
             is in the table as well.
@@ -277,22 +290,23 @@ def _train(
 
 def _collected(planned: Sequence[Cell], mine: Sequence[int], done: Outcomes, dials: tuple[str, ...]) -> Sweep:
     """All cells that are finished, of which ``done`` knows ``mine``."""
-    result = Sweep(dials)
+    result, of_me, names = Sweep(dials), set(mine), Counter[str]()
+    listings: dict[DataConfig, Listing] = {}  # each data set is listed once
     for i, cell in enumerate(planned):
-        rows, problem = _rows(cell, done)
+        rows, problem = _rows(cell, done, listings)
         if rows:
             result.rows.append(rows[0])
             result.others.extend(rows[1:])
             result.finished.append(cell)
-            result.mine.extend([cell] if i in mine else [])
-        elif i in mine:
+            result.mine.extend([cell] if i in of_me else [])
+        elif i in of_me:
             name = str(cell)
-            alike = sum(one.removesuffix(")").rsplit(" (", 1)[0] == name for one in result.failed)
-            result.failed[f"{name} ({alike + 1})" if alike else name] = problem
+            names[name] += 1
+            result.failed[f"{name} ({names[name]})" if names[name] > 1 else name] = problem or "its report is gone"
     return result
 
 
-def _rows(cell: Cell, done: Outcomes) -> tuple[list[dict[str, Any]], str]:
+def _rows(cell: Cell, done: Outcomes, listings: dict[DataConfig, Listing]) -> tuple[list[dict[str, Any]], str]:
     """Of a cell, a row a protocol, or why there is none; another job of an array may have trained it."""
     if cell.config is None:
         return [], cell.problem
@@ -300,7 +314,9 @@ def _rows(cell: Cell, done: Outcomes) -> tuple[list[dict[str, Any]], str]:
     if isinstance(outcome, str):
         return [], outcome
     try:
-        run = outcome or Run(experiment.run_folder(cell.config))
+        if outcome is None and cell.config.data not in listings:
+            listings[cell.config.data] = list_images(cell.config.data)
+        run = outcome or Run(experiment.run_folder(cell.config, listings[cell.config.data]))
         if not (run.folder / "report.json").is_file():
             return [], ""
         first, *others = measure_run(run)

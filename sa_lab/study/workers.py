@@ -6,7 +6,6 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import cloudpickle
@@ -18,7 +17,7 @@ from sa_lab.data import list_images, prepare
 from sa_lab.dials import plain
 from sa_lab.disk import reason_of
 from sa_lab.model import check_weights
-from sa_lab.runs import Run, loss_name, measure_folder
+from sa_lab.runs import Run, loss_name
 from sa_lab.schema import Listing, Refusal
 from sa_lab.study.engines import Dask, Loky
 from sa_lab.training import processes
@@ -93,23 +92,22 @@ def run_each(
             steps[i] = config.train.num_epochs * len(planned.sampler)
         except (ValueError, Refusal, OSError) as error:
             found[i] = str(error)
+    cluster = Dask(scheduler) if scheduler and steps else None  # told before images are prepared, if there is none
     with processes.signals_handled(_interrupt, signal.SIGTERM):
         for data in dict.fromkeys(configs[i].data for i in steps):
             try:
                 prepare(data, progress, listings[data])
             except (ValueError, Refusal, OSError) as error:  # of this data set no run can be made
                 found |= {i: str(error) for i in steps if configs[i].data == data}
-        for i in steps.keys() - found.keys():  # what is finished needs no worker
-            with suppress(ValueError, Refusal, OSError):  # told where it is trained
-                if there := experiment.finished(configs[i], listings[configs[i].data]):
-                    measure_folder(there.folder, progress=False)
-                    found[i] = there
+        for i in [i for i in steps if i not in found]:  # what is finished needs no worker
+            if there := experiment.finished(configs[i], listings[configs[i].data]):
+                found[i] = there
         steps = {i: count for i, count in steps.items() if i not in found}
-        if steps:
-            folders = {i: experiment.run_folder(configs[i], listings[configs[i].data]) for i in steps}
-            board = _Board({i: (folders[i], steps[i]) for i in steps}, len(configs), progress)
-            engine = Dask(scheduler) if scheduler else Loky(min(jobs, len(steps)))
+        engine = cluster or (Loky(min(jobs, len(steps))) if steps else None)
+        if engine:
             try:
+                folders = {i: experiment.run_folder(configs[i], listings[configs[i].data]) for i in steps}
+                board = _Board({i: (folders[i], steps[i]) for i in steps}, len(configs), progress)
                 found |= _asked(engine, {i: configs[i] for i in steps}, cloudpickle.dumps(own_loss), board)
                 engine.close()
             except BaseException:
