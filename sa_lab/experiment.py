@@ -71,7 +71,7 @@ def finished(config: ExperimentConfig, listing: Listing) -> Run | None:
         _check_reuse(found, config, made_of)
         whole = _is_finished(found, quiet=True) and not _lacks(found, listing)
         return found if whole and kept_measures(found.folder) else None
-    except (ValueError, OSError):  # told where it is made again
+    except Exception:  # damaged in whatever way: told where it is made again
         return None
 
 
