@@ -109,9 +109,9 @@ def sweep(
     name = f"sweep-{config.data.dataset}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
     place = out or home() / "results" / name
     check_folder(place, "--out names another folder")
-    if notebook and checkout() is None:
-        raise Refusal("chapters are executed from a checkout of the repository; this is a wheel")
     if notebook:
+        if checkout() is None:
+            raise Refusal("chapters are executed from a checkout of the repository; this is a wheel")
         from sa_lab.course import record
 
         record.chapter_of(notebook)
