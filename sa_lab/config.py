@@ -110,6 +110,12 @@ class LossConfig:
     """Feature Mask: what is taken off the logit of the own prototype, 0..inf; 0 switches the mask off."""
     warmup_steps: int = 60
     """First steps in which the network follows L_id alone while the prototypes already learn."""
+    target: Literal["cross", "own"] = "cross"
+    """Whose prototype draws a sample: the other spectrum's, or that of its own; the mask is taken off the logit of the
+    one that does not. With own and mask 0, L_sa is a classifier of 2C classes: to show what crossing is for."""
+    prototypes: Literal["learned", "no_rival", "running_mean"] = "learned"
+    """What prototypes follow: learned, L_p; no_rival, L_p in which the prototype of the same identity in the other
+    spectrum is no negative; running_mean, no loss but the embeddings of their own samples, brought to ``scale``."""
     asynchronous: bool = True
     """Prototypes follow their own loss in a step of their own; off, they follow L together with the network, and swap
     sides: to show what the asynchronous scheme is for."""
@@ -122,7 +128,8 @@ class LossConfig:
     temperature: float = 0.1
     """Of the contrastive term; above 0."""
     scale: float = 64.0
-    """Of cosface and arcface: the length that embeddings are brought to; above 0."""
+    """Of cosface and arcface: the length that embeddings are brought to; of prototypes that are running means: their
+    logit at cosine 1, of embeddings of usual length; above 0."""
     own: str = ""
     """Name and digest of a loss of your own, the term "own"; it is passed to `sa_lab.experiment.run` as ``own_loss``,
     which sets this."""
@@ -144,6 +151,8 @@ class LossConfig:
             )
         if weights.get("arcface") and (self.margin or 0.0) >= math.pi:
             raise ValueError(f"loss.margin is {self.margin}, expected an angle below pi for arcface")
+        if not self.asynchronous and self.prototypes != "learned":
+            raise ValueError(f"loss.prototypes is {self.prototypes!r}, expected learned: loss.asynchronous is off")
 
     def weights(self) -> dict[str, float]:
         """The weight of each term of the feature objective.
@@ -180,14 +189,15 @@ class LossConfig:
     def follows_prototypes(self) -> bool:
         """Whether a term looks at the prototypes, which have to be warm then; one's own may."""
         weights = self.weights()
-        return any(weights.get(name) for name in ("sa_softmax", "absolute", "own"))
+        return any(weights.get(name) for name in _FOLLOWING)
 
     def unused(self) -> tuple[str, ...]:
         """Dials that change nothing of this loss: the mask of softmax, or the margin of SA-Softmax."""
         weights = {name for name, weight in self.weights().items() if weight}
         users = {
             "mask_value": {"sa_softmax"}, "margin": set(_MARGINS), "temperature": {"contrastive"},
-            "scale": {"cosface", "arcface"}, "warmup_steps": {"sa_softmax", "absolute", "own"},
+            "scale": {"cosface", "arcface"} | (_FOLLOWING if self.prototypes == "running_mean" else set()),
+            "warmup_steps": _FOLLOWING, "prototypes": _FOLLOWING, "target": {"sa_softmax", "absolute"},
         }  # fmt: skip
         alone = ("sas_weight", "similarity_weight") if self.terms else ()
         return (*alone, *(dial for dial, terms in users.items() if not weights & terms))
@@ -198,6 +208,8 @@ TERMS = (
     "hetero_center_triplet", "contrastive", "center", "mmd", "cosface", "arcface", "own",
 )  # fmt: skip
 """Terms of an objective: the paper's three, those of `sa_lab.baselines`, and a loss of one's own."""
+_FOLLOWING = {"sa_softmax", "absolute", "own"}
+"""Terms that look at the prototypes; one's own may."""
 _MARGINS = {"triplet": 0.3, "cross_triplet": 0.3, "hetero_center_triplet": 0.3, "cosface": 0.35, "arcface": 0.5}
 """Of the terms that have one, as in their papers."""
 
@@ -341,6 +353,11 @@ class ExperimentConfig:
         names = [name for name in here | there if _listed(there.get(name)) != _listed(here.get(name))]
         return "; ".join(f"{name} {there.get(name)} there, {here.get(name)} here" for name in names)
 
+    def seeded(self, seed: int) -> ExperimentConfig:
+        """This config with other people, images and split as well as other weights and batches, so that an interval
+        over seeds speaks of all of them; of a data set on disk, another split of its people for validation."""
+        return replace(self, seed=seed, data=replace(self.data, seed=seed))
+
     def digest(self) -> str:
         """Eight hexadecimal digits that change with any of `dials`."""
         return hashlib.sha256(json.dumps(self.dials(), sort_keys=True).encode()).hexdigest()[:8]
@@ -481,7 +498,8 @@ the reference has one batch more, floor(N/64) + 1, and it draws the images of an
 nearly every batch has an image twice; ours draws without, in rounds."""
 
 VariantName = Literal[
-    "softmax", "no_mask", "no_absolute", "complete", "triplet", "cross_triplet", "weighted_triplet", "hetero_center",
+    "softmax", "no_mask", "no_absolute", "complete", "synchronous", "own_target", "no_rival", "running_mean", "mask_5",
+    "mask_500", "triplet", "cross_triplet", "weighted_triplet", "hetero_center",
     "hetero_center_triplet", "contrastive", "center", "mmd", "cosface", "arcface",
 ]  # fmt: skip
 
@@ -490,6 +508,12 @@ VARIANTS: dict[VariantName, dict[str, float | str]] = {
     "no_mask": {"mask_value": 0.0},
     "no_absolute": {"similarity_weight": 0.0},
     "complete": {},
+    "synchronous": {"asynchronous": False},
+    "own_target": {"target": "own", "mask_value": 0.0},
+    "no_rival": {"prototypes": "no_rival"},
+    "running_mean": {"prototypes": "running_mean"},
+    "mask_5": {"mask_value": 5.0},
+    "mask_500": {"mask_value": 500.0},
     "triplet": {"terms": "identity 1 + triplet 1"},
     "cross_triplet": {"terms": "identity 1 + cross_triplet 1"},
     "weighted_triplet": {"terms": "identity 1 + weighted_triplet 1"},
@@ -501,11 +525,15 @@ VARIANTS: dict[VariantName, dict[str, float | str]] = {
     "cosface": {"terms": "cosface 1"},
     "arcface": {"terms": "arcface 1"},
 }
-"""Losses by name: what each changes in `LossConfig`. First the paper's and its ablations, then those of the field with
-the weights of their papers, as far as these say any: center 0.003; hetero-center 0.5 times the 8 identities of a batch
-there, for it is a mean here."""
+"""Losses by name: what each changes in `LossConfig`. First the paper's, then SA-Softmax with one piece changed, then
+those of the field with the weights of their papers, as far as these say any: center 0.003; hetero-center 0.5 times the
+8 identities of a batch there, for it is a mean here."""
 PAPER: tuple[VariantName, ...] = ("softmax", "no_mask", "no_absolute", "complete")
 """The four losses of the study."""
+PIECES: tuple[VariantName, ...] = (
+    "complete", "synchronous", "own_target", "running_mean", "no_rival", "no_mask", "mask_5", "mask_500", "no_absolute",
+)  # fmt: skip
+"""SA-Softmax, and itself with one piece changed, to see what each is for."""
 
 
 def variant(config: ExperimentConfig, name: VariantName) -> ExperimentConfig:

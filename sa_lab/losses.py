@@ -12,6 +12,7 @@ backwards, twice, mapped by `torch.func.vmap`, compiled and exported.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -191,8 +192,16 @@ def absolute_similarity_loss(
     return (1 - cosine).square().sum(1).mean()
 
 
-def prototype_loss(prototype_logits: Float[Tensor, "B P C2"], labels: Tensor, modality: Tensor) -> Float[Tensor, ""]:
-    """L_p = CE(f.W, own): each prototype learns to stand for its own spectrum."""
+def prototype_loss(
+    prototype_logits: Float[Tensor, "B P C2"], labels: Tensor, modality: Tensor, rivals: bool = True
+) -> Float[Tensor, ""]:
+    """L_p = CE(f.W, own): each prototype learns to stand for its own spectrum.
+
+    The other spectrum's prototype of the same identity is one of its negatives, so the two compete. Without ``rivals``
+    (not the paper's) it is none.
+    """
+    if not rivals:  # L_sa with spectra and roles exchanged: towards the own prototype, the cross one masked
+        return sa_softmax_loss(prototype_logits, labels, 1 - modality, math.inf)
     _check_rows("prototype_logits", prototype_logits, labels)
     num_identities = _half("prototype_logits", prototype_logits.shape[2])
     return cross_entropy(prototype_logits, own_prototype(labels, modality, num_identities))
@@ -268,10 +277,13 @@ class SASoftmaxLoss(nn.Module):
         sa_softmax, absolute = self.feature_terms(embeddings, labels, modality)
         return self.sas_weight * sa_softmax + self.similarity_weight * absolute
 
-    def prototype_loss(self, embeddings: Tensor, labels: Tensor, modality: Tensor) -> Float[Tensor, ""]:
-        """L_p with the embeddings detached: what the prototypes follow. Arguments and errors as `feature_loss`."""
+    def prototype_loss(
+        self, embeddings: Tensor, labels: Tensor, modality: Tensor, rivals: bool = True
+    ) -> Float[Tensor, ""]:
+        """L_p with the embeddings detached: what the prototypes follow; ``rivals`` as in the function of this name.
+        Arguments and errors as `feature_loss`."""
         parts = self._checked(embeddings, labels).detach()
-        return prototype_loss(prototype_logits(parts, self._shared()), labels, modality)
+        return prototype_loss(prototype_logits(parts, self._shared()), labels, modality, rivals)
 
     def forward(
         self,

@@ -95,7 +95,11 @@ def loss_name(config: ExperimentConfig) -> str:
     if loss.own:
         return loss.own if loss.terms == "identity 1 + own 1" else f"{loss.own}, {loss.terms}"
     plain = ExperimentConfig(loss=LossConfig(warmup_steps=0))
-    named: dict[str, LossConfig] = {name: variant(plain, name).loss for name in VARIANTS}
+    named: dict[str, LossConfig] = {
+        name: variant(plain, name).loss
+        for name in VARIANTS
+        if not name.startswith("mask_")  # a dial, not another loss
+    }
     alike = [name for name, one in named.items() if bool(one.terms) == bool(loss.terms)]
     alike = [name for name in alike if not loss.terms or named[name].weights().keys() == loss.weights().keys()]
     if not alike:  # terms that nobody has put together yet

@@ -18,7 +18,7 @@ OTHER_VALUES = {
     "dataset": "thermal", "root": "elsewhere", "backbone": "resnet18", "weights": "random", "optimizer": "sgd",
     "milestones": (1, 2), "augmentation": "none", "precision": "64-true", "device": "cpu", "steps_per_epoch": None,
     "resize": "bilinear", "asynchronous": False, "own": "mine-12345678",
-    "terms": "identity 1 + triplet 0.5", "margin": 0.2,
+    "terms": "identity 1 + triplet 0.5", "margin": 0.2, "target": "own", "prototypes": "no_rival",
 }  # fmt: skip
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -39,6 +39,17 @@ def changed(config: ExperimentConfig, section: str, name: str) -> ExperimentConf
     fallback = value and value / 2 if isinstance(value, float) else fallback
     besides = {"terms": "identity 1 + own 1"} if name == "own" else {}
     return replace(config, **{section: replace(part, **{name: OTHER_VALUES.get(name, fallback), **besides})})
+
+
+def test_a_seed_draws_people_as_well_as_weights() -> None:
+    config = ExperimentConfig().seeded(3)
+    assert (config.seed, config.data.seed) == (3, 3)
+    assert config.changed() == {"seed": 3, "data.seed": 3}
+
+
+def test_prototypes_that_follow_the_whole_loss_follow_nothing_else() -> None:
+    with pytest.raises(ValueError, match=r"loss\.prototypes is 'running_mean', expected learned"):
+        LossConfig(asynchronous=False, prototypes="running_mean")
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -103,6 +103,7 @@ def test_by_hand_two_identities() -> None:
     logits = torch.log(torch.tensor([[[3.0, 1.0, 2.0, 4.0]]]))  # exponentials 3, 1, 2, 4
     visible = (torch.tensor([0]), torch.tensor([0]))
     assert prototype_loss(logits, *visible).item() == pytest.approx(-math.log(3 / 10))
+    assert prototype_loss(logits, *visible, rivals=False).item() == pytest.approx(-math.log(3 / 8))
     assert sa_softmax_loss(logits, *visible, mask_value=0.0).item() == pytest.approx(-math.log(2 / 10))
     assert sa_softmax_loss(logits, *visible, mask_value=math.log(3)).item() == pytest.approx(-math.log(2 / 8))
     assert sa_softmax_loss(logits, *visible, mask_value=math.inf).item() == pytest.approx(-math.log(2 / 7))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pytorch_metric_learning import losses as metric_losses
 from pytorch_metric_learning import miners
-from test_train import config_of, same
+from test_train import config_of, first_batch, same
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -119,16 +119,34 @@ def test_what_terms_learn_is_resumed(micro_store: ImageStore) -> None:
     assert same(whole.state_dict()["model"], second.state_dict()["model"])
 
 
+# ---- towards the own prototype
+
+
+def test_towards_the_own_prototype_it_is_a_classifier_of_both_halves(micro_store: ImageStore) -> None:
+    training = start(config_of(), micro_store)
+    batch, criterion = first_batch(training), training.criterion
+    features = training.model(batch.images, batch.modality)
+    loss = variant(ExperimentConfig(), "own_target").loss
+    terms = objective.objective(criterion, features, batch.labels, batch.spectra, loss)
+    own = batch.labels + batch.spectra * len(training.train_ids)
+    logits = torch.einsum("bpd,pkd->pbk", features.embeddings, criterion.prototypes.detach())
+    expected = sum(functional.cross_entropy(part, own) for part in logits)
+    torch.testing.assert_close(terms["sa_softmax"], expected)
+    rows = criterion.prototypes.detach()[:, own].transpose(0, 1)
+    cosine = functional.cosine_similarity(features.embeddings, rows, dim=2)
+    torch.testing.assert_close(terms["absolute"], (1 - cosine).square().sum(1).mean())
+
+
 # ---- dials that a loss uses, and its name
 
 
 def test_dials_that_change_nothing_are_known() -> None:
     unused = {name: set(variant(ExperimentConfig(), name).loss.unused()) for name in VARIANTS}
     assert unused["complete"] == {"margin", "temperature", "scale"}
-    assert unused["softmax"] == {"mask_value", "margin", "temperature", "scale", "warmup_steps"}
-    assert unused["triplet"] == {
-        "sas_weight", "similarity_weight", "mask_value", "temperature", "scale", "warmup_steps"
-    }  # fmt: skip
+    idle = {"mask_value", "temperature", "scale", "warmup_steps", "prototypes", "target"}
+    assert unused["softmax"] == {*idle, "margin"}
+    assert unused["triplet"] == {*idle, "sas_weight", "similarity_weight"}
+    assert unused["running_mean"] == {"margin", "temperature"}
     assert "temperature" not in unused["contrastive"]
     assert not {"scale", "margin"} & unused["arcface"]
 

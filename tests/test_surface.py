@@ -15,7 +15,7 @@ from sa_lab.course.widgets import SurfaceBrowser
 from sa_lab.data import prepare
 from sa_lab.reporting import studies, tables
 from sa_lab.runs import Run
-from sa_lab.study.tuning import validation_mean_ap
+from sa_lab.study import validated
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")]
 CONFIG = ExperimentConfig().replace({**SMALL, "train.num_epochs": 1, "loss.warmup_steps": 1})
@@ -52,7 +52,7 @@ def test_values_are_those_of_the_validation_identities(found: Surface, home: Pat
         for j, weight in enumerate(found.weights):
             for k, seed in enumerate(found.seeds):
                 run = run_of(home, mask, weight, seed)
-                assert found.values[i, j, k] == pytest.approx(100 * validation_mean_ap(run), abs=1e-3)
+                assert found.values[i, j, k] == pytest.approx(100 * validated(run)["mean_ap"], abs=1e-3)
     (point,) = [p for p in found.points() if p.dials == {surface.X: 5.0, surface.Y: 1.0}]
     assert point.mean == pytest.approx(found.values[1, 1].mean())
     assert point.low <= point.mean <= point.high

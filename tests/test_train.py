@@ -147,6 +147,52 @@ def test_prototype_step_moves_the_prototypes_and_running_statistics_alone(micro_
     assert changed == statistics
 
 
+@pytest.mark.parametrize("start_at", [0.0, 0.5])
+def test_running_means_go_a_share_of_the_way_to_the_mean_direction(micro_store: ImageStore, start_at: float) -> None:
+    """Of the samples of a row, at the length that gives a logit of ``scale``; other rows stay."""
+    training = start(config_of(), micro_store)
+    batch = first_batch(training)
+    prototypes = training.criterion.prototypes  # (P,2C,D)
+    parts, rows, channels = prototypes.shape
+    with torch.no_grad():
+        prototypes.fill_(start_at)
+    embeddings = torch.randn(len(batch.labels), parts, channels)
+    row = steps.prototype_step(training, batch, LossConfig(prototypes="running_mean", scale=8.0), embeddings).row()
+    assert row["prototype_gradient"] == 0
+    own = batch.labels + torch.from_numpy(batch.modality) * (rows // 2)
+    for one in range(rows):
+        expected = torch.full((parts, channels), start_at)
+        if (own == one).any():
+            directions = embeddings[own == one] / embeddings[own == one].norm(dim=2, keepdim=True)
+            expected = 0.8 * expected + 0.2 * 8.0 / channels**0.5 * directions.mean(0)
+        torch.testing.assert_close(prototypes.detach()[:, one], expected)
+
+
+def test_running_means_stay_where_something_was_not_finite(micro_store: ImageStore) -> None:
+    training = start(config_of(), micro_store)
+    batch = first_batch(training)
+    before = training.criterion.prototypes.detach().clone()
+    parts, _, channels = before.shape
+    wrong = torch.full((len(batch.labels), parts, channels), torch.nan)
+    training.failed.fill_(1)
+    steps.prototype_step(training, batch, LossConfig(prototypes="running_mean"), wrong)
+    assert torch.equal(training.criterion.prototypes, before)
+
+
+def test_without_rivals_a_sample_leaves_the_other_prototype_of_its_person_alone(micro_store: ImageStore) -> None:
+    training = start(config_of(), micro_store)
+    batch = first_batch(training)
+    one = type(batch)(batch.images[:1], batch.labels[:1], batch.modality[:1])
+    embeddings = torch.randn(1, *training.criterion.prototypes.shape[::2])
+    label, other = int(one.labels[0]), int(one.labels[0]) + len(training.train_ids) * (1 - int(one.modality[0]))
+    assert other != label, "the batch begins with a visible image"
+    for kind, pushed in (("learned", True), ("no_rival", False)):
+        steps.prototype_step(training, one, LossConfig(prototypes=kind), embeddings)
+        gradient = training.criterion.prototypes.grad
+        assert bool(gradient[:, other].any()) is pushed
+        assert gradient[:, label].any()
+
+
 def test_softmax_baseline_is_plain_training_with_the_identity_loss(micro_store: ImageStore) -> None:
     config = config_of(LossConfig(0.0, 0.0, warmup_steps=0), augmentation="none", optimizer="sgd", backbone_lr=0.01)
     training, plain = start(config, micro_store), start(config, micro_store)
@@ -191,7 +237,7 @@ def test_synchronous_prototypes_follow_the_cross_loss_after_the_warm_up(micro_st
     prototypes = together.criterion.prototypes
     before = prototypes.detach().clone()
     batch = first_batch(together)
-    steps.prototype_step(together, batch, follow=False)
+    steps.prototype_step(together, batch, LossConfig(asynchronous=False))
     assert torch.equal(before, prototypes), "measured only"
     steps.feature_step(together, batch, LossConfig(asynchronous=False))
     assert not torch.equal(before, prototypes)

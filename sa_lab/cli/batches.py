@@ -34,7 +34,7 @@ def study(
             batches.
         own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1"; its name
             among the variants is own.
-        seeds: seeds of training, at least two.
+        seeds: at least two; each draws people, images and split as well as weights and batches.
         tuned: weight and margin of each loss are chosen on validation identities first, by the same number of tries.
         jobs: runs at a time, each with its share of the CPU cores.
         scheduler: address of a running Dask cluster that trains in place of this machine, as tcp://127.0.0.1:8786.
@@ -64,6 +64,7 @@ def sweep(
     random: int | None = None,
     array: tuple[int, int] | None = None,
     scheduler: str = "",
+    validation: bool = False,
     style: Style = "console",
     best: bool = False,
     notebook: str = "",
@@ -79,17 +80,18 @@ def sweep(
         loss: losses by name; by default that of the config.
         own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1"; its name
             among the losses is own.
-        seeds: of each point of the grid; by default --seed alone.
+        seeds: of each point of the grid, each of which draws people, images and split as well; by default --seed alone.
         jobs: runs at a time, each with its share of the CPU cores.
         random: so many points of the grid, drawn, in place of all.
         array: index and count of a job array: this call trains its share, and shows what the others have finished.
         scheduler: address of a running Dask cluster that trains in place of this machine, as tcp://127.0.0.1:8786.
+        validation: what came of the validation identities in place of the test identities: to choose by.
         style: of the table that is printed.
         best: print the best mean of each column bold, in Markdown and LaTeX.
         notebook: beginning of a chapter's name, such as 05, that is executed for each cell into executed/ of the data
             folder, with a page that links them.
-        out: folder of table.csv and table.parquet, a row a run and protocol, of pictures.html, and of failed.json; by
-            default one in results/ of the data folder.
+        out: folder of table.csv and table.parquet, a row a run and protocol, of pictures.html, made.json (what was
+            swept, and under which conditions) and failed.json; by default one in results/ of the data folder.
         file: JSON or YAML with dials in place of the preset's own.
     """
     import hashlib
@@ -116,7 +118,7 @@ def sweep(
 
         record.chapter_of(notebook)
     own = from_file(own_loss) if own_loss else None
-    result = studies.sweep(config, grid, loss, seeds, jobs, place, random, array, True, own, scheduler)
+    result = studies.sweep(config, grid, loss, seeds, jobs, place, random, array, True, own, scheduler, validation)
     say(sweep_table(result, style, best=best))
     note = say if style == "console" else tell  # what is printed in another style may go into a file
     runs = "1 run is" if len(result.rows) == 1 else f"{len(result.rows)} runs are"

@@ -23,7 +23,6 @@ from sa_lab.evaluation.protocols import protocols_of
 from sa_lab.intervals import student_interval
 from sa_lab.plots.sweeps import Point
 from sa_lab.runs import Run
-from sa_lab.study.tuning import validation_mean_ap
 
 X, Y = "loss.mask_value", "loss.similarity_weight"
 """The two dials."""
@@ -96,10 +95,11 @@ def write(
 ) -> Path:
     """Train what is missing of the surface, and write it; ``seeds``: at least two."""
     configs = [
-        config.replace({X: mask, Y: weight, "seed": seed}) for mask in masks for weight in weights for seed in seeds
+        config.replace({X: mask, Y: weight}).seeded(seed) for mask in masks for weight in weights for seed in seeds
     ]
     runs = study.run_all(configs, jobs)
-    values = 100 * np.array([validation_mean_ap(run) for run in runs]).reshape(len(masks), len(weights), len(seeds))
+    graded = np.array([study.validated(run)["mean_ap"] for run in runs])
+    values = 100 * graded.reshape(len(masks), len(weights), len(seeds))
     names = [key(mask, weight) for mask in masks for weight in weights]
     content = {
         "dataset": config.data.dataset, "masks": masks, "weights": weights, "seeds": seeds,

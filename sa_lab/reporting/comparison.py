@@ -89,7 +89,8 @@ def _machines(folders: Sequence[Path]) -> str:
 
 
 def methods(folders: Sequence[Path]) -> dict[str, list[Path]]:
-    """The folders by method: runs that differ in their seed, or in RegDB's split, are one, in the order of the splits.
+    """The folders by method: runs that differ in their seed, and perhaps in the people that it has drawn, or in RegDB's
+    split, are one, in the order of the splits.
 
     Raises:
         ValueError: a folder, or a split of a method, is given twice.
@@ -98,9 +99,11 @@ def methods(folders: Sequence[Path]) -> dict[str, list[Path]]:
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ValueError(f"a folder is given twice: {', '.join(map(str, folders))}")
     groups: dict[tuple[str, ...], list[_Member]] = {}
-    for folder in folders:
-        member = _member(folder)
-        groups.setdefault(member.method, []).append(member)
+    named = [_member(folder) for folder in folders]
+    same_people = {member.method for member in named if not member.drawn}
+    for member in named:
+        key = member.drawn if member.drawn and member.method not in same_people else member.method
+        groups.setdefault(key, []).append(member)
     members = list(groups.values())
     whole = [group for group in members if len(group) > 1 or group[0].split is not None]
     known = [group[0].label for group in whole] + [group[0].alone for group in members if group not in whole]
@@ -138,6 +141,7 @@ class _Member(NamedTuple):
         split: of the data set; None where there is one only.
         seed: of the training; None where nobody knows.
         folder: itself.
+        drawn: what its method is called if the seed has drawn people as well, see `ExperimentConfig.seeded`.
     """
 
     method: tuple[str, ...]
@@ -145,6 +149,7 @@ class _Member(NamedTuple):
     split: int | None
     seed: int | None
     folder: Path
+    drawn: tuple[str, ...] = ()
 
     @property
     def alone(self) -> str:
@@ -163,11 +168,14 @@ def _member(folder: Path) -> _Member:
     config = Run(folder).config
     made = read_json(folder / "made_of.json") if (folder / "made_of.json").is_file() else {}
     same = replace(config, data=replace(config.data, split=1), seed=0)
+    others = replace(same, data=replace(same.data, seed=0))
     regdb = config.data.dataset == "regdb"
+    drawn = str(made.get("code")), str(config.data.root), others.digest()
     images = "" if regdb else str(made.get("data"))  # each split of RegDB has its own
     return _Member(
         (str(made.get("code")), images, same.digest()), f"{config.data.dataset}, {loss_name(config)}",
         config.data.split if regdb else None, config.seed, folder,
+        drawn if config.seed == config.data.seed else (),
     )  # fmt: skip
 
 

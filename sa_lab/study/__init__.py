@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from datetime import date
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from sa_lab import __version__, experiment
+from sa_lab import experiment
 from sa_lab.config import PAPER, ExperimentConfig, VariantName, variant
 from sa_lab.dials import file_word
 from sa_lab.disk import home, read_json, write_text
 from sa_lab.intervals import student_interval
 from sa_lab.runs import loss_name
-from sa_lab.study.measures import MEANINGS, limits_of, measure_run
+from sa_lab.study.measures import MEANINGS, conditions, limits_of, measure_run, validated
 from sa_lab.study.sweeps import Cell, LossName, Sweep, cells, named, sweep, trained, with_own
 from sa_lab.study.tuning import TRIES, Choice, compared, tune
 from sa_lab.study.workers import FailedRunsError, refuse_failed, run_all, run_each
 from sa_lab.training.objective import OwnLoss
 
 __all__ = [
-    "MEANINGS", "TRIES", "Cell", "Choice", "FailedRunsError", "Sweep", "cells", "compared", "limits_of", "measure_run",
-    "run_all", "run_each", "study", "sweep", "tune", "variant",
+    "MEANINGS", "TRIES", "Cell", "Choice", "FailedRunsError", "Sweep", "cells", "compared", "conditions", "limits_of",
+    "measure_run", "run_all", "run_each", "study", "sweep", "tune", "validated", "variant",
 ]  # fmt: skip
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -50,11 +45,11 @@ def study(
 ) -> dict[str, Any]:
     """Run ``variants`` x ``seeds`` and summarise; finished runs are reused, so an interrupted study goes on.
 
-    The seed decides initial weights, batches and augmentation; images and test identities stay the same, so the
-    intervals speak of training, not of other test sets.
+    A seed draws people, images and split as well as weights, batches and augmentation, the same for all losses, so the
+    intervals speak of other people, too; of a data set on disk only the split of its people changes.
 
     Args:
-        config: base of all runs; its loss and seed are replaced.
+        config: base of all runs; its loss and seeds are replaced.
         variants: names in `sa_lab.config.VARIANTS`, or own for ``own_loss``.
         seeds: at least two.
         jobs: runs at a time, each in a process of its own.
@@ -80,8 +75,8 @@ def study(
     chosen: dict[LossName, Choice] = {name: Choice(named(config, name)) for name in variants}
     if tuned:
         others: list[VariantName] = [name for name in variants if name != "own"]
-        chosen.update(tune(replace(config, seed=max(seeds) + 1), others, jobs, progress, scheduler).items())
-    planned = [Cell({}, name, replace(chosen[name].config, seed=seed)) for seed in seeds for name in variants]
+        chosen.update(tune(config.seeded(max(seeds) + 1), others, jobs, progress, scheduler).items())
+    planned = [Cell({}, name, chosen[name].config.seeded(seed)) for seed in seeds for name in variants]
     done = trained(planned, range(len(planned)), (), jobs, progress, own_loss, scheduler)
     refuse_failed([*done.failed.items()], len(planned))
     rows = done.rows
@@ -140,25 +135,3 @@ def default_file(config: ExperimentConfig, variants: Sequence[str], seeds: Seque
 def changed_words(config: ExperimentConfig, *but: str) -> list[str]:
     """The dials that are not those of the preset tiny, for a file's name; ``but``: those that it tells otherwise."""
     return [f"{name.split('.')[-1]}-{value}" for name, value in config.changed().items() if name not in but]
-
-
-def conditions() -> dict[str, Any]:
-    """When and where something is measured: date, commit (none outside of a checkout), versions, machine.
-
-    A commit whose library has been changed since is followed by "changed".
-    """
-    commit = _git("rev-parse", "--short", "HEAD") + (", changed" if _git("status", "--porcelain", "--", ".") else "")
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return {
-        "date": date.today().isoformat(), "commit": commit or None, "library": __version__, **experiment.machine(),
-        "python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores, {gpu}",
-    }  # fmt: skip
-
-
-def _git(*arguments: str) -> str:
-    """What git says of the library's folder; nothing where there is no git, or no checkout."""
-    git = ["git", "-C", str(Path(__file__).parent), *arguments]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, encoding="utf-8").stdout.strip()
-    except OSError:
-        return ""

@@ -1,9 +1,18 @@
-"""What a study and a sweep measure of each run."""
+"""What a study and a sweep measure of each run, and under which conditions."""
 
 from __future__ import annotations
 
+import math
+import os
+import platform
+import subprocess
+from datetime import date
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from sa_lab import __version__, experiment
 from sa_lab.analysis import DEFINITIONS, OF_IMAGES
 from sa_lab.evaluation.reports import SHARES, TITLES, Report
 from sa_lab.runs import Run, measure_folder
@@ -40,3 +49,39 @@ def measure_run(run: Run) -> list[dict[str, Any]]:
         }
         for report in Report.load_all(run.folder)
     ]  # fmt: skip
+
+
+def validated(run: Run) -> dict[str, float]:
+    """Rank-1 and mAP in [0,1] of the selected network on the validation identities: what may be chosen by.
+
+    Raises:
+        ValueError: no identities were held back.
+    """
+    columns = run.metrics()
+    measured = [step for step, value in enumerate(columns.get("mean_ap", ())) if not math.isnan(value)]
+    if not measured:
+        raise ValueError(f"{run.folder} has no validation identities, expected data.validation_fraction above 0")
+    best = max(measured, key=lambda step: float(columns["mean_ap"][step]))  # the network with the best one is selected
+    return {name: float(columns[name][best]) for name in ("rank_1", "mean_ap")}
+
+
+def conditions() -> dict[str, Any]:
+    """When and where something is measured: date, commit (none outside of a checkout), versions, machine.
+
+    A commit whose library has been changed since is followed by "changed".
+    """
+    commit = _git("rev-parse", "--short", "HEAD") + (", changed" if _git("status", "--porcelain", "--", ".") else "")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return {
+        "date": date.today().isoformat(), "commit": commit or None, "library": __version__, **experiment.machine(),
+        "python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores, {gpu}",
+    }  # fmt: skip
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the library's folder; nothing where there is no git, or no checkout."""
+    git = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, encoding="utf-8").stdout.strip()
+    except OSError:
+        return ""

@@ -23,7 +23,7 @@ from sa_lab.intervals import student_interval
 from sa_lab.provenance import function_name
 from sa_lab.runs import Run, loss_name
 from sa_lab.schema import Listing
-from sa_lab.study.measures import limits_of, measure_run
+from sa_lab.study.measures import conditions, limits_of, measure_run, validated
 from sa_lab.study.workers import run_each
 from sa_lab.training.objective import OwnLoss, check_own
 
@@ -129,8 +129,9 @@ def cells(
     """The trainings of a sweep: the grid of all values, or ``random`` points of it, with each loss and seed.
 
     A dial that changes nothing of a loss is not swept for it, so that softmax is trained once whatever the masks are.
-    RegDB has each of its splits, unless ``data.split`` is swept. A value of ``data.dataset`` may bring its root, as in
-    "regdb:/data/RegDB".
+    Each of ``seeds`` draws people, images and split as well, see `ExperimentConfig.seeded`, unless ``data.seed`` is
+    swept. RegDB has each of its splits, unless ``data.split`` is swept. A value of ``data.dataset`` may bring its root,
+    as in "regdb:/data/RegDB".
 
     Raises:
         ValueError: there is no such dial, or none has a value.
@@ -151,6 +152,7 @@ def cells(
     for dials, loss, seed in itertools.product(grid, losses or (None,), seeds or (config.seed,)):
         try:
             chosen = config.replace({**dials, **_placed(dials), "seed": seed})
+            chosen = chosen.seeded(seed) if seeds and "data.seed" not in over else chosen
             chosen = named(chosen, loss) if loss else chosen
         except ValueError as error:
             cell = Cell(dials, loss or loss_name(config), None, str(error), seed)
@@ -216,6 +218,7 @@ def sweep(
     progress: bool = True,
     own_loss: OwnLoss | None = None,
     scheduler: str = "",
+    validation: bool = False,
 ) -> Sweep:
     """Train every cell that is not finished yet, and put all that are into one table.
 
@@ -225,14 +228,15 @@ def sweep(
         losses: names in `sa_lab.config.VARIANTS`, or own for ``own_loss``; by default the loss of the config.
         seeds: of each cell; by default that of the config.
         jobs: trainings at a time, each in a process of its own.
-        out: folder that gets table.csv and table.parquet, a row a run and protocol, and failed.json (of an array
-            failed-INDEX.json).
+        out: folder that gets table.csv and table.parquet, a row a run and protocol, failed.json (of an array
+            failed-INDEX.json), and made.json: what was swept, and under which conditions.
         random: so many points of the grid, drawn by the config's seed, in place of all.
         array: (index, count): of a job array, train every count-th cell from index on; what is finished of the others
             is in the table as well.
         progress: show bars.
         own_loss: a loss of one's own, the term own in ``config.loss.terms``.
         scheduler: address of a Dask cluster that trains, in place of workers of this machine.
+        validation: rows tell what came of the validation identities, and nothing of the test identities: to choose by.
 
     Raises:
         ValueError: as `cells`; an array that is none.
@@ -246,10 +250,12 @@ def sweep(
     mine = [i for i in range(len(planned)) if i % count == index]
     done = _train(planned, mine, jobs, progress, own_loss, scheduler)
     if not out:
-        return _collected(planned, mine, done, tuple(over))
+        return _collected(planned, mine, done, tuple(over), validation)
     with locked(out / "table.csv", "writes the table of this sweep"):  # with all that other jobs have finished by now
-        result = _collected(planned, mine, done, tuple(over))
+        result = _collected(planned, mine, done, tuple(over), validation)
         _write_tables(out, [*result.rows, *result.others])
+        base = {**config.changed(), "loss": list(losses), "seeds": list(seeds)}
+        write_json(out / "made.json", {"over": dict(over), "base": base, **conditions()})
         write_json(out / (f"failed-{index}.json" if array else "failed.json"), {"cells": result.failed})
     return result
 
@@ -288,12 +294,14 @@ def _train(
     return dict(zip(configs, outcomes, strict=True))
 
 
-def _collected(planned: Sequence[Cell], mine: Sequence[int], done: Outcomes, dials: tuple[str, ...]) -> Sweep:
+def _collected(
+    planned: Sequence[Cell], mine: Sequence[int], done: Outcomes, dials: tuple[str, ...], validation: bool = False
+) -> Sweep:
     """All cells that are finished, of which ``done`` knows ``mine``."""
     result, of_me, names = Sweep(dials), set(mine), Counter[str]()
     listings: dict[DataConfig, Listing] = {}  # each data set is listed once
     for i, cell in enumerate(planned):
-        rows, problem = _rows(cell, done, listings)
+        rows, problem = _rows(cell, done, listings, validation)
         if rows:
             result.rows.append(rows[0])
             result.others.extend(rows[1:])
@@ -306,7 +314,9 @@ def _collected(planned: Sequence[Cell], mine: Sequence[int], done: Outcomes, dia
     return result
 
 
-def _rows(cell: Cell, done: Outcomes, listings: dict[DataConfig, Listing]) -> tuple[list[dict[str, Any]], str]:
+def _rows(
+    cell: Cell, done: Outcomes, listings: dict[DataConfig, Listing], validation: bool
+) -> tuple[list[dict[str, Any]], str]:
     """Of a cell, a row a protocol, or why there is none; another job of an array may have trained it."""
     if cell.config is None:
         return [], cell.problem
@@ -319,7 +329,7 @@ def _rows(cell: Cell, done: Outcomes, listings: dict[DataConfig, Listing]) -> tu
         run = outcome or Run(experiment.run_folder(cell.config, listings[cell.config.data]))
         if not (run.folder / "report.json").is_file():
             return [], ""
-        first, *others = measure_run(run)
+        first, *others = [{"protocol": "validation", **validated(run)}] if validation else measure_run(run)
     except (ValueError, Refusal, OSError) as error:  # damaged, or images that cannot be read
         return [], str(error)
     data = cell.config.data

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sa_lab.config import VARIANTS, ExperimentConfig, VariantName, variant
-from sa_lab.runs import Run
+from sa_lab.config import PAPER, PIECES, VARIANTS, ExperimentConfig, VariantName, variant
+from sa_lab.study.measures import validated
 from sa_lab.study.workers import run_all
 
 _WEIGHTS: dict[VariantName, tuple[float, ...]] = {
@@ -40,18 +39,16 @@ TRIES: dict[VariantName, tuple[dict[str, Any], ...]] = {
     "cosface": ({}, {"scale": 30.0}, {"margin": 0.2}, {"margin": 0.2, "scale": 30.0}),
     "arcface": ({}, {"scale": 30.0}, {"margin": 0.3}, {"margin": 0.3, "scale": 30.0}),
 }
-"""What is tried of each loss, first as in `VARIANTS`; softmax has nothing to choose, the ablations take what is chosen
-for complete."""
+"""What is tried of each loss, first as in `VARIANTS`; softmax has nothing to choose, SA-Softmax with one piece changed
+takes what is chosen for complete."""
 
 
 def compared(config: ExperimentConfig) -> tuple[VariantName, ...]:
     """The losses that a tuned study compares: all, but triplets of centres where a batch has one image of a person in
     each spectrum, which are those of samples then."""
     alike = ("hetero_center_triplet",) if config.train.images_per_id == 1 else ()
-    return tuple(name for name in VARIANTS if name not in alike)
-
-
-_ABLATIONS = ("no_mask", "no_absolute")
+    rest = [name for name in PIECES if name not in PAPER]  # see `sa_lab.config.PIECES`: a study of its own
+    return tuple(name for name in VARIANTS if name not in (*alike, *rest))
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ def tune(
     found: dict[VariantName, Choice] = {}
     for name in tried:
         tries = [
-            ({**dials, "validation_mean_ap": validation_mean_ap(run)}, one)
+            ({**dials, "validation_mean_ap": validated(run)["mean_ap"]}, one)
             for (loss, dials, one), run in zip(planned, runs, strict=True)
             if loss == name
         ]
@@ -93,20 +90,14 @@ def tune(
         found[name] = Choice(best[1], tuple(dials for dials, _ in tries))
     chosen: dict[VariantName, Choice] = {}
     for name in losses:
-        base = found["complete"].config if name in _ABLATIONS else config
+        base = found["complete"].config if name in PIECES else config
         chosen[name] = found.get(name, Choice(variant(base, name)))
     return chosen
 
 
-def validation_mean_ap(run: Run) -> float:
-    """mAP in [0,1] of the selected network on the validation identities."""
-    measured = [value for value in run.metrics()["mean_ap"] if not math.isnan(value)]
-    return float(max(measured))  # the network with the best one is selected
-
-
 def _tuned_for(losses: Sequence[VariantName]) -> tuple[VariantName, ...]:
     """Losses whose dials others take."""
-    return ("complete",) if set(losses) & set(_ABLATIONS) else ()
+    return ("complete",) if set(losses) & set(PIECES) else ()
 
 
 def _with(config: ExperimentConfig, dials: dict[str, Any]) -> ExperimentConfig:

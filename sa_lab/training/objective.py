@@ -134,8 +134,9 @@ def objective(
     """
     seen = Seen(features, criterion, labels, modality, loss, learned or nn.ModuleDict(), cameras, step)
     criterion.mask_value = loss.mask_value
+    drawn_from = modality if loss.target == "cross" else 1 - modality  # the cross prototype of the other spectrum: own
     sa_softmax, absolute = criterion.feature_terms(
-        features.embeddings, labels, modality, hold_prototypes=loss.asynchronous
+        features.embeddings, labels, drawn_from, hold_prototypes=loss.asynchronous
     )
     terms = {"identity": TERMS["identity"](seen), "sa_softmax": sa_softmax, "absolute": absolute}
     for name, weight in loss.weights().items():

@@ -16,13 +16,19 @@ from typing import cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.profiler import record_function
 
 from sa_lab.config import LossConfig
+from sa_lab.losses import own_prototype
 from sa_lab.model import Features
 from sa_lab.training import processes
 from sa_lab.training.learner import Batch, Learner, LogRow, Measured
 from sa_lab.training.objective import objective, sees_prototypes
+
+_PAPER = LossConfig()
+_TOWARDS_MEAN = 0.2
+"""How far a running mean goes towards the samples of one batch; a person is in one of some batches only."""
 
 
 def iteration(learner: Learner, batch: Batch, loss: LossConfig, step: int) -> Measured:
@@ -40,9 +46,7 @@ def iteration(learner: Learner, batch: Batch, loss: LossConfig, step: int) -> Me
     """
     used = loss_at(loss, step, sees_prototypes(learner.own_loss))
     feature = feature_step(learner, batch, used, step)
-    prototype = prototype_step(
-        learner, batch, used.asynchronous, feature.embeddings if learner.reuse_features else None
-    )
+    prototype = prototype_step(learner, batch, used, feature.embeddings if learner.reuse_features else None)
     settings: LogRow = {
         "sas_weight": used.sas_weight, "similarity_weight": used.similarity_weight, "mask_value": used.mask_value,
         "asynchronous": int(used.asynchronous),
@@ -91,14 +95,14 @@ def feature_step(learner: Learner, batch: Batch, loss: LossConfig, step: int = 0
 
 
 def prototype_step(
-    learner: Learner, batch: Batch, follow: bool = True, embeddings: Float[Tensor, "B P D"] | None = None
+    learner: Learner, batch: Batch, loss: LossConfig = _PAPER, embeddings: Float[Tensor, "B P D"] | None = None
 ) -> Measured:
     """Step the prototypes on L_p of a second forward, without gradient but in training mode, the network held fixed.
 
     Args:
         learner: changed in place.
         batch: the same as in the feature step.
-        follow: False only measures L_p.
+        loss: its ``prototypes`` say what they follow; without its ``asynchronous``, L_p is only measured.
         embeddings: take these, those of the feature step, instead of a second forward.
     """
     prototypes = learner.criterion.prototypes
@@ -106,15 +110,36 @@ def prototype_step(
         if embeddings is None:
             with torch.no_grad(), record_function("second forward"):  # the updated network: images -> (B,P,D)
                 embeddings = _forward(learner, batch, classify=False).embeddings
-        loss = learner.criterion.prototype_loss(embeddings, batch.labels, batch.spectra)  # the fourth term, (): L_p
-        values = _average({"prototype": loss})
-        if not follow:
+        # the fourth term, (): L_p
+        term = learner.criterion.prototype_loss(embeddings, batch.labels, batch.spectra, loss.prototypes != "no_rival")
+        values = _average({"prototype": term})
+        if not loss.asynchronous or loss.prototypes == "running_mean":
+            if loss.prototypes == "running_mean":
+                _follow_means(learner, batch, embeddings, loss.scale)
             return Measured(values, {"prototype": torch.zeros_like(values["prototype"])}, batch, learner.failed)
         learner.prototype_optimizer.zero_grad()
-        learner.fabric.backward(loss)  # gradient of W (P,2C,D) alone: the embeddings are detached
+        learner.fabric.backward(term)  # gradient of W (P,2C,D) alone: the embeddings are detached
         norm = learner.check(values["prototype"], [prototypes])
         learner.step(learner.prototype_optimizer)  # W moves
     return Measured(values, {"prototype": norm}, batch, learner.failed)
+
+
+def _follow_means(learner: Learner, batch: Batch, embeddings: Float[Tensor, "B P D"], scale: float) -> None:
+    """Each prototype that has samples in the batch: a share of the way to their mean direction, brought to ``scale``.
+
+    Of length scale / sqrt(D): an embedding after the neck is about sqrt(D) long, so a logit is about scale * cosine.
+    """
+    prototypes = learner.criterion.prototypes  # (P,2C,D)
+    parts, rows, channels = prototypes.shape
+    own = own_prototype(batch.labels, batch.spectra, rows // 2)  # (B,)
+    directions = functional.normalize(embeddings.to(prototypes), dim=2).transpose(0, 1)  # (P,B,D)
+    sums = prototypes.new_zeros(parts, rows, channels + 1)
+    sums.index_add_(1, own, torch.cat([directions, directions.new_ones(parts, len(own), 1)], 2))
+    sums = processes.mean(sums)  # the last channel counts, on all processes the same share
+    means = sums[..., :-1] / sums[..., -1:].clamp_min(1e-9) * (scale / channels**0.5)
+    moved = (sums[..., -1:] > 0) * (1 - learner.failed) * _TOWARDS_MEAN
+    with torch.no_grad():
+        prototypes.lerp_(means.nan_to_num(), moved.expand_as(prototypes))
 
 
 def loss_at(loss: LossConfig, step: int, own_is_cold: bool = True) -> LossConfig:
