@@ -20,12 +20,14 @@ import kaleido
 import nbformat
 import nbstripout
 import papermill
+import torch
 from jupyter_client.manager import AsyncKernelManager
 from PIL import Image
 from tqdm.auto import tqdm
 
 from sa_lab import experiment, study
 from sa_lab.config import PAPER, ExperimentConfig, VariantName, variant
+from sa_lab.course import claims
 from sa_lab.course.parameters import parameters_of
 from sa_lab.data import list_images, prepare
 from sa_lab.data.store import split_identities
@@ -57,7 +59,7 @@ def chapters(folder: Path = NOTEBOOKS) -> list[Path]:
 
 
 def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Path | None = None) -> str:
-    """The main job: execute the whole series with these dials, and compare the runs of softmax and ``loss`` it leaves.
+    """The main job: train softmax and ``loss`` side by side, execute the whole series with them, and compare the two.
 
     A batch of more identities than there are to train on is made smaller, and that is said.
 
@@ -92,14 +94,17 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
         config = config.replace("train.ids_per_batch", len(train_ids))
     prepare(config.data, listing=listing)
     out = out or home() / "executed" / _name(config, loss)
+    configs = [split for name in ("softmax", loss) for split in experiment.of_every_split(variant(config, name))]
+    trained = study.run_all(configs, jobs=1 if torch.cuda.is_available() else 2)  # the chapters find them
     try:
         execute(out, parameters_of(config, loss))
     except papermill.PapermillExecutionError as error:
         raise ValueError(
             f"cell {error.exec_count} of a chapter failed, see {out}: {error.ename}: {error.evalue}"
         ) from error
-    configs = [split for name in ("softmax", loss) for split in experiment.of_every_split(variant(config, name))]
-    text = comparison.tables_of([experiment.run_folder(config) for config in configs])
+    folders = [run.folder for run in trained]
+    half = len(folders) // 2  # of several splits the first
+    text = f"{comparison.tables_of(folders)}\n\n{claims.gain(folders[0], folders[half], ('softmax', loss))}"
     write_text(out / "report.md", text)
     return f"{text}\nexecuted notebooks and report.md are in {out}"
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from sa_lab.analysis import DEFINITIONS
+from sa_lab.evaluation.paired import differences, pairs
 from sa_lab.evaluation.reports import SHARES, Measure, Report, bounds_over_people, deviation, values_of
 from sa_lab.intervals import Interval, bootstrap_statistic, student_interval
 from sa_lab.reporting.studies import TITLES, label
+from sa_lab.runs import measure_folder as folder_measures
 
 
 def verdicts(result: dict[str, Any], measures: Sequence[str] = ("rank_1", "mean_ap", "stranger_ratio")) -> list[str]:
@@ -140,6 +143,33 @@ def paired(result: dict[str, Any], first: str, second: str, measure: str) -> dic
     """``measure`` of loss ``first`` less that of loss ``second``, paired by seed, see `student_interval`."""
     one, other = (np.array(result["variants"][name][measure]["values"]) for name in (first, second))
     return student_interval(one - other)
+
+
+def gain(first: Path, second: Path, names: Sequence[str], seed: int = 0) -> str:
+    """What two runs show of the second one's gain, and what they do not.
+
+    Args:
+        first, second: folders of finished runs.
+        names: of their two losses.
+        seed: of the bootstrap.
+    """
+    before, after = pairs(first, second)[0]
+    change = differences(before, after, seed)["mean_ap"]
+    span, word = _told(asdict(change), "mean_ap", " points")
+    people = len(np.unique(before.queries["person_id"]))
+    shown = {
+        "higher": f"{names[1]} finds more", "lower": f"{names[1]} finds less",
+        _ALIKE: "the interval holds 0, so these two runs do not tell them apart",
+    }[word]  # fmt: skip
+    gaps = [folder_measures(folder)["unseen"].get("stranger_ratio") for folder in (first, second)]
+    told = " and ".join(f"{gap.mean:.2f}" for gap in gaps if gap)
+    nearer = [f"Modality gap of unseen people: {told}."] if all(gaps) else []
+    return "\n".join([
+        f"What it shows: mAP of {names[1]} less that of {names[0]}, the same queries: {span}: {shown} "
+        f"(95 % bootstrap over {people} people who were not trained on).", *nearer,
+        "What it does not: one training of each says nothing of other trainings, of other people that are drawn, or of "
+        "real images; README has several seeds.",
+    ])  # fmt: skip
 
 
 def breakdown(report: Report, column: str, measure: str = "mean_ap", seed: int = 0) -> dict[Any, Measure]:
