@@ -6,6 +6,7 @@ import csv
 import math
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 from pytorch_metric_learning import losses as metric_losses
@@ -18,6 +19,7 @@ from sa_lab.disk import read_json
 from sa_lab.plots.sweeps import over_dial, response_surface
 from sa_lab.reporting import comparison, pictures
 from sa_lab.reporting.studies import sweep_points, sweep_table
+from sa_lab.runs import Run
 from sa_lab.study import Sweep, cells, sweeps, tuning, workers
 from sa_lab.study.sweeps import value_of
 
@@ -120,6 +122,26 @@ def test_a_data_set_that_cannot_be_read_stops_no_other_one(tmp_path: Path, monke
     assert len(result.failed) == 1
 
 
+def test_who_chooses_sees_the_validation_identities_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And each seed has people of its own."""
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
+    config = CONFIG.replace({"data.validation_fraction": 0.4, "data.train_ids": 12})
+    out = tmp_path / "out"
+    config.save(tmp_path / "config.json")
+    over = ["--over", "loss.mask-value", "0", "--seeds", "3", "4"]
+    cli.main(["sweep", "--config", str(tmp_path / "config.json"), *over, "--validation", "--out", str(out), "tiny"])
+    rows = study.read(out).rows
+    assert [(row["protocol"], row["seed"]) for row in rows] == [("validation", 3), ("validation", 4)]
+    for row in rows:
+        run = Run(tmp_path / "runs" / row["run"])
+        assert run.config.data.seed == run.config.seed == row["seed"]
+        measured = run.metrics()["mean_ap"]
+        assert row["mean_ap"] == pytest.approx(np.nanmax(measured))
+        assert row["mean_ap"] != pytest.approx(run.report.measures["mean_ap"].mean), "of the test identities"
+    assert {"loss": [], "seeds": [3, 4]}.items() <= read_json(out / "made.json")["base"].items()
+    assert not [name for name in rows[0] if "gap" in name or "probe" in name]
+
+
 def test_splits_count_once_however_many_seeds_they_have() -> None:
     rows = [
         {"loss": "softmax", "seed": seed, "dataset": "regdb", "split": split, "rank_1": split / 10 + seed / 100}
@@ -155,6 +177,8 @@ def test_the_table_has_every_run_and_failures_are_named(
         {name: value for name, value in row.items() if value is not None} for row in [*result.rows, *result.others]
     ]
     assert read_json(tmp_path / "out" / "failed.json") == {"cells": result.failed}
+    again = study.read(tmp_path / "out")
+    assert (again.dials, again.rows, again.others) == (result.dials, result.rows, result.others)
     made = {file: file.stat().st_mtime_ns for file in tmp_path.glob("runs/*/report.json")}
     words = [
         "--over",

@@ -74,7 +74,7 @@ def fitted(
         search.zero_grad()
         loss = prototype_loss(prototype_logits(embeddings, prototypes), targets, spectra, rivals)
         total = loss + 0.5 * weight_decay * prototypes.square().sum()
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         return total
 
     search.step(objective)  # type: ignore[no-untyped-call]

@@ -18,14 +18,14 @@ from sa_lab.disk import home, read_json, write_text
 from sa_lab.intervals import student_interval
 from sa_lab.runs import loss_name
 from sa_lab.study.measures import MEANINGS, conditions, limits_of, measure_run, validated
-from sa_lab.study.sweeps import Cell, LossName, Sweep, cells, named, sweep, trained, with_own
+from sa_lab.study.sweeps import Cell, LossName, Sweep, cells, named, read, sweep, trained, with_own
 from sa_lab.study.tuning import TRIES, Choice, compared, tune
 from sa_lab.study.workers import FailedRunsError, refuse_failed, run_all, run_each
 from sa_lab.training.objective import OwnLoss
 
 __all__ = [
     "MEANINGS", "TRIES", "Cell", "Choice", "FailedRunsError", "Sweep", "cells", "compared", "conditions", "limits_of",
-    "measure_run", "run_all", "run_each", "study", "sweep", "tune", "validated", "variant",
+    "measure_run", "read", "run_all", "run_each", "study", "sweep", "tune", "validated", "variant",
 ]  # fmt: skip
 
 SEEDS = (0, 1, 2, 3, 4)

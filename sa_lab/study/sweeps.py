@@ -365,6 +365,25 @@ def _write_tables(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         parquet.write_table(pyarrow.table(columns), temporary)
 
 
+def read(folder: Path) -> Sweep:
+    """A sweep from the files that it was written to; of several protocols the first.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    dials = tuple(read_json(folder / "made.json")["over"])
+    with (folder / "table.csv").open(newline="", encoding="utf-8") as file:
+        rows: list[dict[str, Any]] = [dict(row) for row in csv.DictReader(file)]
+    for row in rows:
+        for name, text in row.items():
+            if name in dials:
+                row[name] = value_of(text, name) if text else None
+            elif name not in ("loss", "dataset", "protocol", "run"):
+                row[name] = None if not text else int(text) if name in ("seed", "split") else float(text)
+    first = [row for row in rows if row["protocol"] == rows[0]["protocol"]]
+    return Sweep(dials, first, [row for row in rows if row not in first])
+
+
 def value_of(text: str, dial: str) -> Any:
     """A value as it is written on a command line, as the type of its dial; what is none is left for the config to tell.
 
