@@ -14,7 +14,7 @@ RUNS ?=
 export NUMBA_CACHE_DIR := $(CURDIR)/data/cache/numba
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help run test check lab html app render readme bench gpu study options clean
+.PHONY: help run test check lab html app render readme bench gpu search study options clean
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -62,13 +62,25 @@ app: $(STAMP) ## playground and ranking browser as a page on loopback (RUNS='fol
 render: $(STAMP) ## execute and clean the committed notebooks
 	python -c 'from sa_lab.course import chapters; chapters.render()'
 
-study: $(STAMP) ## every loss on both embedded sets, five seeds, and the response surface on synthetic people; with DATASET=roadscene ROOT=folder the paper's four there
-	@if test -n '$(ROOT)'; then
-		sa-lab study tiny --jobs 2 --data.dataset $(DATASET) --data.root '$(ROOT)'
+study: $(STAMP) ## all studies on drawn people, many hours; DATASET=roadscene ROOT=folder: softmax and SA-Softmax there
+	@main="sa-lab study tiny --jobs 2 --variants softmax complete"
+	if test -n '$(ROOT)'; then
+		$$main --data.dataset $(DATASET) --data.root '$(ROOT)' --out data/results/study-$(DATASET).json
 		exit
 	fi
-	sa-lab study tiny --jobs 2
+	# the two main losses, then SA-Softmax with one piece changed, then everybody's loss with its own rate and weight
+	for set in synthetic thermal; do
+		$$main --seeds 0 1 2 3 4 5 6 7 8 9 --data.dataset $$set --out data/results/study-$$set.json
+	done
+	sa-lab study tiny --jobs 2 --variants softmax complete synchronous own_target running_mean no_rival no_mask mask_5 \
+		mask_500 no_absolute --out data/results/pieces-synthetic.json
+	python -c 'from sa_lab.config import ExperimentConfig; from sa_lab.course import parting; parting.write(ExperimentConfig(), jobs=2)'
 	for set in synthetic thermal; do sa-lab study tiny --tuned --jobs 2 --data.dataset $$set; done
+	# longer, with more people, on a narrower processor, with other batches, and over the dials
+	sweep="sa-lab sweep tiny --loss softmax complete --seeds 0 1 2 --jobs 2"
+	$$sweep --over train.steps-per-epoch 40 80 160 320 --out data/results/longer-synthetic
+	$$sweep --over data.train-ids 100 200 400 --out data/results/people-synthetic
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 SA_LAB_HOME=data/cache/avx2 $$main --seeds 0 1 2 --out data/results/avx2-synthetic.json
 	python -c 'from sa_lab.config import ExperimentConfig; from sa_lab.course import surface; surface.write(ExperimentConfig(), jobs=2)'
 	sa-lab study tiny --jobs 2 --variants softmax complete triplet hetero_center_triplet --seeds 0 1 2 \
 		--train.ids-per-batch 8 --train.images-per-id 4 --out data/results/batches-synthetic.json

@@ -265,7 +265,7 @@ def test_a_first_look_must_outlast_the_warm_up() -> None:
     ("values", "name"),
     [({}, "complete"), ({"mask_value": 0.0}, "no_mask"), ({"similarity_weight": 0.0}, "no_absolute"),
      ({"sas_weight": 0.0, "similarity_weight": 0.0}, "softmax"), ({"sas_weight": 0.5}, "complete, sas_weight 0.5"),
-     ({"mask_value": 5.0}, "complete, mask_value 5"), ({"asynchronous": False}, "complete, asynchronous 0"),
+     ({"mask_value": 5.0}, "complete, mask_value 5"), ({"asynchronous": False}, "synchronous"),
      ({"mask_value": 0.0, "similarity_weight": 2.0}, "no_mask, similarity_weight 2")],
 )  # fmt: skip
 def test_a_loss_has_one_name(values: dict, name: str) -> None:

@@ -320,8 +320,15 @@ def test_losses_that_are_one_in_these_batches_are_compared_once() -> None:
 
 def test_weights_are_chosen_on_validation_identities(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a double of the runs that has nothing else to look at; of equally good tries the first is taken."""
-    goodness = {"complete": (0.1, 0.3, 0.2, 0.3), "hetero_center": (0.5, 0.5, 0.5, 0.5)}
     asked: list[ExperimentConfig] = []
+
+    def goodness(config: ExperimentConfig) -> float:
+        slow = config.train.backbone_lr < ExperimentConfig().train.backbone_lr
+        if config.loss.terms:
+            return 0.5
+        if not config.loss.sas_weight:
+            return 0.2 + 0.1 * slow
+        return 0.1 * config.loss.similarity_weight - 0.01 * slow
 
     def run_all(configs: list[ExperimentConfig], *_: object) -> list[ExperimentConfig]:
         asked.extend(configs)
@@ -330,15 +337,18 @@ def test_weights_are_chosen_on_validation_identities(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tuning, "run_all", run_all)
     monkeypatch.setattr(
         tuning, "validated",
-        lambda run: {"mean_ap": goodness["hetero_center" if run.loss.terms else "complete"][asked.index(run) % 4]},
+        lambda run: {"mean_ap": goodness(run)},
     )  # fmt: skip
     chosen = study.tune(ExperimentConfig(seed=7), ("softmax", "no_mask", "hetero_center"), progress=False)
     assert {one.seed for one in asked} == {7}
-    assert len(asked) == 8
-    assert chosen["softmax"] == study.Choice(variant(ExperimentConfig(seed=7), "softmax"))
+    assert len(asked) == 1 + 4 + 4 + 3 * len(study.RATES)
+    assert chosen["softmax"].config == variant(ExperimentConfig(seed=7), "softmax").replace(
+        "train.backbone_lr", float(f"{ExperimentConfig().train.backbone_lr / 3:.2g}")
+    )
+    assert [one["validation_mean_ap"] for one in chosen["softmax"].tries] == pytest.approx([0.2, 0.3, 0.2])
     assert chosen["hetero_center"].config.loss.terms == "identity 1 + hetero_center 4"
     assert (chosen["no_mask"].config.loss.similarity_weight, chosen["no_mask"].config.loss.mask_value) == (3.0, 0.0)
-    assert [one["validation_mean_ap"] for one in chosen["hetero_center"].tries] == [0.5] * 4
+    assert [one["validation_mean_ap"] for one in chosen["hetero_center"].tries] == [0.5] * 6
     with pytest.raises(ValueError, match=r"data\.validation_fraction is 0\.0"):
         study.tune(ExperimentConfig().replace("data.validation_fraction", 0.0), ("complete",))
 
@@ -349,12 +359,12 @@ def test_a_tuned_study_says_what_was_tried(tmp_path: Path, monkeypatch: pytest.M
     result = study.study(config, ("softmax", "center"), (0, 1), 2, progress=False, tuned=True)
     tries = result["tries"]["center"]
     best = max(tries, key=lambda one: one["validation_mean_ap"])
-    assert len(tries) == 4
-    assert result["tries"]["softmax"] == []
+    assert len(tries) == 4 + len(study.RATES)
+    assert len(result["tries"]["softmax"]) == 1 + len(study.RATES)
     weight = best["terms"].split()[-1]
     assert result["labels"]["center"].endswith("center" if weight == "0.003" else f"center {weight}")
-    assert len(list(tmp_path.glob("runs/*-seed2-*/report.json"))) == 4, "tried with another seed than the study's"
-    assert len(list(tmp_path.glob("runs/*/report.json"))) == 4 + 2 * 2
+    assert len(list(tmp_path.glob("runs/*-seed2-*/report.json"))) == 9, "tried with another seed than the study's"
+    assert len(list(tmp_path.glob("runs/*/report.json"))) == 9 + 2 * 2
 
 
 def test_a_loss_of_ones_own_is_studied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,8 @@ def study(
         own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1"; its name
             among the variants is own.
         seeds: at least two; each draws people, images and split as well as weights and batches.
-        tuned: weight and margin of each loss are chosen on validation identities first, by the same number of tries.
+        tuned: weight, margin and learning rate of each loss are chosen on validation identities first, by the same
+            number of tries.
         jobs: runs at a time, each with its share of the CPU cores.
         scheduler: address of a running Dask cluster that trains in place of this machine, as tcp://127.0.0.1:8786.
         out: JSON file; by default results/study-<dataset>.json, or losses-<dataset>.json if tuned, in the data folder,

@@ -139,6 +139,35 @@ def against(result: dict[str, Any], reference: str, measure: str = "mean_ap") ->
     return rows
 
 
+OF_PAPER: tuple[tuple[str, str, str, str, str], ...] = (
+    ("people are found that softmax does not find", "complete", "softmax", "mean_ap", "higher"),
+    ("an unseen person's two spectra lie closer", "complete", "softmax", "stranger_ratio", "lower"),
+    ("a classifier tells the spectra apart less often", "complete", "softmax", "modality_probe", "lower"),
+    ("the two prototypes of an identity come to overlap", "complete", "softmax", "prototype_alignment", "higher"),
+    ("the target has to be the other spectrum's prototype", "complete", "own_target", "mean_ap", "higher"),
+    ("the Feature Mask is needed", "complete", "no_mask", "mean_ap", "higher"),
+    ("the absolute term is needed", "complete", "no_absolute", "mean_ap", "higher"),
+    ("network and prototypes have to learn in turns", "complete", "synchronous", "mean_ap", "higher"),
+)
+"""Claims of the paper: in words, two losses, a measure, and how the first has to compare with the second."""
+
+
+def of_paper(studies: Mapping[str, dict[str, Any]]) -> list[dict[str, str]]:
+    """A row for each of `OF_PAPER`, with a column for each study, by its name: whether it is borne out, and the
+    difference, paired by seed; a study without the two losses says that it has not tested it."""
+    rows = []
+    for words, first, second, measure, claimed in OF_PAPER:
+        row = {"claim": words, "difference": f"{TITLES[measure]}, {first} less {second}"}
+        for name, result in studies.items():
+            row[name] = "not tested"
+            if all(measure in result["variants"].get(loss, {}) for loss in (first, second)):
+                span, word = _told(paired(result, first, second, measure), measure)
+                held = {claimed: "borne out", _ALIKE: "not told apart"}.get(word, "the reverse")
+                row[name] = f"{held}: {span}"
+        rows.append(row)
+    return rows
+
+
 def paired(result: dict[str, Any], first: str, second: str, measure: str) -> dict[str, float]:
     """``measure`` of loss ``first`` less that of loss ``second``, paired by seed, see `student_interval`."""
     one, other = (np.array(result["variants"][name][measure]["values"]) for name in (first, second))

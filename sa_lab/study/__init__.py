@@ -19,13 +19,13 @@ from sa_lab.intervals import student_interval
 from sa_lab.runs import loss_name
 from sa_lab.study.measures import MEANINGS, conditions, limits_of, measure_run, validated
 from sa_lab.study.sweeps import Cell, LossName, Sweep, cells, named, read, sweep, trained, with_own
-from sa_lab.study.tuning import TRIES, Choice, compared, tune
+from sa_lab.study.tuning import RATES, TRIES, Choice, compared, tune
 from sa_lab.study.workers import FailedRunsError, refuse_failed, run_all, run_each
 from sa_lab.training.objective import OwnLoss
 
 __all__ = [
-    "MEANINGS", "TRIES", "Cell", "Choice", "FailedRunsError", "Sweep", "cells", "compared", "conditions", "limits_of",
-    "measure_run", "read", "run_all", "run_each", "study", "sweep", "tune", "validated", "variant",
+    "MEANINGS", "RATES", "TRIES", "Cell", "Choice", "FailedRunsError", "Sweep", "cells", "compared", "conditions",
+    "limits_of", "measure_run", "read", "run_all", "run_each", "study", "sweep", "tune", "validated", "variant",
 ]  # fmt: skip
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -55,8 +55,9 @@ def study(
         jobs: runs at a time, each in a process of its own.
         out: JSON file to write.
         progress: show a bar.
-        tuned: each loss has the weight and margin that are best on the validation identities, tried with a seed that is
-            none of ``seeds``, see `sa_lab.study.tuning`; by default those of its paper. One's own is taken as it is.
+        tuned: each loss has the weight, margin and learning rate that are best on the validation identities, tried
+            with a seed that is none of ``seeds``, see `sa_lab.study.tuning`; by default those of its paper. One's own
+            is taken as it is.
         scheduler: address of a Dask cluster that trains, in place of workers of this machine.
         own_loss: a loss of one's own, the term own in ``config.loss.terms``.
 
@@ -90,7 +91,7 @@ def study(
         "images": images,
         "seeds": list(seeds),
         "measures": MEANINGS,
-        "labels": {name: loss_name(chosen[name].config) for name in variants},
+        "labels": {name: _label(chosen[name].config, config) for name in variants},
         **({"tries": {name: list(one.tries) for name, one in chosen.items()}} if tuned else {}),
         "changed": {name: value for name, value in config.changed().items() if name not in _NAMED_ELSEWHERE},
         "variants": {},
@@ -112,6 +113,12 @@ def study(
     if out:
         write_text(out, json.dumps(result, indent=1))
     return result
+
+
+def _label(chosen: ExperimentConfig, base: ExperimentConfig) -> str:
+    """The name of a loss, with the rate that was chosen for it."""
+    rate = chosen.train.backbone_lr
+    return loss_name(chosen) + (f", backbone_lr {rate:.1g}" if rate != base.train.backbone_lr else "")
 
 
 _NAMED_ELSEWHERE = ("data.dataset", "data.root", "seed")

@@ -1,10 +1,11 @@
-"""Weights and margins of each loss, chosen on validation identities by the same number of tries."""
+"""Weight, margin and learning rate of each loss, chosen on validation identities by the same number of tries."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sa_lab.config import PAPER, PIECES, VARIANTS, ExperimentConfig, VariantName, variant
 from sa_lab.study.measures import validated
@@ -39,8 +40,10 @@ TRIES: dict[VariantName, tuple[dict[str, Any], ...]] = {
     "cosface": ({}, {"scale": 30.0}, {"margin": 0.2}, {"margin": 0.2, "scale": 30.0}),
     "arcface": ({}, {"scale": 30.0}, {"margin": 0.3}, {"margin": 0.3, "scale": 30.0}),
 }
-"""What is tried of each loss, first as in `VARIANTS`; softmax has nothing to choose, SA-Softmax with one piece changed
-takes what is chosen for complete."""
+"""What is tried of each loss, first as in `VARIANTS`; softmax has none of these dials, and SA-Softmax with one piece
+changed takes what is chosen for complete."""
+RATES = (1 / 3, 3.0)
+"""Then, with the best of these, the learning rate of the backbone is tried at so many times that of the preset."""
 
 
 def compared(config: ExperimentConfig) -> tuple[VariantName, ...]:
@@ -67,7 +70,8 @@ class Choice:
 def tune(
     config: ExperimentConfig, losses: Sequence[VariantName], jobs: int = 1, progress: bool = True, scheduler: str = ""
 ) -> dict[VariantName, Choice]:
-    """Train the tries of each loss with the config's seed, and choose by mAP on the validation identities.
+    """Train the tries of each loss with the config's seed, and choose by mAP on the validation identities: first among
+    `TRIES`, then among `RATES`.
 
     Test identities are not looked at. Arguments as of `sa_lab.study.study`.
 
@@ -76,23 +80,48 @@ def tune(
     """
     if not config.data.validation_fraction:
         raise ValueError("data.validation_fraction is 0.0, expected a share of people to choose on, above 0")
-    tried = [name for name in dict.fromkeys([*losses, *_tuned_for(losses)]) if name in TRIES]
-    planned = [(name, dials, _with(variant(config, name), dials)) for name in tried for dials in TRIES[name]]
-    runs = run_all([one for *_, one in planned], jobs, progress, scheduler)
-    found: dict[VariantName, Choice] = {}
-    for name in tried:
-        tries = [
-            ({**dials, "validation_mean_ap": validated(run)["mean_ap"]}, one)
-            for (loss, dials, one), run in zip(planned, runs, strict=True)
-            if loss == name
+    tried = list(dict.fromkeys([*(name for name in losses if name not in PIECES), *_tuned_for(losses)]))
+    planned = {
+        name: [Try(dials, _with(variant(config, name), dials)) for dials in TRIES.get(name, ({},))] for name in tried
+    }
+    done = _graded(planned, jobs, progress, scheduler)
+    for name, best in {name: max(tries, key=_grade) for name, tries in done.items()}.items():
+        rates = [float(f"{times * best.config.train.backbone_lr:.2g}") for times in RATES]
+        planned[name] = [
+            Try({**best.dials, "backbone_lr": rate}, best.config.replace("train.backbone_lr", rate)) for rate in rates
         ]
-        best = max(tries, key=lambda pair: float(pair[0]["validation_mean_ap"]))
-        found[name] = Choice(best[1], tuple(dials for dials, _ in tries))
+    again = _graded(planned, jobs, progress, scheduler)
+    found = {name: [*done[name], *again[name]] for name in tried}
     chosen: dict[VariantName, Choice] = {}
     for name in losses:
-        base = found["complete"].config if name in PIECES else config
-        chosen[name] = found.get(name, Choice(variant(base, name)))
+        of = name if name in found else "complete"
+        told = tuple({**one.dials, "validation_mean_ap": one.mean_ap} for one in found[of])
+        best = max(found[of], key=_grade)  # of equally good ones the first
+        chosen[name] = Choice(best.config, told) if of == name else Choice(variant(best.config, name))
     return chosen
+
+
+class Try(NamedTuple):
+    """Dials of a loss, its config with them and, once it is trained, mAP in [0,1] on the validation identities."""
+
+    dials: dict[str, Any]
+    config: ExperimentConfig
+    mean_ap: float = math.nan
+
+
+def _grade(one: Try) -> float:
+    return one.mean_ap
+
+
+def _graded(
+    planned: Mapping[VariantName, Sequence[Try]], jobs: int, progress: bool, scheduler: str
+) -> dict[VariantName, list[Try]]:
+    """The tries of each loss, trained."""
+    runs = iter(run_all([one.config for tries in planned.values() for one in tries], jobs, progress, scheduler))
+    return {
+        name: [one._replace(mean_ap=validated(next(runs))["mean_ap"]) for one in tries]
+        for name, tries in planned.items()
+    }
 
 
 def _tuned_for(losses: Sequence[VariantName]) -> tuple[VariantName, ...]:
