@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -166,6 +167,45 @@ def of_paper(studies: Mapping[str, dict[str, Any]]) -> list[dict[str, str]]:
                 row[name] = f"{held}: {span}"
         rows.append(row)
     return rows
+
+
+def effects(result: dict[str, Any], reference: str, measure: str = "mean_ap") -> dict[str, tuple[float, float, float]]:
+    """Of each other loss its difference to ``reference``, paired by seed: mean, low and high; points of shares."""
+    scale = 100 if measure in SHARES else 1
+    found = {}
+    for name in (name for name in result["variants"] if name != reference):
+        span = paired(result, name, reference, measure)
+        found[label(result, name)] = (scale * span["mean"], scale * span["low"], scale * span["high"])
+    return found
+
+
+def processors(wide: dict[str, Any], narrow: dict[str, Any], measure: str = "mean_ap") -> list[dict[str, str]]:
+    """How much a processor moves a measure beside how much a seed does, a row a loss and one for their difference.
+
+    Args:
+        wide: a study.
+        narrow: the same one with fewer of its seeds, on a processor of another vector level.
+        measure: a share.
+    """
+    seeds = [wide["seeds"].index(seed) for seed in narrow["seeds"]]
+    values = {
+        name: [np.array(one["variants"][name][measure]["values"]) for one in (wide, narrow)]
+        for name in narrow["variants"]
+    }
+    values = {name: [first[seeds], second] for name, (first, second) in values.items()}
+    if {"softmax", "complete"} <= values.keys():
+        pairs = zip(values["complete"], values["softmax"], strict=True)
+        values["complete less softmax"] = [one - other for one, other in pairs]
+    return [
+        {
+            "": name,
+            f"{wide['cpu']}, {TITLES[measure]} by seed, %": ", ".join(f"{100 * one:.1f}" for one in first),
+            f"{narrow['cpu']}": ", ".join(f"{100 * one:.1f}" for one in second),
+            "a processor moves it by, points": f"{100 * np.abs(first - second).mean():.1f}",
+            "a seed by": f"{100 * np.mean([abs(a - b) for a, b in itertools.combinations(first, 2)]):.1f}",
+        }
+        for name, (first, second) in values.items()
+    ]
 
 
 def paired(result: dict[str, Any], first: str, second: str, measure: str) -> dict[str, float]:

@@ -27,12 +27,7 @@ from sa_lab.schema import Embeddings
 LOSSES: tuple[VariantName, ...] = ("softmax", "complete", "no_rival", "running_mean")
 DECAYS = (1e-4, 1e-3, 1e-2)
 """Weight decays of a fit, weaker to stronger: half of it times the squared length of all prototypes is added to L_p."""
-_FITS = {
-    f"{kind}, weight decay {decay:g}": (kind == "fitted by L_p", decay)
-    for kind in ("fitted by L_p", "fitted without rivals") for decay in DECAYS
-}  # fmt: skip
-MEASURES = ("mean embeddings", "prototypes as trained", *_FITS)
-"""Of each the cosine of what an identity has in the two spectra."""
+_KINDS = {"fitted by L_p": True, "fitted without rivals": False}
 
 
 def fitted(
@@ -92,9 +87,9 @@ def means(
     return torch.einsum("nk,npd->pkd", groups / groups.sum(0), embeddings).numpy()
 
 
-def cosines(tested: Embeddings) -> dict[str, float]:
-    """Of people trained on, the cosine of what an identity has in the two spectra, averaged over parts and identities,
-    by the names in `MEASURES`.
+def cosines(tested: Embeddings, decays: Sequence[float] = DECAYS) -> dict[str, float]:
+    """Of people trained on, the cosine of what an identity has in the two spectra, averaged over parts and identities:
+    of its mean embeddings, of its prototypes as they were trained, and of prototypes fitted with each of ``decays``.
 
     Raises:
         ValueError: there are no prototypes of these people.
@@ -111,7 +106,11 @@ def cosines(tested: Embeddings) -> dict[str, float]:
     found = {
         "mean embeddings": means(points, labels, modality),
         "prototypes as trained": tested.prototypes[:, [*rows, *(rows + len(known))]],
-        **{name: fitted(points, labels, modality, *fit) for name, fit in _FITS.items()},
+        **{
+            f"{kind}, weight decay {decay:g}": fitted(points, labels, modality, rivals, decay)
+            for kind, rivals in _KINDS.items()
+            for decay in decays
+        },
     }
     return {name: float(prototype_alignment(one).mean()) for name, one in found.items()}
 
@@ -129,7 +128,7 @@ def write(config: ExperimentConfig, seeds: Sequence[int] = study.SEEDS, jobs: in
     content: dict[str, Any] = {"dataset": config.data.dataset, "seeds": list(seeds), **study.conditions(), "losses": {}}
     for i, name in enumerate(LOSSES):
         mine = found[i * len(seeds) : (i + 1) * len(seeds)]
-        columns = {measure: np.array([one[measure] for one in mine]) for measure in MEASURES}
+        columns = {measure: np.array([one[measure] for one in mine]) for measure in mine[0]}
         content["losses"][name] = {
             measure: {**student_interval(values, (-1.0, 1.0)), "values": values.tolist()}
             for measure, values in columns.items()
