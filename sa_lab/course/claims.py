@@ -155,12 +155,12 @@ OF_PAPER: tuple[tuple[str, str, str, str, str], ...] = (
 
 def of_paper(studies: Mapping[str, dict[str, Any]]) -> list[dict[str, str]]:
     """A row for each of `OF_PAPER`, with a column for each study, by its name: whether it is borne out, and the
-    difference, paired by seed; a study without the two losses says that it has not tested it."""
+    difference, paired by seed; a dash where a study lacks one of the two losses."""
     rows = []
     for words, first, second, measure, claimed in OF_PAPER:
         row = {"claim": words, "difference": f"{TITLES[measure]}, {first} less {second}"}
         for name, result in studies.items():
-            row[name] = "not tested"
+            row[name] = "-"
             if all(measure in result["variants"].get(loss, {}) for loss in (first, second)):
                 span, word = _told(paired(result, first, second, measure), measure)
                 held = {claimed: "borne out", _ALIKE: "not told apart"}.get(word, "the reverse")

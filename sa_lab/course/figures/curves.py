@@ -172,6 +172,20 @@ def cmc_curves(
     return finish(figure, title)
 
 
+def effect(panels: Mapping[str, Mapping[str, Mapping[str, tuple[float, float, float]]]], *, title: str) -> go.Figure:
+    """Means with intervals, a panel a measure: ``panels[measure][run][group] = (mean, low, high)``."""
+    figure = make_subplots(1, len(panels), subplot_titles=list(panels), horizontal_spacing=0.12)
+    for column, measures in enumerate(panels.values(), start=1):
+        for trace in intervals(measures, title="", y_title="").data:
+            figure.add_trace(trace.update(showlegend=column == 1), row=1, col=column)
+        names = list(dict.fromkeys(name for groups in measures.values() for name in groups))
+        figure.update_xaxes(
+            tickvals=list(range(len(names))), ticktext=names, range=[-0.5, len(names) - 0.5], col=column
+        )
+    figure.update_yaxes(rangemode="tozero")
+    return finish(figure, title)
+
+
 def intervals(
     measures: Mapping[str, Mapping[str, tuple[float, float, float]]], *, title: str, y_title: str
 ) -> go.Figure:
