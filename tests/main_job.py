@@ -33,3 +33,5 @@ def run_main_job(out: Path, *options: str) -> None:
     report = (out / "report.md").read_text()
     for loss in ("softmax", "complete"):
         assert re.search(rf"\| {loss} +\| 0 +\|", report)
+    assert "What it shows: mAP of complete less that of softmax" in report
+    assert "What it does not" in report

@@ -221,8 +221,6 @@ def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
     The networks of the four losses are trained first, where they are not there yet; then no chapter needs another one.
     Networks and chapters are made two at a time; more threads than cores would wait for each other.
 
-    The two projections of chapter 04 are also saved as the README's pictures.
-
     Raises:
         RuntimeError: no browser is found to draw the pictures.
         ValueError: a cleaned chapter is larger than `SIZE_LIMIT`.
@@ -242,8 +240,6 @@ def _render_one(path: Path) -> int:
     with atomic_path(path) as temporary:
         papermill.execute_notebook(path, temporary, cwd=path.parent, progress_bar=False)
         notebook = draw(clean(nbformat.reads(temporary.read_text(encoding="utf-8"), as_version=4)))
-        if path.name.startswith("04"):
-            _save_pictures(notebook, ("overlap-softmax.png", "overlap-sa_softmax.png"))
         temporary.write_text(written(shrink(notebook)), encoding="utf-8")
         if (size := temporary.stat().st_size) > SIZE_LIMIT:
             raise ValueError(f"{path.name} has {size} bytes after cleaning, expected at most {SIZE_LIMIT}")
@@ -300,14 +296,6 @@ def written(notebook: nbformat.NotebookNode) -> str:
     for i, figure in enumerate(figures):
         text = text.replace(json.dumps(f"figure {i} of this notebook"), figure)
     return text + "\n"
-
-
-def _save_pictures(notebook: nbformat.NotebookNode, names: Sequence[str]) -> None:
-    """The first figures of an executed chapter as PNG files in the results folder."""
-    pictures = [data for data in _contents(notebook) if "image/png" in data]
-    for name, data in zip(names, pictures, strict=False):
-        with atomic_path(home() / "results" / name) as temporary:
-            temporary.write_bytes(base64.b64decode(data["image/png"]))
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
