@@ -16,7 +16,7 @@ import cattrs
 from sa_lab.dials import markdown, non_negative, positive, require, settle, share, whole_seed
 from sa_lab.disk import DamagedFileError, checksum, read_json, write_text
 
-Dataset = Literal["synthetic", "thermal", "roadscene", "folder", "sysu", "regdb", "llcm"]
+Dataset = Literal["synthetic", "thermal", "roadscene", "folder", "manifest", "sysu", "regdb", "llcm"]
 Style = Literal["console", "markdown", "latex", "csv", "html"]
 """What a table is written for."""
 LAYOUTS = ("sysu", "regdb", "llcm")
@@ -44,7 +44,8 @@ class DataConfig:
     dataset: Dataset = "synthetic"
     """Where the images come from; synthetic and thermal are drawn on the spot, the others are read from root."""
     root: str | None = None
-    """Folder of the data set on disk, made absolute; needed by all but synthetic and thermal."""
+    """Folder of the data set on disk, or the table of a manifest, made absolute; needed by all but synthetic and
+    thermal."""
     split: int = 1
     """Which of the ten splits into training and test, 1..10; regdb only."""
     height: int = 64
@@ -53,12 +54,20 @@ class DataConfig:
     """Width of the stored images in pixels."""
     resize: Resize = "lanczos"
     """Filter that brings images to this size; reference, AGW, MMN and DEEN use lanczos, and results depend on it."""
+    thermal_range: tuple[float, float] | None = None
+    """What of images with more than eight bits becomes black and what white; none: the 1st and 99th percentile of all
+    of them in the data set."""
+    test_fraction: float = 1 / 3
+    """Share of the identities kept for testing; folder, and manifest without a column split, only."""
     train_ids: int = 200
     """Identities for training and validation; synthetic and thermal only."""
     test_ids: int = 80
     """Identities for testing; synthetic and thermal only."""
     images_per_camera: int = 4
     """Images of an identity in each camera; synthetic and thermal only."""
+    nir_share: float = 0.65
+    """How much of a garment's near-infrared brightness follows its visible luminance, 0..1; synthetic only. The lower,
+    the less the two spectra have in common; near 0 as with dyes that only the eye sees."""
     validation_fraction: float = 0.2
     """Share of the training identities held back for model selection, 0 for none."""
     seed: int = 0
@@ -75,8 +84,12 @@ class DataConfig:
             split=(self.split, self.split in range(1, splits + 1), f"1..{splits} for {self.dataset}"),
             images_per_camera=positive(self.images_per_camera, 1000),
             validation_fraction=share(self.validation_fraction),
+            nir_share=(self.nir_share, 0 <= self.nir_share <= 1, "a share in [0, 1]"),
+            test_fraction=(self.test_fraction, 0 <= self.test_fraction <= 1, "a share in [0, 1]"),
+            thermal_range=(self.thermal_range, self.thermal_range is None or _rises(self.thermal_range),
+                           "two numbers, the first one lower"),
             root=(self.root, self.root is not None or self.dataset in ("synthetic", "thermal"),
-                  f"the folder of the {self.dataset} data set"),
+                  f"the {'table' if self.dataset == 'manifest' else 'folder'} of the {self.dataset} data set"),
         )  # fmt: skip
 
 
@@ -201,6 +214,10 @@ class LossConfig:
         }  # fmt: skip
         alone = ("sas_weight", "similarity_weight") if self.terms else ()
         return (*alone, *(dial for dial, terms in users.items() if not weights & terms))
+
+
+def _rises(bounds: tuple[float, ...]) -> bool:
+    return len(bounds) == 2 and -math.inf < bounds[0] < bounds[1] < math.inf
 
 
 TERMS = (

@@ -163,7 +163,8 @@ def run(
             processes.launch(_share, (config, folder, progress, keep_checkpoint, own_loss), num_processes)
             return result
         if first:
-            write_json(folder / "made_of.json", made_of)
+            spans = {"thermal_range": store.thermal_range} if store.thermal_range else {}
+            write_json(folder / "made_of.json", {**made_of, **spans})
             _write_images(folder / "images.csv", store)
         _make(result, config, store, watch, progress, own_loss, keep_checkpoint)
     processes.agree_with_first()  # has evaluated
@@ -444,6 +445,12 @@ def data_of(folder: Path) -> str:
             f"{folder / 'made_of.json'} is damaged: it does not say which images the run was made of"
         )
     return str(made_of["data"])
+
+
+def thermal_range_of(folder: Path) -> tuple[float, float] | None:
+    """What was black and what white to a run of images with more than eight bits; None where it had none."""
+    bounds = read_json(folder / "made_of.json").get("thermal_range")
+    return (float(bounds[0]), float(bounds[1])) if bounds else None
 
 
 def images_of(folder: Path, progress: bool = False) -> ImageStore:

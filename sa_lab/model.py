@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 import torchvision
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -133,6 +133,19 @@ class TwoStreamNet(nn.Module):
         Raises:
             ValueError: ``modality`` has another length, or holds anything but 0 and 1.
         """
+        maps, order = self.maps(images, modality)
+        # P horizontal parts: the mean over each band of rows, (B,D,h,w) -> (B,P,D)
+        pooled = functional.adaptive_avg_pool2d(maps, (self.num_parts, 1)).squeeze(3).transpose(1, 2)
+        part_features = pooled[torch.from_numpy(np.argsort(order)).to(images.device, non_blocking=True)]  # as they came
+        # BN neck: what the losses see, (B,P,D); identity logits f.V, (B,P,C)
+        embeddings = self.neck(part_features)
+        logits = prototype_logits(embeddings, self.classifier) if classify else embeddings[:, :, :0]
+        return Features(part_features, embeddings, logits)
+
+    def maps(
+        self, images: Float[Tensor, "B 3 H W"], modality: Tensor | np.ndarray
+    ) -> tuple[Float[Tensor, "B D h w"], Int[np.ndarray, " B"]]:
+        """What the trunk makes of a batch, visible images first, and where each of these stood; as `forward`."""
         codes = modality.cpu().numpy() if isinstance(modality, Tensor) else modality
         if codes.shape != images.shape[:1] or not np.isin(codes, (0, 1)).all():
             raise ValueError(f"modality is {codes.tolist()}, expected 0 or 1 for each of {len(images)} images")
@@ -141,14 +154,8 @@ class TwoStreamNet(nn.Module):
         sorted_images = images[torch.from_numpy(order).to(images.device, non_blocking=True)]
         halves = (sorted_images[:num_visible], sorted_images[num_visible:])
         stems = [stem(half) for stem, half in zip(self.stems, halves, strict=True) if len(half)]
-        # the shared trunk, then P horizontal parts: the mean over each band of rows, (B,D,h,w) -> (B,P,D)
-        maps = self.trunk(torch.cat(stems))
-        pooled = functional.adaptive_avg_pool2d(maps, (self.num_parts, 1)).squeeze(3).transpose(1, 2)
-        part_features = pooled[torch.from_numpy(np.argsort(order)).to(images.device, non_blocking=True)]  # as they came
-        # BN neck: what the losses see, (B,P,D); identity logits f.V, (B,P,C)
-        embeddings = self.neck(part_features)
-        logits = prototype_logits(embeddings, self.classifier) if classify else embeddings[:, :, :0]
-        return Features(part_features, embeddings, logits)
+        # the shared trunk: (B,D,h,w)
+        return self.trunk(torch.cat(stems)), order
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Parameters of stems and trunk."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sa_lab.disk import DamagedFileError, kept_where_possible, read_csv, read_js
 from sa_lab.evaluation.reports import Report
 from sa_lab.intervals import Interval
 from sa_lab.provenance import ANALYSIS, code_digest
-from sa_lab.schema import Embeddings
+from sa_lab.schema import Embeddings, Modality
 
 PEOPLE_FILES = {"unseen": "embeddings.npz", "training": "training_embeddings.npz"}
 """The two sets of people of a run's folder, and where their descriptors are; evaluated descriptors have the first."""
@@ -61,6 +62,14 @@ class Run:
     def training_embeddings(self) -> Embeddings:
         """Descriptors of the first training identities (up to 600 images), with all prototypes."""
         return Embeddings.load(self.folder / "training_embeddings.npz")
+
+    def rank(self, query: Any, gallery: Any, k: int = 10, modality: Modality = Modality.INFRARED) -> Any:
+        """Look for pictures among others by this run's network: `sa_lab.ranking.rank`, whose arguments these are.
+
+        Returns:
+            A `sa_lab.ranking.Ranking`.
+        """
+        return import_module("sa_lab.ranking").rank(self, query, gallery, k, modality)  # which needs torch
 
     def probes(self) -> dict[int, Embeddings]:
         """Descriptors of the same training and validation identities, with the prototypes of the former, after so many

@@ -29,6 +29,18 @@ class Modality(IntEnum):
         return Modality(1 - self)
 
 
+class Role(IntEnum):
+    """What an image of the test is for."""
+
+    BOTH = 0
+    QUERY = 1
+    GALLERY = 2
+
+
+NOBODY = -1
+"""The person id of an image of whom nobody says who it is."""
+
+
 class DataError(ValueError):
     """A data set on disk is not what its layout promises; the message names the files."""
 
@@ -71,6 +83,10 @@ class Listing:
         gallery_order: (N,T) the place, from 0, of an image among those of its identity and camera in the gallery
             permutation of trial t that the data set itself prescribes, -1 where it prescribes none; None where it
             comes without such a file.
+        roles: (N,) 0 where an image may ask and be searched, 1 for a query alone, 2 for the gallery alone; None: all 0.
+        tracks: (N,) the tracklet that an image belongs to, whose images are one in a ranking; None: each its own.
+        held_ids: identities that the data set itself keeps for validation; None: a share of them is drawn.
+        passed_over: what lies beside the images and was not taken, a line each.
         content: ``content(i)`` gives a text that changes with the pixels behind image i and with nothing else (a hash
             of the file), which takes a while; None where path and stamp are as much.
     """
@@ -87,6 +103,10 @@ class Listing:
     split: int | None = None
     gallery_order: Int[np.ndarray, "N T"] | None = None
     content: Callable[[int], str] | None = field(default=None, repr=False, compare=False)
+    roles: Int[np.ndarray, " N"] | None = None
+    tracks: Int[np.ndarray, " N"] | None = None
+    held_ids: Int[np.ndarray, " H"] | None = None
+    passed_over: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.group_ids is None:
@@ -108,7 +128,8 @@ class Listing:
                 f"{self.name}: {len(twice)} paths are there twice, {twice[0]} among them; expected names that differ "
                 "in more than how accents are written"
             )
-        for part, chosen in (("training", self.is_train), ("test", ~self.is_train)):
+        known = self.person_ids != NOBODY
+        for part, chosen in (("training", self.is_train & known), ("test", ~self.is_train & known)):
             seen = [set(self.person_ids[chosen & (self.modality == m)].tolist()) for m in Modality]
             for only, missing in ((0, 1), (1, 0)):
                 lonely = sorted(seen[only] - seen[missing])
@@ -141,6 +162,7 @@ class Embeddings:
         seen_ids: identities of this data set that the training, or the choice of its model, has seen; None: not known.
         split, gallery_order: as in `Listing`.
         dataset: name of the data set, for reports.
+        roles: as in `Listing`.
     """
 
     part_features: Float[np.ndarray, "N P D"] | None
@@ -155,11 +177,16 @@ class Embeddings:
     split: int | None = None
     gallery_order: Int[np.ndarray, "N T"] | None = None
     dataset: str = ""
+    roles: Int[np.ndarray, " N"] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.person_ids)
         vectors = ("person_ids", "camera_ids", "modality", "seen_ids", "prototype_ids")
-        ndims = dict.fromkeys(vectors, 1) | {"gallery_order": 2} | dict.fromkeys((*self.descriptors, "prototypes"), 3)
+        ndims = (
+            dict.fromkeys((*vectors, "roles"), 1)
+            | {"gallery_order": 2}
+            | dict.fromkeys((*self.descriptors, "prototypes"), 3)
+        )
         for name, ndim in ndims.items():
             if (value := getattr(self, name)) is not None and value.ndim != ndim:
                 raise ValueError(f"embeddings: {name} has shape {value.shape}, expected {ndim} dimensions")
@@ -168,6 +195,7 @@ class Embeddings:
         _same_length(
             "embeddings", count, camera_ids=self.camera_ids, modality=self.modality, paths=self.paths,
             **self.descriptors, **({} if self.gallery_order is None else {"gallery_order": self.gallery_order}),
+            **({} if self.roles is None else {"roles": self.roles}),
         )  # fmt: skip
         for name in ("person_ids", "camera_ids", "modality"):
             if getattr(self, name).dtype.kind not in "iu":
@@ -252,4 +280,4 @@ class Embeddings:
 
 
 _ROWS = 4096  # descriptors looked at in one go
-_COLUMNS = ("part_features", "embeddings", "person_ids", "camera_ids", "modality", "gallery_order")
+_COLUMNS = ("part_features", "embeddings", "person_ids", "camera_ids", "modality", "gallery_order", "roles")

@@ -11,6 +11,7 @@ from sa_lab import __version__
 from sa_lab.cli import presets
 from sa_lab.cli.batches import course, study, sweep
 from sa_lab.cli.keeping import runs
+from sa_lab.cli.looking import rank
 from sa_lab.cli.making import app, generate, prepare, train
 from sa_lab.cli.scoring import compare, embed, evaluate, report
 from sa_lab.dials import plain_lines
@@ -19,7 +20,7 @@ from sa_lab.disk import Refusal
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; what a user can mend is told in one line, without a traceback."""
-    commands = (prepare, generate, train, evaluate, embed, report, compare, study, sweep, course, app, runs)
+    commands = (prepare, generate, train, evaluate, embed, rank, report, compare, study, sweep, course, app, runs)
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

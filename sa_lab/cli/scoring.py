@@ -173,7 +173,8 @@ def embed(
     named = {"dataset": dataset, "root": root, "split": split}
     data = replace(config.data, **{k: v for k, v in named.items() if v is not None})  # type: ignore[arg-type]
     if any(named.values()):
-        store = prepare(data)
+        span = experiment.thermal_range_of(run) if (run / "made_of.json").is_file() else None
+        store = prepare(replace(data, thermal_range=data.thermal_range or span))  # one black and white for all it sees
     elif (run / "images.csv").is_file():  # nobody's other images, wherever the run says that its own are
         store = experiment.images_of(run, progress=True)
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sa_lab.config import DataConfig
-from sa_lab.data import folder, llcm, regdb, roadscene, sysu_mm01
+from sa_lab.data import folder, llcm, manifest, regdb, roadscene, sysu_mm01
 from sa_lab.data.drawn import synthetic
 from sa_lab.data.store import ImageStore, build_store
 from sa_lab.disk import home
@@ -29,13 +29,15 @@ def list_images(data: DataConfig) -> Listing:
                 num_train_ids=data.train_ids, num_test_ids=data.test_ids, images_per_camera=data.images_per_camera,
                 height=max(128, data.height), width=max(64, data.width), seed=data.seed,
                 variant="nir" if data.dataset == "synthetic" else "thermal",
+                **({"nir_share": data.nir_share} if data.dataset == "synthetic" else {}),
             )
         )  # fmt: skip
     root = Path(str(data.root))
     ways: dict[str, Callable[[], Listing]] = {
         "sysu": lambda: sysu_mm01.listing(root), "regdb": lambda: regdb.listing(root, data.split),
         "llcm": lambda: llcm.listing(root), "roadscene": lambda: roadscene.listing(root, seed=data.seed),
-        "folder": lambda: folder.listing(root, seed=data.seed),
+        "folder": lambda: folder.listing(root, data.test_fraction, data.seed),
+        "manifest": lambda: manifest.listing(root, data.test_fraction, data.seed),
     }  # fmt: skip
     return ways[data.dataset]()
 
@@ -49,7 +51,9 @@ def prepare(
         DataError: the folder is not what the layout promises, or images cannot be read.
     """
     images = listing or list_images(data)
-    return build_store(images, data.height, data.width, home() / "prepared", progress, data.resize, contents)
+    return build_store(
+        images, data.height, data.width, home() / "prepared", progress, data.resize, contents, data.thermal_range
+    )
 
 
 def statistics(images: Listing | ImageStore) -> dict[str, int]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
@@ -22,8 +22,8 @@ from PIL import Image, ImageOps
 from sa_lab.disk import hexdigest, reason_of, replace, temporary_folder
 from sa_lab.schema import DataError, LeakageError, Listing, Modality
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
-FORMATS = ("BMP", "JPEG", "PNG")
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 """What a file is opened as, whatever its suffix says; others may start programs."""
 MAX_PIXELS = 64_000_000
 """Of an image; more is told from the header, and not decoded."""
@@ -39,6 +39,26 @@ class Found(NamedTuple):
     camera: int
     modality: Modality
     is_train: bool
+
+
+def images_below(folder: Path, passed_over: list[str]) -> list[Path]:
+    """The image files of a folder and of those in it, sorted by path; hidden ones are none.
+
+    Args:
+        folder: where they are.
+        passed_over: gets a line for each file with another suffix, and for what is called like an image and is no file.
+    """
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in (Path(place) / name for name in names if not name.startswith(".")):
+            if path.suffix.lower() not in SUFFIXES:
+                passed_over.append(f"{path}: no suffix of an image")
+            elif not path.is_file():
+                passed_over.append(f"{path}: a pipe, a device or a link that leads nowhere")
+            else:
+                found.append(path)
+    return sorted(found, key=lambda path: name_of(str(path)))
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -123,8 +143,10 @@ def listing_of(
     found: Sequence[Found],
     split: int | None = None,
     gallery_order: Int[np.ndarray, "N T"] | None = None,
+    **more: Any,
 ) -> Listing:
-    """The listing of image files under ``root``, in their order; ``-generated`` is added to the name of a drawn set."""
+    """The listing of image files under ``root``, in their order; ``-generated`` is added to the name of a drawn set.
+    ``more``: further columns of the listing."""
     paths, persons, cameras, modality, is_train = zip(*found, strict=True)
     reader = Reader(paths)
     person_ids, camera_ids, codes = (np.array(column, dtype=np.int64) for column in (persons, cameras, modality))
@@ -132,7 +154,8 @@ def listing_of(
         f"{name}-generated" if (root / MARKER).is_file() else name,
         tuple(name_of(path.relative_to(root).as_posix()) for path in paths),
         person_ids, camera_ids, codes, np.array(is_train, dtype=bool),
-        tuple(stamp(path) for path in paths), reader, split=split, gallery_order=gallery_order, content=reader.content,
+        tuple(stamp(path) for path in paths), reader, split=split, gallery_order=gallery_order,
+        content=reader.content, **more,
     )  # fmt: skip
 
 
@@ -166,15 +189,23 @@ def content_of(path: Path, file_stamp: str) -> str:
 def read_image(path: Path) -> Image.Image:
     """Decode an image file, upright, as mode ``RGB`` or ``L``; what is transparent loses its transparency.
 
+    Grey of more than eight bits comes as mode ``F`` with its own numbers: what of it is black and what white is decided
+    for a whole data set, see `sa_lab.data.store`.
+
     Raises:
-        DataError: no such file, no image in one of `FORMATS`, cut short, more than `MAX_PIXELS`, or more than eight
-            bits a channel, which has no agreed range of brightness.
+        DataError: no such file, no image in one of `FORMATS`, cut short, more than `MAX_PIXELS`, colour or transparency
+            of more than eight bits, or numbers that are not finite.
     """
     with _opened(path) as image:
-        deep = image.format == "PNG" and "16" in str(image.tile[0][3])  # type: ignore[attr-defined]  # Pillow drops the lower byte
-        if deep or image.mode.startswith(("I", "F")):
-            raise DataError("more than eight bits a channel; expected eight, so scale it to 0..255 first")
+        deep = "16" in str(image.tile[0][3]) if image.tile else False  # type: ignore[attr-defined]
+        if deep and not image.mode.startswith(("I", "F")):  # Pillow drops the lower byte
+            raise DataError("more than eight bits a channel in colour, or with transparency; expected grey alone")
         upright = ImageOps.exif_transpose(image)
+        if image.mode.startswith(("I", "F")):
+            numbers = np.asarray(upright, dtype=np.float32)
+            if not np.isfinite(numbers).all():
+                raise DataError("holds NaN or infinity; expected finite numbers")
+            return Image.fromarray(numbers)
         return upright.convert("L" if image.mode in ("L", "LA", "1") else "RGB")
 
 
@@ -208,6 +239,31 @@ _REASONS = (
     ("cannot identify image file", f"no image in one of the formats {', '.join(FORMATS)}"),
     ("decompression bomb", f"too many pixels; expected 1..{MAX_PIXELS:,}"),
 )
+
+
+def chosen_by_name(names: Sequence[str], fraction: float, seed: int, what: str) -> Bool[np.ndarray, " count"]:
+    """Choose a seeded share of things by their names alone: whether one is chosen changes with no other one.
+
+    Args:
+        names: one each.
+        fraction: share to choose, 0..1, on average; strictly between 0 and 1, of two or more both parts get at least
+            one.
+        seed: decides which.
+        what: is divided, for the message.
+
+    Raises:
+        DataError: one thing cannot be divided in two.
+    """
+    drawn = np.array([xxhash.xxh3_64_intdigest(name_of(name).encode(), seed % 2**64) / 2**64 for name in names])
+    chosen = np.asarray(drawn < fraction)
+    if 0 < fraction < 1:
+        if len(names) < 2:
+            raise DataError(f"only {len(names)} {what} to divide with test_fraction={fraction}; expected at least two")
+        if not chosen.any():
+            chosen[drawn.argmin()] = True
+        elif chosen.all():
+            chosen[drawn.argmax()] = False
+    return chosen
 
 
 def divide(count: int, fraction: float, seed: int, name: str, what: str) -> Bool[np.ndarray, " count"]:

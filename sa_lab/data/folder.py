@@ -1,11 +1,21 @@
-"""The reader's own images: ``<root>/{visible,infrared}/<identity>/*.{jpg,jpeg,png,bmp}``."""
+"""The reader's own images: ``<root>/{visible,infrared}/<identity>/`` and whatever folders are in it."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from sa_lab.data.files import SUFFIXES, Found, divide, images_in, listing_of, name_of, person_of, refuse
+from sa_lab.data.files import (
+    SUFFIXES,
+    Found,
+    chosen_by_name,
+    images_below,
+    images_in,
+    listing_of,
+    name_of,
+    person_of,
+    refuse,
+)  # fmt: skip
 from sa_lab.schema import DataError, Listing, Modality
 
 CAMERA_PREFIX = re.compile(r"([1-9][0-9]?)_.")
@@ -28,13 +38,13 @@ def listing(root: Path | str, test_fraction: float = 1 / 3, seed: int = 0) -> Li
 
     An identity is a folder name, any text, the same under ``visible`` and ``infrared``; its person id follows from the
     name alone (`sa_lab.data.files.person_of`), and the paths keep the names. A file name may start with its camera's
-    number, see `CAMERA_PREFIX`. Hidden files and files with other suffixes are passed over; the suffix may be in
-    capitals.
+    number, see `CAMERA_PREFIX`. Hidden files are passed over, and so are files with other suffixes and links that lead
+    nowhere, which the listing names; the suffix may be in capitals.
 
     Args:
         root: folder that holds ``visible`` and ``infrared``.
         test_fraction: share of the identities, 0..1, that are test identities.
-        seed: decides which.
+        seed: decides which, by their names alone: nobody changes sides when others come, go or are renamed.
 
     Raises:
         DataError: a folder is missing, images lie outside identity folders, an identity lacks one modality or has no
@@ -42,7 +52,8 @@ def listing(root: Path | str, test_fraction: float = 1 / 3, seed: int = 0) -> Li
         ValueError: ``test_fraction`` out of range.
     """
     root = Path(root)
-    found, faults = _find(root)
+    passed_over: list[str] = []
+    found, faults = _find(root, passed_over)
     names = sorted(set().union(*found.values()))
     for name in names:
         for modality in Modality:
@@ -58,17 +69,19 @@ def listing(root: Path | str, test_fraction: float = 1 / 3, seed: int = 0) -> Li
         if (other := of_id.setdefault(person_of(name), name)) != name:
             faults.append(f"{root}: the identities {other!r} and {name!r} have the same number; rename one of them")
     refuse(root, faults)
-    is_test = divide(len(names), test_fraction, seed, "test_fraction", f"identities in {root}")
+    if not 0 <= test_fraction <= 1:
+        raise ValueError(f"test_fraction is {test_fraction}, expected a share between 0 and 1")
+    is_test = chosen_by_name(names, test_fraction, seed, f"identities in {root}")
     files = [
         Found(path, person_of(name), camera_of(path.name, modality), modality, not is_test[place])
         for place, name in enumerate(names)
         for modality in Modality
         for path in found[modality][name]
     ]
-    return listing_of("folder", root, files)
+    return listing_of("folder", root, files, passed_over=tuple(passed_over))
 
 
-def _find(root: Path) -> tuple[dict[Modality, dict[str, list[Path]]], list[str]]:
+def _find(root: Path, passed_over: list[str]) -> tuple[dict[Modality, dict[str, list[Path]]], list[str]]:
     """Image files by modality and identity, and what is wrong with the layout."""
     found: dict[Modality, dict[str, list[Path]]] = {}
     faults: list[str] = []
@@ -79,7 +92,7 @@ def _find(root: Path) -> tuple[dict[Modality, dict[str, list[Path]]], list[str]]
         people = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         found[modality] = {}
         for person in people:  # a name may be there twice, composed and decomposed: one person
-            found[modality].setdefault(name_of(person.name), []).extend(images_in(person))
+            found[modality].setdefault(name_of(person.name), []).extend(images_below(person, passed_over))
         loose = images_in(folder)
         if loose:
             faults.append(f"{loose[0]} and {len(loose) - 1} more: expected in a folder {folder}/<identity>")

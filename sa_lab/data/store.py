@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,9 +48,10 @@ class ImageStore:
         person_ids, camera_ids, modality, is_train, group_ids: (N,), see `sa_lab.schema.Listing`.
         paths: N names relative to the data set's root.
         digest: changes with any image, size or split, see `sa_lab.data.contents.digest_of`.
-        split, gallery_order: see `sa_lab.schema.Listing`.
+        split, gallery_order, roles, tracks, held_ids: see `sa_lab.schema.Listing`.
         contents: what each image is, see `sa_lab.data.contents.contents_of`.
         checks: of the cache; None where the images come from somewhere else.
+        thermal_range: what was made black and what white of images with more than eight bits; None without such.
     """
 
     name: str
@@ -64,6 +67,10 @@ class ImageStore:
     gallery_order: Int[np.ndarray, "N T"] | None = None
     contents: tuple[str, ...] = ()
     checks: _Checks | None = field(default=None, repr=False)
+    roles: Int[np.ndarray, " N"] | None = None
+    tracks: Int[np.ndarray, " N"] | None = None
+    held_ids: Int[np.ndarray, " H"] | None = None
+    thermal_range: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -160,9 +167,13 @@ def split_identities(store: ImageStore | Listing, fraction: float, seed: int) ->
     Args:
         store: its ``is_train`` identities are divided (a listing will do); test identities are in neither part.
         fraction: share of the groups held back for validation, 0 for none; a single identity is never held back alone.
+            Without effect where the data set names its validation identities.
         seed: seed of the draw.
     """
     train = store.is_train
+    if store.held_ids is not None:
+        known = np.unique(store.person_ids[train])
+        return np.setdiff1d(known, store.held_ids), np.intersect1d(known, store.held_ids)
     groups = np.unique(store.group_ids[train])
     shuffled = np.random.default_rng(seed).permutation(groups)
     count = round(fraction * len(groups))
@@ -180,6 +191,7 @@ def build_store(
     progress: bool = True,
     resize: Resize = "lanczos",
     contents: tuple[str, ...] = (),
+    thermal_range: tuple[float, float] | None = None,
 ) -> ImageStore:
     """Open the prepared cache of ``listing`` at ``height`` x ``width``, building it first where it is missing.
 
@@ -193,6 +205,8 @@ def build_store(
         progress: show bars.
         resize: filter of Pillow, applied with anti-aliasing.
         contents: what `contents_of` gives, if it is known.
+        thermal_range: what becomes black and what white of images with more than eight bits; by default the percentiles
+            `PERCENTILES` of all of them, from `_SAMPLED` of the images.
 
     Raises:
         DataError: images that cannot be read; no cache is left behind.
@@ -203,31 +217,88 @@ def build_store(
         raise ValueError(f"height x width is {height} x {width}, expected at least 1 x 1")
     contents = contents or contents_of(listing, cache, progress)
     title = f"pixels {FORMAT_VERSION} {listing.name} {height} {width} {resize}"
+    title += f" {thermal_range}" if thermal_range else ""
     content = hash_of(title, listing.paths, contents)
     folder = Path(cache) / f"{listing.name}-{height}x{width}-{content[:16]}"
     shape = (len(listing), 3, height, width)
 
+    span = _Span(listing, thermal_range)
+
     def pixels(i: int) -> UInt8[np.ndarray, "3 H W"]:
-        return _pixels(listing.read(i), height, width, resize)
+        return _pixels(span.eight_bits(listing.read(i)), height, width, resize)
 
     record = {"digest": content, "filter": resize, "shape": list(shape), "code": code_digest(("data",))}
     with locked(folder, f"prepares {listing.name}"):
-        sums = _sums(folder, record)
-        if sums is None:
+        known = _manifest(folder, record)
+        if known is None:
             check_folder(folder.parent, "SA_LAB_HOME names another folder for data and runs")
             shutil.rmtree(folder, ignore_errors=True)
-            sums = _build(listing, pixels, shape, record, folder, progress)
+            for line in _counted(listing.passed_over):
+                tell(f"{listing.name}: {line}")
+            known = _build(listing, pixels, shape, record, folder, progress, span)
+        sums, span.bounds = tuple(known["sums"]), known["thermal_range"]
         images = np.load(folder / "images.npy", mmap_mode="c")
     checks = _Checks(folder / "images.npy", sums, np.zeros(len(listing), dtype=bool), pixels)
     return ImageStore(
         listing.name, torch.from_numpy(images), listing.person_ids, listing.camera_ids, listing.modality,
         listing.is_train, listing.group_ids, listing.paths, digest_of(listing, height, width, resize, contents),
-        listing.split, listing.gallery_order, contents, checks,
+        listing.split, listing.gallery_order, contents, checks, listing.roles, listing.tracks, listing.held_ids,
+        None if span.bounds is None else (span.bounds[0], span.bounds[1]),
     )  # fmt: skip
 
 
-def _sums(folder: Path, record: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The checksums of the images in ``folder``; None unless it holds this very cache, whole."""
+PERCENTILES = (1, 99)
+_SAMPLED = 200
+
+
+@dataclass
+class _Span:
+    """What becomes black and what white of images with more than eight bits, once for all of a data set.
+
+    Attributes:
+        listing: the images.
+        bounds: the two; None until an image asks for them.
+    """
+
+    listing: Listing
+    bounds: tuple[float, float] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def eight_bits(self, image: Image.Image) -> Image.Image:
+        """The image as it is, or, of more than eight bits, as mode ``L``."""
+        if image.mode != "F":
+            return image
+        with self.lock:
+            low, high = self.bounds = self.bounds or self._percentiles()
+        scaled = (np.asarray(image) - low) * (255 / max(high - low, 1e-9))
+        return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
+
+    def _percentiles(self) -> tuple[float, float]:
+        found = []
+        for i in np.unique(np.linspace(0, len(self.listing) - 1, 20 * _SAMPLED).round().astype(int)):
+            with suppress(DataError, OSError):  # told when it is stored
+                image = self.listing.read(int(i))
+                found += [np.asarray(image)[::4, ::4].ravel()] if image.mode == "F" else []
+            if len(found) == _SAMPLED:
+                break
+        low, high = np.percentile(np.concatenate(found), PERCENTILES)
+        return float(low), float(high)
+
+
+def _counted(lines: Sequence[str]) -> list[str]:
+    """Of what was passed over, how many of each reason, with up to three names."""
+    of_reason: dict[str, list[str]] = {}
+    for line in lines:
+        path, _, reason = line.rpartition(": ")
+        of_reason.setdefault(reason, []).append(path)
+    return [
+        f"passed over {len(paths)} ({', '.join(paths[:3])}{', ...' if len(paths) > 3 else ''}): {reason}"
+        for reason, paths in of_reason.items()
+    ]
+
+
+def _manifest(folder: Path, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What is noted of the cache in ``folder``; None unless it is this very cache, whole."""
     try:
         manifest = read_json(folder / "manifest.json")
         images = np.load(folder / "images.npy", mmap_mode="r")
@@ -235,7 +306,7 @@ def _sums(folder: Path, record: Mapping[str, Any]) -> tuple[str, ...] | None:
         return None
     fits = images.shape == tuple(record["shape"]) and images.dtype == np.uint8
     fits = fits and all(manifest.get(key) == value for key, value in record.items())
-    return tuple(manifest["sums"]) if fits and len(manifest.get("sums", ())) == len(images) else None
+    return manifest if fits and len(manifest.get("sums", ())) == len(images) else None
 
 
 def _build(
@@ -245,8 +316,9 @@ def _build(
     record: Mapping[str, object],
     folder: Path,
     progress: bool,
-) -> tuple[str, ...]:
-    """Fill ``folder.partial`` chunk by chunk, noting how far it is, then rename it; gives the images' checksums."""
+    span: _Span,
+) -> Mapping[str, Any]:
+    """Fill ``folder.partial`` chunk by chunk, noting how far it is, then rename it; gives its manifest."""
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(exist_ok=True)
     done_file, pixel_file = partial / "done.json", partial / "images.npy"
@@ -282,10 +354,11 @@ def _build(
     if unreadable:
         shutil.rmtree(partial)
         raise DataError(f"{listing.name}: {_told(unreadable)}")
-    write_json(partial / "manifest.json", {**record, "sums": sums})
+    manifest = {**record, "sums": sums, "thermal_range": span.bounds}
+    write_json(partial / "manifest.json", manifest)
     done_file.unlink()
     replace(partial, folder)
-    return tuple(sums)
+    return manifest
 
 
 def _told(unreadable: dict[str, str]) -> str:

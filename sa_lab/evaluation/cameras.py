@@ -45,10 +45,11 @@ def camera_pairs(protocol: Protocol, images: Embeddings | Listing, trial: int = 
     persons, cameras, modality = images.person_ids[keep], images.camera_ids[keep], images.modality[keep]
     order = None if images.gallery_order is None else images.gallery_order[keep]
     paths = [images.paths[i] for i in np.flatnonzero(keep)]
-    query = query_indices(protocol, modality=modality, camera_ids=cameras)
+    roles = None if images.roles is None else images.roles[keep]
+    query = query_indices(protocol, modality=modality, camera_ids=cameras, roles=roles)
     gallery = gallery_indices(
         protocol, modality=modality, person_ids=persons, camera_ids=cameras, paths=paths, gallery_order=order,
-        trial=trial,
+        roles=roles, trial=trial,
     )  # fmt: skip
     mask = hidden_mask(protocol, person_ids=persons, camera_ids=cameras, query=query, gallery=gallery)
     match = persons[query, None] == persons[gallery]

@@ -46,6 +46,8 @@ def embed(
         batch_size: images at a time.
         progress: show a bar.
         out: write the descriptors to this ``.npz`` as they come, so that memory does not grow with their number.
+            Of a data set with tracks they are averaged over each track's images, of unit length again, and its first
+            image stands for it.
         dtype: of the numbers in ``out``, float16 or float32.
 
     Returns:
@@ -53,29 +55,51 @@ def embed(
     """
     model.eval()
     precision = next(model.parameters()).dtype
+    place, index = _by_track(store, index)
+    first = index[np.unique(place, return_index=True)[1]]
     with temporary_folder(out) if out else nullcontext(Path()) as folder:
         arrays: dict[str, np.ndarray] = {}
+        sums: dict[str, np.ndarray] = {}
         for start in tqdm(range(0, len(index), batch_size), unit="batch", desc="embed", disable=not progress):
             rows = index[start : start + batch_size]
             images = transforms.to_float(store.gather(torch.from_numpy(rows)).to(device), precision)
             for name, values in describe(model, images, store.modality[rows]).items():
                 both = values.cpu().numpy()
                 if name not in arrays:
-                    shape = (len(index), *both.shape[1:])
+                    shape = (len(first), *both.shape[1:])
                     file = folder / f"{name}.npy"
                     arrays[name] = new_array(file, shape, dtype) if out else np.empty(shape, both.dtype)
-                arrays[name][start : start + len(rows)] = both
+                    sums[name] = np.zeros(both.shape[1:])
+                if len(first) == len(index):
+                    arrays[name][start : start + len(rows)] = both
+                    continue
+                for row, track in enumerate(place[start : start + len(rows)]):  # of each track in turn
+                    sums[name] += both[row]
+                    if start + row + 1 == len(index) or place[start + row + 1] != track:
+                        arrays[name][track] = _unit(torch.from_numpy(sums[name])[None]).numpy()[0]
+                        sums[name][:] = 0
         found = Embeddings(
-            **arrays, person_ids=store.person_ids[index], camera_ids=store.camera_ids[index],
-            modality=store.modality[index], paths=tuple(store.paths[i] for i in index),
+            **arrays, person_ids=store.person_ids[first], camera_ids=store.camera_ids[first],
+            modality=store.modality[first], paths=tuple(store.paths[i] for i in first),
             prototypes=None if prototypes is None else prototypes.detach().cpu().numpy(),
             prototype_ids=prototype_ids, seen_ids=seen_ids, split=store.split, dataset=store.name,
-            gallery_order=None if store.gallery_order is None else store.gallery_order[index],
+            gallery_order=None if store.gallery_order is None else store.gallery_order[first],
+            roles=None if store.roles is None else store.roles[first],
         )  # fmt: skip
         if out is None:
             return found
         found.save(out, dtype)
     return Embeddings.load(out, mapped=True)
+
+
+def _by_track(store: ImageStore, index: Int[np.ndarray, " N"]) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each image's track, from 0, and the images with those of one track one after another."""
+    if store.tracks is None:
+        return np.arange(len(index)), index
+    _, appeared, place = np.unique(store.tracks[index], return_index=True, return_inverse=True)
+    place = appeared.argsort().argsort()[place]  # in the order in which they appear
+    order = place.argsort(kind="stable")
+    return place[order], index[order]
 
 
 def describe(

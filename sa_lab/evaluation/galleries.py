@@ -14,18 +14,23 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from sa_lab.evaluation.protocols import Protocol
-from sa_lab.schema import Modality
+from sa_lab.schema import Modality, Role
 
 
 def query_indices(
-    protocol: Protocol, *, modality: Int[np.ndarray, " N"], camera_ids: Int[np.ndarray, " N"]
+    protocol: Protocol,
+    *,
+    modality: Int[np.ndarray, " N"],
+    camera_ids: Int[np.ndarray, " N"],
+    roles: Int[np.ndarray, " N"] | None = None,
 ) -> Int[np.ndarray, " Q"]:
     """Where the queries stand in the columns, ascending; the same in every trial.
 
     Raises:
         ValueError: no image fits the protocol.
     """
-    queries = np.flatnonzero(_takes_part(protocol.query_modality, protocol.query_cameras, modality, camera_ids))
+    asks = _takes_part(protocol.query_modality, protocol.query_cameras, modality, camera_ids)
+    queries = np.flatnonzero(asks if roles is None else asks & (roles != Role.GALLERY))
     if len(queries) == 0:
         raise ValueError(f"no query among {len(modality)} images, expected some for {protocol.description}")
     return queries
@@ -39,6 +44,7 @@ def gallery_indices(
     camera_ids: Int[np.ndarray, " N"],
     paths: Sequence[str],
     gallery_order: Int[np.ndarray, "N T"] | None = None,
+    roles: Int[np.ndarray, " N"] | None = None,
     trial: int = 0,
 ) -> Int[np.ndarray, " G"]:
     """Where the gallery of one trial stands in the columns, by identity, then camera, then draw (or path).
@@ -53,13 +59,15 @@ def gallery_indices(
     Args:
         trial: 0..num_trials-1; with "agw" it is the seed.
         gallery_order: see `sa_lab.schema.Listing`; for "official" alone.
+        roles: see `sa_lab.schema.Listing`.
 
     Raises:
         ValueError: ``trial`` is out of range, no image fits the protocol, or ``gallery_order`` lacks an image.
     """
     if not 0 <= trial < protocol.num_trials:
         raise ValueError(f"trial is {trial}, expected 0..{protocol.num_trials - 1} for {protocol.name}")
-    candidates = np.flatnonzero(_takes_part(protocol.gallery_modality, protocol.gallery_cameras, modality, camera_ids))
+    searched = _takes_part(protocol.gallery_modality, protocol.gallery_cameras, modality, camera_ids)
+    candidates = np.flatnonzero(searched if roles is None else searched & (roles != Role.QUERY))
     if len(candidates) == 0:
         raise ValueError(f"no gallery image among {len(modality)} images, expected some for {protocol.description}")
     folders: defaultdict[tuple[int, int], list[int]] = defaultdict(list)

@@ -18,8 +18,10 @@ from sa_lab.evaluation.metrics import evaluate_ranking
 from sa_lab.evaluation.protocols import Protocol
 from sa_lab.evaluation.reports import Report, RetrievalResult, summarise
 from sa_lab.evaluation.rerank import KReciprocal, k_reciprocal
-from sa_lab.schema import Embeddings, LeakageError
+from sa_lab.schema import NOBODY, Embeddings, LeakageError
 
+FULL = 8.0
+"""The score of an image with itself if its flip is alike: two descriptors, each a sum of two unit vectors."""
 _ROWS = 1024  # descriptors multiplied at a time; 100 MB each way at SYSU's full size
 
 
@@ -42,6 +44,35 @@ def similarity(
             for q in range(0, len(query), _ROWS):
                 scores[q : q + _ROWS, g : g + _ROWS] += block(values, query[q : q + _ROWS]) @ searched
     return scores.numpy()
+
+
+def nearest(query: Embeddings, gallery: Embeddings, k: int) -> tuple[Int[np.ndarray, "Q K"], Float[np.ndarray, "Q K"]]:
+    """Of each query the ``k`` images of a gallery with the highest score, best first, and the scores over `FULL`.
+
+    Exact, block by block in float32, so that the gallery may stay on disk; of equal scores the earlier image is first.
+    """
+    kept, found = min(k, len(gallery)), torch.full((len(query), 0), -torch.inf)
+    index = torch.zeros(len(query), 0, dtype=torch.int64)
+    asked = {name: _flat(values, slice(None)).T.contiguous() for name, values in query.descriptors.items()}
+    for start in range(0, len(gallery), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        both = [_flat(values, block) @ asked[name] for name, values in gallery.descriptors.items()]
+        scores = torch.stack(both).sum(0).T  # (Q,G)
+        found = torch.cat([found, scores], 1)
+        index = torch.cat([index, torch.arange(start, start + scores.shape[1]).expand(len(query), -1)], 1)
+        if found.shape[1] > 64 * _BLOCK or start + _BLOCK >= len(gallery):
+            order = torch.sort(found, dim=1, descending=True, stable=True).indices[:, :kept]
+            found, index = found.gather(1, order), index.gather(1, order)
+    return index.numpy(), (found / FULL).numpy()
+
+
+_BLOCK = 256  # descriptors of a gallery at a time, as float32 in the processor's cache
+
+
+def _flat(values: np.ndarray, rows: slice) -> Tensor:
+    """Some descriptors as rows of float32."""
+    some = values[rows]  # perhaps of a file, which torch would not take for it cannot be written to
+    return torch.from_numpy(some if some.flags.writeable else some.astype(np.float32)).flatten(1).float()
 
 
 @dataclass(frozen=True)
@@ -150,14 +181,15 @@ def _searches(
         galleries = [
             gallery_indices(
                 protocol, modality=modality, person_ids=persons, camera_ids=cameras, paths=embeddings.paths,
-                gallery_order=embeddings.gallery_order, trial=trial,
+                gallery_order=embeddings.gallery_order, roles=embeddings.roles, trial=trial,
             )
             for trial in (range(protocol.num_trials) if trials is None else trials)
         ]  # fmt: skip
-        drawn.append((protocol, query_indices(protocol, modality=modality, camera_ids=cameras), galleries))
+        asking = query_indices(protocol, modality=modality, camera_ids=cameras, roles=embeddings.roles)
+        drawn.append((protocol, asking, galleries))
     scores = {}  # a direction's similarities once, (Q,G); each trial then takes the columns of its gallery
-    for asking in {protocol.query_modality for protocol in protocols}:
-        same = [(query, galleries) for protocol, query, galleries in drawn if protocol.query_modality == asking]
+    for direction in {protocol.query_modality for protocol in protocols}:
+        same = [(query, galleries) for protocol, query, galleries in drawn if protocol.query_modality == direction]
         asked = np.unique(np.concatenate([query for query, _ in same]))
         searched = np.unique(np.concatenate([gallery for _, galleries in same for gallery in galleries]))
         if rerank:  # it also compares the queries, and the gallery, with themselves
@@ -165,7 +197,7 @@ def _searches(
             inner = similarity(embeddings, both, both)
         else:
             inner = similarity(embeddings, asked, searched)
-        scores[asking] = asked, searched, inner
+        scores[direction] = asked, searched, inner
     for protocol, query, galleries in drawn:
         asked, searched, inner = scores[protocol.query_modality]
         q = np.searchsorted(asked, query)
@@ -182,6 +214,11 @@ def _searches(
 
 def _refuse(embeddings: Embeddings, protocol: Protocol) -> None:
     """Raise unless the images are of the protocol's data set and split, and of people that training has not seen."""
+    if unknown := int((embeddings.person_ids == NOBODY).sum()):
+        raise ValueError(
+            f"of {unknown} of {len(embeddings)} images nobody says who they are, so that nothing can be right or "
+            "wrong; expected person_ids (sa-lab rank looks for such images)"
+        )
     layout = embeddings.dataset.removesuffix("-generated")
     if layout in LAYOUTS and protocol.dataset not in (None, layout):
         raise ValueError(f"{protocol.name} is a protocol of {protocol.dataset}, but these descriptors are of {layout}")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from sa_lab.data.drawn.pedestrian import draw, paint, sample_pose
 from sa_lab.data.drawn.scenes import backdrop, expose, occlude
-from sa_lab.data.drawn.wardrobe import Identity, sample_identity
+from sa_lab.data.drawn.wardrobe import NIR_SHARE, Identity, sample_identity
 from sa_lab.schema import Listing, Modality
 
 DRAWING_VERSION = 1
@@ -67,6 +67,8 @@ class SyntheticSpec:
         seed: decides on everything; another seed is another population in another town.
         variant: ``nir``: six cameras and the layout of SYSU-MM01; ``thermal``: two cameras and the layout of RegDB;
             ``low_light``: seventeen cameras at nine dark places and the layout of LLCM.
+        nir_share: how much of a garment's near-infrared brightness follows its visible luminance, 0..1: the lower, the
+            less the two spectra have in common.
 
     Raises:
         ValueError: a number below its minimum, or an unknown variant.
@@ -79,6 +81,7 @@ class SyntheticSpec:
     width: int = 64
     seed: int = 0
     variant: Literal["nir", "thermal", "low_light"] = "nir"
+    nir_share: float = NIR_SHARE
 
     def __post_init__(self) -> None:
         ranges = {
@@ -90,6 +93,8 @@ class SyntheticSpec:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected {least} to {most}")
         if self.num_train_ids + self.num_test_ids == 0:
             raise ValueError("num_train_ids and num_test_ids are both 0, expected at least one identity")
+        if not 0 <= self.nir_share <= 1:
+            raise ValueError(f"nir_share is {self.nir_share}, expected a share in [0, 1]")
         if self.variant not in _CAMERAS:
             raise ValueError(f"variant is {self.variant!r}, expected one of {', '.join(_CAMERAS)}")
 
@@ -105,8 +110,8 @@ def generator(*key: int) -> np.random.Generator:
 
 
 @lru_cache(maxsize=256)
-def _identity(seed: int, person: int) -> Identity:
-    return sample_identity(generator(seed, 1, person))
+def _identity(seed: int, person: int, nir_share: float) -> Identity:
+    return sample_identity(generator(seed, 1, person), nir_share)
 
 
 def _halved(image: Float[np.ndarray, "H2 W2 channels"]) -> Float[np.ndarray, "H W channels"]:
@@ -118,7 +123,7 @@ def draw_image(spec: SyntheticSpec, person: int, camera: int, image: int) -> Ima
     """Draw one image.
 
     Args:
-        spec: the data set; only size, seed and variant matter here.
+        spec: the data set; only size, seed, variant and ``nir_share`` matter here.
         person: person id, from 1.
         camera: key of the camera in ``spec.cameras``.
         image: number of the image, from 1.
@@ -130,7 +135,7 @@ def draw_image(spec: SyntheticSpec, person: int, camera: int, image: int) -> Ima
         >>> draw_image(SyntheticSpec(), person=1, camera=3, image=1).mode
         'L'
     """
-    view, who = spec.cameras[camera], _identity(spec.seed, person)
+    view, who = spec.cameras[camera], _identity(spec.seed, person, spec.nir_share)
     rng = generator(spec.seed, 2, person, camera, image)
     facing = None
     if spec.variant == "thermal":  # RegDB saw each person once: from the front or from the back
@@ -201,6 +206,7 @@ def listing(spec: SyntheticSpec) -> Listing:
     keys = _keys(spec)
     columns = np.array(keys, dtype=np.int64)
     stamp = f"drawing {DRAWING_VERSION}: seed {spec.seed}, {spec.variant}, {spec.height}x{spec.width}"
+    stamp += f", nir_share {spec.nir_share:g}" if spec.nir_share != NIR_SHARE else ""
     return Listing(
         name=_NAMES[spec.variant],
         paths=tuple(_path(spec, *key) for key in keys),

@@ -10,7 +10,8 @@ from jaxtyping import Float
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 """Weights of R, G, B in the brightness of a visible colour."""
 NIR_SHARE = 0.65
-"""How much of a garment's near-infrared brightness follows its visible luminance; the rest is the material's own."""
+"""How much of a garment's near-infrared brightness follows its visible luminance, unless something else is asked for;
+the rest is the material's own: dyes that are dark to the eye hardly absorb near infrared."""
 
 # Garment colours as they come out of a surveillance camera: mostly dark or grey, never saturated.
 _GREYS = [(26, 26, 28), (45, 46, 50), (70, 71, 75), (104, 105, 108), (150, 150, 151), (190, 189, 186), (222, 220, 215)]
@@ -123,7 +124,9 @@ def _pick(rng: np.random.Generator, palette: Float[np.ndarray, "colours 3"]) -> 
     return np.asarray(np.clip(colour, 0.05, 0.9))
 
 
-def _cloth(rng: np.random.Generator, palette: np.ndarray, insulation: float) -> tuple[Surface, Surface]:
+def _cloth(
+    rng: np.random.Generator, palette: np.ndarray, insulation: float, nir_share: float
+) -> tuple[Surface, Surface]:
     """Main and accent surface of one garment; the accent is the same fibre in another dye."""
     colour, second = _pick(rng, palette), _pick(rng, palette)
     for _ in range(8):  # a pattern is printed to be seen
@@ -133,38 +136,39 @@ def _cloth(rng: np.random.Generator, palette: np.ndarray, insulation: float) -> 
     reflectance, kept = rng.uniform(0.2, 0.8), rng.uniform(0.6, 1.0)
     luminance = float(colour @ LUMINANCE)
     contrast = float(second @ LUMINANCE) - luminance
-    nir = NIR_SHARE * luminance + (1 - NIR_SHARE) * reflectance
+    nir = nir_share * luminance + (1 - nir_share) * reflectance
     heat = 0.72 - 0.42 * insulation + rng.normal(0, 0.05)
     accent_heat = heat + rng.normal(0, 0.03)
-    return _surface(colour, nir, heat), _surface(second, nir + NIR_SHARE * kept * contrast, accent_heat)
+    return _surface(colour, nir, heat), _surface(second, nir + nir_share * kept * contrast, accent_heat)
 
 
-def _upper(rng: np.random.Generator) -> Garment:
+def _upper(rng: np.random.Generator, nir_share: float) -> Garment:
     names = list(_CUTS)
     cut = names[rng.choice(len(names), p=[_CUTS[name][0] for name in names])]
     _, sleeve, hem, bulk, insulation = _CUTS[cut]
     pattern = _PATTERNS[rng.choice(7, p=[0.4, 0.15, 0.06, 0.11, 0.08, 0.11, 0.09])]
-    main, accent = _cloth(rng, _UPPER, insulation + rng.normal(0, 0.1))
+    main, accent = _cloth(rng, _UPPER, insulation + rng.normal(0, 0.1), nir_share)
     length = sleeve if sleeve == 1 else sleeve * rng.uniform(0.6, 1.5)
     hem += rng.uniform(-0.02, 0.03)
     return Garment(cut, pattern, rng.uniform(0.028, 0.06), length, hem, bulk * rng.uniform(0.6, 1.4), main, accent)
 
 
-def _lower(rng: np.random.Generator, skirt: float) -> Garment:
+def _lower(rng: np.random.Generator, skirt: float, nir_share: float) -> Garment:
     cut = ("trousers", "shorts", "skirt")[rng.choice(3, p=[0.78 - skirt, 0.22, skirt])]
     pattern = ("plain", "checks", "columns")[rng.choice(3, p=[0.88, 0.06, 0.06])]
-    main, accent = _cloth(rng, _LOWER, 0.35 + rng.normal(0, 0.12))
+    main, accent = _cloth(rng, _LOWER, 0.35 + rng.normal(0, 0.12), nir_share)
     length = {"trousers": rng.uniform(0.9, 1.0), "shorts": rng.uniform(0.34, 0.55), "skirt": rng.uniform(0.35, 0.8)}[
         cut
     ]
     return Garment(cut, pattern, rng.uniform(0.02, 0.04), length, 0.0, rng.uniform(-0.004, 0.012), main, accent)
 
 
-def sample_identity(rng: np.random.Generator) -> Identity:
+def sample_identity(rng: np.random.Generator, nir_share: float = NIR_SHARE) -> Identity:
     """Draw one person.
 
     Args:
         rng: the generator that decides; the same state gives the same person.
+        nir_share: how much of a garment's near-infrared brightness follows its visible luminance, 0..1.
 
     Returns:
         The identity; its surfaces hold visible, near-infrared and thermal appearance at once.
@@ -177,8 +181,9 @@ def sample_identity(rng: np.random.Generator) -> Identity:
         _SKIN[rng.choice(6, p=[0.24, 0.26, 0.2, 0.12, 0.1, 0.08])],
         _HAIR[rng.choice(6, p=[0.3, 0.26, 0.18, 0.1, 0.08, 0.08])],
     )
-    upper, lower = _upper(rng), _lower(rng, 0.2 if woman else 0.0)
-    shoes, bag = _cloth(rng, _LOWER if rng.random() < 0.7 else _UPPER, 0.6)[0], _cloth(rng, _UPPER, 1.0)[0]
+    upper, lower = _upper(rng, nir_share), _lower(rng, 0.2 if woman else 0.0, nir_share)
+    shoes = _cloth(rng, _LOWER if rng.random() < 0.7 else _UPPER, 0.6, nir_share)[0]
+    bag = _cloth(rng, _UPPER, 1.0, nir_share)[0]
     bare = rng.random() < 0.6
     skin_surface = _surface(
         skin * rng.uniform(0.92, 1.05), 0.52 + 0.15 * skin[0] + rng.normal(0, 0.03), 0.9 + rng.normal(0, 0.02)
@@ -196,5 +201,5 @@ def sample_identity(rng: np.random.Generator) -> Identity:
         open_front=bool(upper.cut in ("jacket", "coat", "shirt") and rng.random() < 0.4), upper=upper, lower=lower,
         skin=skin_surface,
         hair=_surface(hair, 0.28 + 0.5 * float(hair @ LUMINANCE) + rng.normal(0, 0.05), 0.6 + rng.normal(0, 0.04)),
-        shoes=shoes, hat=_cloth(rng, _UPPER, 0.6)[0], bag=bag, tights=skin_surface if bare else tights,
+        shoes=shoes, hat=_cloth(rng, _UPPER, 0.6, nir_share)[0], bag=bag, tights=skin_surface if bare else tights,
     )  # fmt: skip

@@ -1,0 +1,156 @@
+"""Any pictures against any others, by the network of a run: who comes back first, how similar, and where that lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+
+from sa_lab import experiment
+from sa_lab.data import loose
+from sa_lab.data.contents import hash_of
+from sa_lab.data.files import content_of, stamp
+from sa_lab.data.store import ImageStore, build_store
+from sa_lab.disk import check_seal, home
+from sa_lab.evaluation.embedding import embed
+from sa_lab.evaluation.search import FULL, nearest
+from sa_lab.evaluation.why import similarity_map
+from sa_lab.model import TwoStreamNet
+from sa_lab.provenance import code_digest
+from sa_lab.runs import Run
+from sa_lab.schema import Embeddings, Modality
+
+Places = Path | str | Sequence[Path | str]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Loose pictures and what a network says of them."""
+
+    store: ImageStore
+    embeddings: Embeddings
+
+    def image(self, row: int) -> UInt8[np.ndarray, "3 H W"]:
+        """One of them, as the network sees it."""
+        return np.asarray(self.store.gather(torch.tensor([row]))[0].numpy())
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What comes back for each query.
+
+    Attributes:
+        run: whose network it is.
+        query, gallery: the pictures.
+        best: (Q,K) which of the gallery, best first.
+        similarity: (Q,K) in [-1,1]: the score of `sa_lab.evaluation.search` over its highest value.
+        parts: (Q,K,P) what each horizontal part adds to it, the head first.
+    """
+
+    run: Run
+    query: Pictures
+    gallery: Pictures
+    best: Int[np.ndarray, "Q K"]
+    similarity: Float[np.ndarray, "Q K"]
+    parts: Float[np.ndarray, "Q K P"]
+
+    def names(self, row: int) -> list[tuple[str, float]]:
+        """What comes back for query ``row``: names and similarities."""
+        paths = self.gallery.store.paths
+        return [(paths[i], float(one)) for i, one in zip(self.best[row], self.similarity[row], strict=True)]
+
+    def why(self, row: int, place: int) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+        """Where in query ``row`` and in what came back at ``place`` (from 0) the similarity lies: both sum to it."""
+        model = self._model
+        found = int(self.best[row, place])
+        sides = ((self.query, row, self.gallery, found), (self.gallery, found, self.query, row))
+        first, second = (
+            similarity_map(
+                model, torch.from_numpy(one.image(i)).float() / 255, int(one.store.modality[i]),
+                *(np.asarray(values[j], dtype=np.float32) for values in other.embeddings.descriptors.values()),
+            )
+            for one, i, other, j in sides
+        )  # fmt: skip
+        return first, second
+
+    @property
+    def _model(self) -> TwoStreamNet:
+        return experiment.load_model(self.run.folder)[0].eval()
+
+
+def rank(
+    run: Run | Path | str,
+    query: Places,
+    gallery: Places,
+    k: int = 10,
+    modality: Modality = Modality.INFRARED,
+    progress: bool = True,
+) -> Ranking:
+    """Look for pictures among others of the other spectrum.
+
+    Descriptors of a gallery are kept in the data folder, by what the pictures and the network are, so that the next
+    query finds them.
+
+    Args:
+        run: a finished run, or its folder.
+        query: files or folders with pictures.
+        gallery: the same, of what is searched.
+        k: how many come back, at least 1.
+        modality: of the queries.
+        progress: show bars.
+
+    Raises:
+        ValueError: ``k`` below 1.
+        DataError: no such pictures, or none that can be read.
+        FileNotFoundError: the run has no network.
+    """
+    if k < 1:
+        raise ValueError(f"k is {k}, expected at least 1")
+    run = run if isinstance(run, Run) else Run(Path(run))
+    asked, searched = (
+        pictures(run.folder, places, spectrum, progress)
+        for places, spectrum in ((query, modality), (gallery, Modality(modality).other))
+    )
+    best, similarity = nearest(asked.embeddings, searched.embeddings, k)
+    pairs = zip(asked.embeddings.descriptors.values(), searched.embeddings.descriptors.values(), strict=True)
+    parts = sum(
+        np.einsum("qpd,qkpd->qkp", np.asarray(one, np.float32), np.asarray(other[best.ravel()], np.float32).reshape(
+            *best.shape, *other.shape[1:]
+        )) for one, other in pairs
+    )  # fmt: skip
+    return Ranking(run, asked, searched, best, similarity, np.asarray(parts) / FULL)
+
+
+def pictures(
+    run: Path, places: Places, modality: Modality, progress: bool = True, dtype: type = np.float32
+) -> Pictures:
+    """Loose pictures and their descriptors by the network of a run, made once; arguments and errors as of `rank`."""
+    some = [places] if isinstance(places, str | Path) else places
+    listing = loose.listing(some, modality)
+    model, _, _ = experiment.load_model(run)
+    config = Run(run).config
+    store = build_store(
+        listing, config.data.height, config.data.width, home() / "prepared", progress, config.data.resize,
+        thermal_range=config.data.thermal_range or experiment.thermal_range_of(run),
+    )  # fmt: skip
+    weights = content_of(run / "model.pt", stamp(run / "model.pt"))
+    kinds = (str(store.thermal_range), np.dtype(dtype).name, code_digest(("model", "evaluation")))
+    name = hash_of("descriptors", [weights], [store.digest], *([kind] for kind in kinds))[:16]
+    file = home() / "descriptors" / f"pictures-{name}.npz"
+    if not _is_whole(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        experiment.place(model, torch.device("cpu"), config)
+        embed(model, store, np.arange(len(store)), torch.device("cpu"), progress=progress, out=file, dtype=dtype)
+    return Pictures(store, Embeddings.load(file, mapped=True))
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        check_seal(file, needed=True)
+    except (OSError, ValueError):
+        return False
+    return True

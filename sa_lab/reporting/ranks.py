@@ -1,0 +1,128 @@
+"""What came back for each query, to look at: a contact sheet, and a page that opens offline and says why."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw
+
+from sa_lab.disk import atomic_path, write_text
+from sa_lab.ranking import Ranking
+
+HEIGHT = 128
+"""Of a picture in the sheet, in pixels."""
+_PAD, _TEXT = 6, 26
+EXPLAINED = 3
+"""How many of what came back are explained place by place on the page."""
+
+
+def sheet(ranking: Ranking) -> Image.Image:
+    """One picture: a row a query, which stands at its left, best first, each with name and similarity."""
+    _, _, height, width = ranking.query.store.images.shape
+    tile = max(round(HEIGHT * width / height), 84)
+    columns, step = 1 + ranking.best.shape[1], HEIGHT + _TEXT + 2 * _PAD
+    drawn = Image.new("RGB", (columns * (tile + _PAD) + _PAD, len(ranking.best) * step + _PAD), "white")
+    pen = ImageDraw.Draw(drawn)
+    for row, found in enumerate(ranking.best):
+        shown = [(ranking.query.image(row), ranking.query.store.paths[row], "query")]
+        shown += [
+            (ranking.gallery.image(int(i)), ranking.gallery.store.paths[i], f"{place + 1}: {one:.3f}")
+            for place, (i, one) in enumerate(zip(found, ranking.similarity[row], strict=True))
+        ]
+        for column, (pixels, name, told) in enumerate(shown):
+            left, top = _PAD + column * (tile + _PAD), _PAD + row * step
+            picture = _picture(pixels).resize((round(HEIGHT * width / height), HEIGHT))
+            drawn.paste(picture, (left, top))
+            pen.text((left, top + HEIGHT + 2), told, fill="black")
+            pen.text((left, top + HEIGHT + 13), _fitting(pen, name, tile), fill="#5a6675")
+        pen.line([(_PAD, (row + 1) * step), (drawn.width - _PAD, (row + 1) * step)], fill="#dfe4ea")
+    return drawn
+
+
+def write(ranking: Ranking, out: Path) -> Path:
+    """Write the page, and the sheet beside it as PNG.
+
+    Args:
+        ranking: of `sa_lab.ranking.rank`.
+        out: the page, .html.
+
+    Returns:
+        The sheet.
+    """
+    from sa_lab.reporting.page import with_figures
+
+    picture = out.with_suffix(".png")
+    with atomic_path(picture) as temporary:
+        sheet(ranking).save(temporary, "PNG", optimize=True)
+    body = [
+        "<h1>Who comes back</h1>",
+        f"<p>Network: {escape(ranking.run.folder.name)}. {len(ranking.gallery.store):,} pictures were searched. "
+        "The similarity is 1 for an image and itself; it is a sum over the horizontal parts, the head first, and over "
+        "the places of each map, so the shares below are exact.</p>",
+    ]
+    parts = ranking.parts.shape[2]
+    for row, path in enumerate(ranking.query.store.paths):
+        body += [f"<h2>{escape(path)}</h2>", _tag(ranking.query.image(row), "query")]
+        head = "".join(f"<th>part {part + 1}</th>" for part in range(parts))
+        body.append(
+            f"<table><thead><tr><th>place</th><th></th><th>picture</th><th>similarity</th>{head}</tr></thead><tbody>"
+        )
+        for place, (name, one) in enumerate(ranking.names(row)):
+            shares = "".join(f"<td>{share:.3f}</td>" for share in ranking.parts[row, place])
+            shown = _tag(ranking.gallery.image(int(ranking.best[row, place])), name)
+            body.append(
+                f"<tr><td>{place + 1}</td><td>{shown}</td><td>{escape(name)}</td><td>{one:.3f}</td>{shares}</tr>"
+            )
+        body += ["</tbody></table>", "<h3>Why</h3>", *_why(ranking, row)]
+    write_text(out, with_figures("Who comes back", body))
+    return picture
+
+
+def _why(ranking: Ranking, row: int) -> list[str]:
+    """The first matches of a query with the place of the similarity painted over both pictures."""
+    told = []
+    for place, (name, one) in enumerate(ranking.names(row)[:EXPLAINED]):
+        asked, found = ranking.why(row, place)
+        pairs = ((ranking.query.image(row), asked), (ranking.gallery.image(int(ranking.best[row, place])), found))
+        shown = " ".join(
+            _tag(painted(pixels, shares), f"{name}: where the similarity lies") for pixels, shares in pairs
+        )
+        told.append(f"<p>{shown} {place + 1}: {escape(name)}, {one:.3f}. Red adds, blue takes away.</p>")
+    return told
+
+
+def painted(pixels: UInt8[np.ndarray, "3 H W"], shares: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "3 H W"]:
+    """An image in grey with the shares of its places over it: red adds to the similarity, blue takes away."""
+    _, height, width = pixels.shape
+    most = float(np.abs(shares).max()) or 1.0
+    strength = Image.fromarray((shares / most).astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    signed = np.asarray(strength)[None]
+    grey = pixels.mean(0, keepdims=True).repeat(3, 0)
+    tint = np.where(signed > 0, np.array([213, 43, 30]).reshape(3, 1, 1), np.array([0, 90, 181]).reshape(3, 1, 1))
+    weight = 0.65 * np.abs(signed)
+    return np.asarray(((1 - weight) * grey + weight * tint).round().astype(np.uint8))
+
+
+def _picture(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels.transpose(1, 2, 0))
+
+
+def _tag(pixels: np.ndarray, name: str) -> str:
+    """A picture as it stands in a page."""
+    buffer = io.BytesIO()
+    _picture(pixels).save(buffer, "WEBP", quality=80)
+    uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return f'<img src="{uri}" alt="{escape(name)}" height="{HEIGHT}">'
+
+
+def _fitting(pen: ImageDraw.ImageDraw, text: str, width: int) -> str:
+    """The end of a text, as much of it as fits."""
+    shown = text
+    while pen.textlength(shown) > width and len(shown) > 4:
+        shown = "…" + shown[2:]
+    return shown
