@@ -85,10 +85,9 @@ study: $(STAMP) ## all studies on drawn people, many hours; DATASET=roadscene RO
 	sa-lab study tiny --jobs 2 --variants softmax complete triplet hetero_center_triplet --seeds 0 1 2 \
 		--train.ids-per-batch 8 --train.images-per-id 4 --out data/results/batches-synthetic.json
 
-search: $(STAMP) ## what the preset tiny was chosen from: rates and steps, on validation identities alone
+search: $(STAMP) ## what the preset tiny was chosen from, on validation identities alone
 	@sweep="sa-lab sweep tiny --validation --loss softmax complete --seeds 10 11 --jobs 2"
-	$$sweep --over train.backbone-lr 3e-4 1e-3 2e-3 --over train.head-lr 1e-3 2e-3 --out data/results/search-rates
-	$$sweep --over train.steps-per-epoch 20 40 80 --out data/results/search-steps
+	$$sweep --over data.dataset synthetic thermal --over train.backbone-lr 1e-3 2e-3 --out data/results/search-rates
 
 options: $(STAMP) ## what reuse_features costs in quality: the complete loss, five seeds each
 	study="sa-lab study tiny --variants complete --jobs 2"

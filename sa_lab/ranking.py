@@ -125,27 +125,40 @@ def rank(
     return Ranking(run, asked, searched, best, similarity, np.asarray(parts) / FULL)
 
 
-def pictures(
-    run: Path, places: Places, modality: Modality, progress: bool = True, dtype: type = np.float32
-) -> Pictures:
-    """Loose pictures and their descriptors by the network of a run, made once; arguments and errors as of `rank`."""
-    some = [places] if isinstance(places, str | Path) else places
-    listing = loose.listing(some, modality)
-    model, _, _ = experiment.load_model(run)
-    config = Run(run).config
-    store = build_store(
-        listing, config.data.height, config.data.width, home() / "prepared", progress, config.data.resize,
-        thermal_range=config.data.thermal_range or experiment.thermal_range_of(run),
-    )  # fmt: skip
+def pictures(run: Path, places: Places, modality: Modality, progress: bool = True) -> Pictures:
+    """Loose pictures and their descriptors, in float16, by the network of a run, made once; arguments and errors as of
+    `rank`."""
+    store = _prepared(run, places, modality, progress)
     weights = content_of(run / "model.pt", stamp(run / "model.pt"))
-    kinds = (str(store.thermal_range), np.dtype(dtype).name, code_digest(("model", "evaluation")))
+    kinds = (str(store.thermal_range), code_digest(("model", "evaluation")))
     name = hash_of("descriptors", [weights], [store.digest], *([kind] for kind in kinds))[:16]
     file = home() / "descriptors" / f"pictures-{name}.npz"
     if not _is_whole(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        experiment.place(model, torch.device("cpu"), config)
-        embed(model, store, np.arange(len(store)), torch.device("cpu"), progress=progress, out=file, dtype=dtype)
+        _describe(run, store, file, np.float16, progress)
     return Pictures(store, Embeddings.load(file, mapped=True))
+
+
+def embed_pictures(
+    run: Path, places: Places, modality: Modality, out: Path, dtype: type = np.float16, progress: bool = True
+) -> Embeddings:
+    """Write the descriptors of loose pictures to an ``.npz``, float16 or float32; other arguments and errors as of
+    `rank`."""
+    return _describe(run, _prepared(run, places, modality, progress), out, dtype, progress)
+
+
+def _prepared(run: Path, places: Places, modality: Modality, progress: bool) -> ImageStore:
+    """Loose pictures as the network of a run sees them."""
+    listing = loose.listing([places] if isinstance(places, str | Path) else places, modality)
+    data = Run(run).config.data
+    span = data.thermal_range or experiment.thermal_range_of(run)
+    return build_store(listing, data.height, data.width, home() / "prepared", progress, data.resize, thermal_range=span)
+
+
+def _describe(run: Path, store: ImageStore, out: Path, dtype: type, progress: bool) -> Embeddings:
+    model, device = experiment.load_model(run)[0], torch.device("cpu")
+    experiment.place(model, device, Run(run).config)
+    return embed(model, store, np.arange(len(store)), device, progress=progress, out=out, dtype=dtype)
 
 
 def _is_whole(file: Path) -> bool:

@@ -143,8 +143,10 @@ def embed(
     part: Literal["all", "train", "test"] = "all",
     dtype: Literal["float16", "float32"] = "float16",
     device: Device = "auto",
+    images: tuple[Path, ...] = (),
+    modality: Literal["visible", "infrared"] | None = None,
 ) -> None:
-    """Write the descriptors of a data set by the network of a run, at the run's image size.
+    """Write the descriptors of a data set, or of loose pictures, by the network of a run, at the run's image size.
 
     Args:
         run: folder of the run.
@@ -156,8 +158,20 @@ def embed(
         part: identities that are to be embedded.
         dtype: of the numbers in the file.
         device: where to compute.
+        images: files and folders of loose pictures in place of a data set; nobody has to say who they show.
+        modality: of all of them.
     """
     check_output(out, ".npz")
+    kind = _types()[dtype]
+    if images:
+        if modality is None or (dataset, root, split, part) != (None, None, None, "all"):
+            raise ValueError("--images is of loose pictures, expected --modality beside it, and no data set")
+        from sa_lab.ranking import embed_pictures
+        from sa_lab.schema import Modality
+
+        found = embed_pictures(run, images, Modality[modality.upper()], out, kind)
+        say(f"{len(found)} descriptors in {out}; nobody says who they show, so that they can be ranked, not evaluated")
+        return
     import numpy as np
 
     from sa_lab import experiment
@@ -193,9 +207,16 @@ def embed(
     where = _device(device)
     embeddings = embed_images(
         model.to(where), store, index, where, prototypes if own else None, train_ids if own else None, seen, out=out,
-        dtype=np.float16 if dtype == "float16" else np.float32,
+        dtype=kind,
     )  # fmt: skip
     say(f"{len(embeddings)} descriptors in {out}")
+
+
+def _types() -> dict[str, type]:
+    """Types of numbers by name."""
+    import numpy as np
+
+    return {"float16": np.float16, "float32": np.float32}
 
 
 _OF_TABLES = (".txt", ".md", ".tex", ".csv")
