@@ -12,7 +12,7 @@ from sa_lab.cli import presets
 from sa_lab.cli.batches import course, study, sweep
 from sa_lab.cli.keeping import runs
 from sa_lab.cli.looking import rank
-from sa_lab.cli.making import app, generate, prepare, train
+from sa_lab.cli.making import app, export, generate, prepare, train
 from sa_lab.cli.scoring import compare, embed, evaluate, report
 from sa_lab.dials import plain_lines
 from sa_lab.disk import Refusal
@@ -20,7 +20,8 @@ from sa_lab.disk import Refusal
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; what a user can mend is told in one line, without a traceback."""
-    commands = (prepare, generate, train, evaluate, embed, rank, report, compare, study, sweep, course, app, runs)
+    making = (prepare, generate, train, embed, export, study, sweep, course)
+    commands = (*making, evaluate, rank, report, compare, app, runs)
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -126,6 +126,25 @@ def train(
     say("\n".join(f"run folder: {run.folder}" for run in done))
 
 
+def export(
+    run: Annotated[Path, tyro.conf.Positional],
+    out: Path | None = None,
+    format: Literal["onnx", "torch", "reference"] = "onnx",
+    modality: Literal["visible", "infrared", "both"] = "both",
+) -> None:
+    """Write the network of a run for other programs: a graph a spectrum, from images in [0,1] to descriptors.
+
+    Args:
+        run: folder of the run.
+        out: folder to write to; by default exported/ in that of the run.
+        format: onnx (extra `export`); torch, a program of torch.export; reference, the files of the reference program.
+        modality: which spectrum; the reference's files have both.
+    """
+    from sa_lab.exporting import export as write
+
+    say("\n".join(str(file) for file in write(run, out or run / "exported", format, modality)))
+
+
 def app(
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (), port: int = 0, browser: bool = True, tabs: int = 8
 ) -> None:
