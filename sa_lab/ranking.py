@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +40,55 @@ class Pictures:
         return np.asarray(self.store.gather(torch.tensor([row]))[0].numpy())
 
 
+class Why(NamedTuple):
+    """Why two pictures are similar.
+
+    Attributes:
+        images: query and candidate.
+        shares: of each what its places add, (h,w); both sum to the similarity.
+        parts: (P,) what each horizontal part adds, the head first.
+    """
+
+    images: tuple[UInt8[np.ndarray, "3 H W"], UInt8[np.ndarray, "3 H W"]]
+    shares: tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]
+    parts: Float[np.ndarray, " P"]
+
+
+def explained(model: TwoStreamNet, store: ImageStore, embeddings: Embeddings, query: int, found: int) -> Why:
+    """Why two described images of a store are similar; ``query`` and ``found`` are rows of ``embeddings``.
+
+    Raises:
+        ValueError: the store lacks one of the two.
+    """
+    some = embeddings.subset(np.array([query, found]))
+    rows = store.find(some.paths)
+    both = Pictures(store, some)
+    return _why(model, both, 0, both, 1, rows)
+
+
+def _why(
+    model: TwoStreamNet,
+    one: Pictures,
+    row: int,
+    other: Pictures,
+    found: int,
+    images: Sequence[int] | Int[np.ndarray, " 2"] | None = None,
+) -> Why:
+    """Of descriptor ``row`` of some pictures and ``found`` of others; ``images``: where they are in their stores."""
+    places = (row, found) if images is None else images
+    shown = one.image(int(places[0])), other.image(int(places[1]))
+    said = [
+        [np.asarray(values[i], dtype=np.float32) for values in some.embeddings.descriptors.values()]
+        for some, i in ((one, row), (other, found))
+    ]
+    first, second = (
+        similarity_map(model, torch.from_numpy(pixels.copy()).float() / 255, int(some.embeddings.modality[i]), *theirs)
+        for pixels, some, i, theirs in ((shown[0], one, row, said[1]), (shown[1], other, found, said[0]))
+    )
+    parts = sum((a * b).sum(1) for a, b in zip(*said, strict=True)) / FULL
+    return Why(shown, (first, second), np.asarray(parts))
+
+
 @dataclass(frozen=True)
 class Ranking:
     """What comes back for each query.
@@ -63,23 +113,10 @@ class Ranking:
         paths = self.gallery.store.paths
         return [(paths[i], float(one)) for i, one in zip(self.best[row], self.similarity[row], strict=True)]
 
-    def why(self, row: int, place: int) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-        """Where in query ``row`` and in what came back at ``place`` (from 0) the similarity lies: both sum to it."""
-        model = self._model
-        found = int(self.best[row, place])
-        sides = ((self.query, row, self.gallery, found), (self.gallery, found, self.query, row))
-        first, second = (
-            similarity_map(
-                model, torch.from_numpy(one.image(i)).float() / 255, int(one.store.modality[i]),
-                *(np.asarray(values[j], dtype=np.float32) for values in other.embeddings.descriptors.values()),
-            )
-            for one, i, other, j in sides
-        )  # fmt: skip
-        return first, second
-
-    @property
-    def _model(self) -> TwoStreamNet:
-        return experiment.load_model(self.run.folder)[0].eval()
+    def why(self, row: int, place: int) -> Why:
+        """Why query ``row`` and what came back at ``place`` (from 0) are similar."""
+        model = experiment.load_model(self.run.folder)[0]
+        return _why(model, self.query, row, self.gallery, int(self.best[row, place]))
 
 
 def rank(

@@ -270,7 +270,7 @@ def test_bootstrap_faults() -> None:
         analysis.bootstrap_interval(np.ones(3), np.arange(3), rng, confidence=95.0)
 
 
-@pytest.mark.parametrize("method", ["umap", "pca"])
+@pytest.mark.parametrize("method", ["umap", "tsne", "pca"])
 def test_projection_keeps_islands_and_repeats(method: str) -> None:
     if method == "umap":
         pytest.importorskip("umap")
@@ -284,6 +284,7 @@ def test_projection_keeps_islands_and_repeats(method: str) -> None:
     assert first.method == method
     np.testing.assert_array_equal(first.samples, again.samples)
     np.testing.assert_array_equal(first.prototypes, again.prototypes)
+    assert first.caution == analysis.CAUTION[method]
     assert (0.75 if method == "umap" else 0.85) < first.trustworthiness <= 1  # UMAP's differs between processors
     if method == "umap":  # a prototype lands on its person's island
         nearest = np.linalg.norm(first.prototypes[:, None] - first.samples, axis=2).argmin(axis=1)
@@ -317,6 +318,10 @@ def test_projection_faults() -> None:
         analysis.project(points[:4], rng, method="pca")
     with pytest.raises(ValueError, match="num_dimensions is 5"):
         analysis.project(points, rng, method="pca", num_dimensions=5)
+    with pytest.raises(ValueError, match="num_dimensions is 4, expected 2 or 3 for t-SNE"):
+        analysis.project(points, rng, method="tsne", num_dimensions=4)
+    with pytest.raises(ValueError, match="method is 'tsne', expected 'umap' or 'pca'"):
+        analysis.project_along([points, points], rng, method="tsne")
     with pytest.raises(ValueError, match="samples: 10 rows are all zero"):
         analysis.project(0 * points, rng, method="pca")
     with pytest.raises(ValueError, match="prototypes holds NaN"):

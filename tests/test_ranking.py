@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sa_lab import cli, experiment, ranking
+from sa_lab import cli, experiment, plots, ranking
 from sa_lab.config import ExperimentConfig
 from sa_lab.evaluation.search import FULL, nearest, similarity
 from sa_lab.reporting import ranks
@@ -61,12 +61,24 @@ def test_an_image_and_itself_have_the_similarity_1(run: Run, places: tuple[Path,
 @pytest.mark.parametrize("place", [0, 4])
 def test_each_place_adds_what_it_adds(run: Run, places: tuple[Path, Path], place: int) -> None:
     found = run.rank(*places, k=5)
-    asked, came = found.why(0, place)
-    for shares in (asked, came):
+    why = found.why(0, place)
+    np.testing.assert_allclose(why.parts, found.parts[0, place], atol=1e-5)
+    asked, _ = why.shares
+    for shares in why.shares:
         assert shares.ndim == 2
         assert shares.sum() == pytest.approx(float(found.similarity[0, place]), abs=1e-3), "kept as float16"
     bands = asked.reshape(run.config.model.num_parts, -1).sum(1)  # of this network no two share a row
     np.testing.assert_allclose(bands, found.parts[0, place], atol=1e-3)
+
+
+def test_images_of_a_run_are_explained_as_well(run: Run) -> None:
+    tested, store = run.embeddings, experiment.images_of(run.folder)
+    model = experiment.load_model(run.folder)[0]
+    why = ranking.explained(model, store, tested, 0, 3)
+    assert why.parts.sum() == pytest.approx(similarity(tested, np.array([0]), np.array([3]))[0, 0] / FULL, abs=1e-5)
+    np.testing.assert_allclose([one.sum() for one in why.shares], why.parts.sum(), atol=2e-3)
+    place = store.paths.index(tested.paths[3])
+    np.testing.assert_array_equal(why.images[1], store.images[place].numpy())
 
 
 def test_a_gallery_is_described_once(run: Run, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,10 +137,10 @@ def test_shares_are_painted_by_their_sign() -> None:
     pixels = np.full((3, 8, 4), 100, np.uint8)
     shares = np.zeros((2, 1), np.float32)
     shares[0], shares[1] = 1.0, -1.0
-    painted = ranks.painted(pixels, shares)
-    assert painted[0, 0, 0] > painted[2, 0, 0], "red above"
-    assert painted[0, -1, 0] < painted[2, -1, 0], "blue below"
-    assert (ranks.painted(pixels, 0 * shares) == 100).all()
+    shown = plots.painted(pixels, shares)
+    assert shown[0, 0, 0] > shown[2, 0, 0], "red above"
+    assert shown[0, -1, 0] < shown[2, -1, 0], "blue below"
+    assert (plots.painted(pixels, 0 * shares) == 100).all()
 
 
 def test_loose_pictures_are_embedded(run: Run, places: tuple[Path, Path], tmp_path: Path, capsys) -> None:
@@ -144,6 +156,14 @@ def test_loose_pictures_are_embedded(run: Run, places: tuple[Path, Path], tmp_pa
     for wrong in ([], ["--modality", "visible", "--part", "test"]):
         with pytest.raises(SystemExit, match="expected --modality beside it, and no data set"):
             cli.main([*command, *wrong])
+
+
+def test_a_figure_shows_both_images_and_each_part(run: Run, places: tuple[Path, Path]) -> None:
+    found = run.rank(*places, k=1)
+    figure = plots.similarity_map(*found.why(0, 0), names=("query", "first"), title="Why")
+    assert [type(trace).__name__ for trace in figure.data] == ["Image"] * 4 + ["Bar"]
+    np.testing.assert_allclose(figure.data[4].x, found.parts[0, 0], atol=1e-5)
+    assert figure.layout.xaxis5.title.text == "share of the similarity"
 
 
 def test_what_cannot_be_ranked_is_said(run: Run, places: tuple[Path, Path], tmp_path: Path) -> None:

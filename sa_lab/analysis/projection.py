@@ -18,15 +18,17 @@ import numpy as np
 from jaxtyping import Float
 from joblib import Memory
 from sklearn.decomposition import PCA
-from sklearn.manifold import trustworthiness
+from sklearn.manifold import TSNE, trustworthiness
 
 from sa_lab.analysis.points import reduce, unit_rows
 from sa_lab.disk import can_be_written, home
 
-Method = Literal["umap", "pca"]
+Method = Literal["umap", "tsne", "pca"]
 CAUTION: dict[str, str] = {
     "umap": "UMAP keeps who is near whom, not how far: distances between islands, their sizes and their densities mean "
     "nothing, two islands may touch here and be apart in truth, and another seed draws another picture.",
+    "tsne": "t-SNE keeps who is near whom, as UMAP does: distances between islands, their sizes and their densities "
+    "mean nothing, and another perplexity or seed draws another picture.",
     "pca": "PCA is linear and shows the directions of most variance alone: it only shortens distances, so that points "
     "that lie on each other here may be apart in the directions that are left out.",
 }
@@ -37,7 +39,7 @@ _TRUSTED = 3000
 
 @dataclass(frozen=True)
 class Projection:
-    """Points drawn in few dimensions, in arbitrary units: "pca" only shortens distances, "umap" distorts them.
+    """Points drawn in few dimensions, in arbitrary units: "pca" only shortens distances, the others distort them.
 
     Attributes:
         samples: (N,K) coordinates.
@@ -45,7 +47,7 @@ class Projection:
         trustworthiness: in [0,1], the share of a drawn neighbourhood that are neighbours in truth (cosine), ranked;
             Venna and Kaski 2001. Of a picture below about 0.9 only the coarse layout means something. Of more than
             3,000 points it is that of 3,000 drawn at random.
-        method: "umap" or "pca".
+        method: "umap", "tsne" or "pca".
         kept_share: of the squared lengths, what entered the fit, see `sa_lab.analysis.reduce`; 1 up to 3,000 points.
     """
 
@@ -59,7 +61,8 @@ class Projection:
     def caption(self) -> str:
         """Method and trustworthiness, to stand under the drawing."""
         reduced = f", of {100 * self.kept_share:.1f} % of the squared lengths" if self.kept_share < 1 else ""
-        return f"{self.method.upper()}, trustworthiness {self.trustworthiness:.2f}{reduced}"
+        name = {"tsne": "t-SNE"}.get(self.method, self.method.upper())
+        return f"{name}, trustworthiness {self.trustworthiness:.2f}{reduced}"
 
     @property
     def caution(self) -> str:
@@ -81,7 +84,9 @@ def project(
 
     All rows are made unit length and reduced as `sa_lab.analysis.reduce` does. "umap": McInnes et al., 2018,
     arXiv:1802.03426, cosine metric, started from the principal components, one thread: the same generator state gives
-    the same picture. "pca": the linear view. A fit is kept in the cache and found again by its content.
+    the same picture. "tsne": van der Maaten and Hinton, 2008, started and measured alike, with ``num_neighbors`` as its
+    perplexity (of few points a third of them at most), in 2 or 3 dimensions. "pca": the linear view. A fit is kept in
+    the cache and found again by its content.
 
     Raises:
         ValueError: fewer than 5 points, unknown method, too many dimensions, or a row of zeros.
@@ -112,11 +117,14 @@ def project_along(
         samples: T moments of the same N samples, in the same order.
         generator: randomness of the fit.
         prototypes: T moments of the same M prototypes.
-        method, num_neighbors, min_distance: as of `project`.
+        method: "umap" or "pca"; of t-SNE there is no aligned one.
+        num_neighbors, min_distance: as of `project`.
 
     Raises:
         ValueError: fewer than two moments, moments of different sizes, or as of `project`.
     """
+    if method == "tsne":
+        raise ValueError("method is 'tsne', expected 'umap' or 'pca': nothing would hold a point near its place")
     known = [None] * len(samples) if prototypes is None else list(prototypes)
     sizes = {(len(s), 0 if p is None else len(p)) for s, p in zip(samples, known, strict=False)}
     if len(samples) < 2 or len(known) != len(samples) or len(sizes) != 1:
@@ -156,7 +164,9 @@ def _reduced(samples: Sequence[Any], prototypes: Sequence[Any], generator: np.ra
 
 def _check(method: str, num_dimensions: int, count: int, channels: int) -> None:
     if method not in CAUTION:
-        raise ValueError(f"method is {method!r}, expected 'umap' or 'pca'")
+        raise ValueError(f"method is {method!r}, expected 'umap', 'tsne' or 'pca'")
+    if method == "tsne" and num_dimensions > 3:
+        raise ValueError(f"num_dimensions is {num_dimensions}, expected 2 or 3 for t-SNE")
     if count < 5 or not 1 <= num_dimensions <= min(count - 2, channels):
         raise ValueError(
             f"num_dimensions is {num_dimensions} for {count} points of {channels} dimensions, expected 5 points or "
@@ -195,6 +205,12 @@ def _fit(points: np.ndarray, method: str, seed: int, dials: dict[str, Any], rele
     if method == "pca":
         drawn: np.ndarray = PCA(dials["n_components"], random_state=seed).fit_transform(points)
         return drawn
+    if method == "tsne":
+        perplexity = min(float(dials["n_neighbors"]), (len(points) - 1) / 3)
+        search = TSNE(
+            dials["n_components"], perplexity=perplexity, metric="cosine", init="pca", random_state=seed, n_jobs=1
+        )
+        return np.asarray(search.fit_transform(points))
     return np.asarray(
         _umap_module().UMAP(**_umap(dials, len(points)), init="pca", random_state=seed, n_jobs=1).fit_transform(points)
     )

@@ -8,10 +8,10 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
 from sa_lab.disk import atomic_path, write_text
+from sa_lab.plots import painted
 from sa_lab.ranking import Ranking
 
 HEIGHT = 128
@@ -87,25 +87,10 @@ def _why(ranking: Ranking, row: int) -> list[str]:
     """The first matches of a query with the place of the similarity painted over both pictures."""
     told = []
     for place, (name, one) in enumerate(ranking.names(row)[:EXPLAINED]):
-        asked, found = ranking.why(row, place)
-        pairs = ((ranking.query.image(row), asked), (ranking.gallery.image(int(ranking.best[row, place])), found))
-        shown = " ".join(
-            _tag(painted(pixels, shares), f"{name}: where the similarity lies") for pixels, shares in pairs
-        )
+        why, alt = ranking.why(row, place), f"{name}: where the similarity lies"
+        shown = " ".join(_tag(painted(*pair), alt) for pair in zip(why.images, why.shares, strict=True))
         told.append(f"<p>{shown} {place + 1}: {escape(name)}, {one:.3f}. Red adds, blue takes away.</p>")
     return told
-
-
-def painted(pixels: UInt8[np.ndarray, "3 H W"], shares: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "3 H W"]:
-    """An image in grey with the shares of its places over it: red adds to the similarity, blue takes away."""
-    _, height, width = pixels.shape
-    most = float(np.abs(shares).max()) or 1.0
-    strength = Image.fromarray((shares / most).astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
-    signed = np.asarray(strength)[None]
-    grey = pixels.mean(0, keepdims=True).repeat(3, 0)
-    tint = np.where(signed > 0, np.array([213, 43, 30]).reshape(3, 1, 1), np.array([0, 90, 181]).reshape(3, 1, 1))
-    weight = 0.65 * np.abs(signed)
-    return np.asarray(((1 - weight) * grey + weight * tint).round().astype(np.uint8))
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:

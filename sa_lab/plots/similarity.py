@@ -1,0 +1,58 @@
+"""Where the similarity of two images lies: painted over both, and part by part."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float, UInt8
+from PIL import Image
+from plotly.subplots import make_subplots
+
+from sa_lab.plots.style import COLOURS, finish
+
+_ADDS, _TAKES = (213, 43, 30), (0, 90, 181)
+
+
+def painted(pixels: UInt8[np.ndarray, "3 H W"], shares: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "3 H W"]:
+    """An image in grey with the shares of its places over it: red adds to the similarity, blue takes away."""
+    _, height, width = pixels.shape
+    most = float(np.abs(shares).max()) or 1.0
+    strength = Image.fromarray((shares / most).astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    signed = np.asarray(strength)[None]
+    grey = pixels.mean(0, keepdims=True).repeat(3, 0)
+    tint = np.where(signed > 0, np.array(_ADDS).reshape(3, 1, 1), np.array(_TAKES).reshape(3, 1, 1))
+    weight = 0.65 * np.abs(signed)
+    return np.asarray(((1 - weight) * grey + weight * tint).round().astype(np.uint8))
+
+
+def similarity_map(
+    images: tuple[UInt8[np.ndarray, "3 H W"], UInt8[np.ndarray, "3 H W"]],
+    shares: tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]],
+    parts: Float[np.ndarray, " P"],
+    *,
+    names: tuple[str, str],
+    title: str,
+) -> go.Figure:
+    """Query and candidate, each as it is and with the places that carry their similarity, and what each part adds.
+
+    Args:
+        images: query and candidate.
+        shares: of each, what its places add; both sum to the similarity.
+        parts: what each horizontal part adds, the head first.
+        names: of the two.
+        title: says what is seen.
+    """
+    shown = [one for pixels, places in zip(images, shares, strict=True) for one in (pixels, painted(pixels, places))]
+    titles = [names[0], "where it lies", names[1], "where it lies", "part by part"]
+    figure = make_subplots(1, 5, subplot_titles=titles, column_widths=[1, 1, 1, 1, 2], horizontal_spacing=0.04)
+    for column, pixels in enumerate(shown, start=1):
+        figure.add_trace(go.Image(z=pixels.transpose(1, 2, 0), hoverinfo="skip"), row=1, col=column)
+        figure.update_xaxes(visible=False, col=column).update_yaxes(visible=False, col=column)
+    numbers = [f"part {part + 1}" for part in range(len(parts))]
+    figure.add_bar(
+        x=parts, y=numbers, orientation="h", marker={"color": COLOURS[1]}, showlegend=False, row=1, col=5,
+        hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+    )  # fmt: skip
+    figure.update_xaxes(title="share of the similarity", col=5).update_yaxes(autorange="reversed", col=5)
+    figure.update_annotations(font_size=12)
+    return finish(figure, title, height=330, width=820)
