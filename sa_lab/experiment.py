@@ -44,7 +44,7 @@ from sa_lab.evaluation.validation import ValidationSet, few_images, first_people
 from sa_lab.model import TwoStreamNet, WeightsError, check_weights, load_state
 from sa_lab.provenance import TRAINING, code_digest, function_name, known_as
 from sa_lab.runs import PEOPLE_FILES, Run, kept_measures, loss_name
-from sa_lab.schema import DataError, Embeddings, Listing
+from sa_lab.schema import DataError, Embeddings, Listing, Role
 from sa_lab.training import processes
 from sa_lab.training.fit import check_log, fit
 from sa_lab.training.learner import LogRow
@@ -315,7 +315,11 @@ def _galleries(listing: Listing, tested: Embeddings) -> np.ndarray:
 
 
 def _protocols(tested: Embeddings) -> tuple[Protocol, ...]:
-    return protocols_of(tested.dataset, tested.split, tested.gallery_order is not None)
+    found = protocols_of(tested.dataset, tested.split, tested.gallery_order is not None)
+    if tested.roles is None:
+        return found
+    asks, searched = ({int(m) for m in tested.modality[tested.roles != no]} for no in (Role.GALLERY, Role.QUERY))
+    return tuple(one for one in found if one.query_modality in asks and one.gallery_modality in searched)
 
 
 def _evaluate(run: Run, tested: Embeddings) -> None:

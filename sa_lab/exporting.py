@@ -7,17 +7,16 @@ import warnings
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sa_lab import experiment
+from sa_lab import experiment, transforms
 from sa_lab.disk import atomic_path
 from sa_lab.evaluation import reference
-from sa_lab.evaluation.embedding import describe
-from sa_lab.model import Features, TwoStreamNet
+from sa_lab.evaluation.embedding import unit_parts
+from sa_lab.model import TwoStreamNet
 from sa_lab.runs import Run
 from sa_lab.schema import Modality, Refusal
 
@@ -34,26 +33,18 @@ class Descriptor(nn.Module):
 
     def __init__(self, model: TwoStreamNet, modality: Modality) -> None:
         super().__init__()
-        self.network = _OneSpectrum(model, modality)
-
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
-        found = describe(self.network, images, np.empty(0, dtype=np.int64))
-        return torch.cat([values.flatten(1) for values in found.values()], 1)
-
-
-class _OneSpectrum(nn.Module):
-    """A `TwoStreamNet` that sees one spectrum alone, so that nothing has to be sorted."""
-
-    def __init__(self, model: TwoStreamNet, modality: Modality) -> None:
-        super().__init__()
-        self.stem, self.trunk, self.neck = model.stems[modality], model.trunk, model.neck
+        self.stem, self.trunk, self.norm = model.stems[modality], model.trunk, model.neck.norm
         self.num_parts = model.num_parts
 
-    def forward(self, images: Float[Tensor, "B 3 H W"], _: object) -> Features:
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
+        normalised = transforms.normalize(images)
+        return self._described(normalised) + self._described(normalised.flip(3))
+
+    def _described(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
         maps = self.trunk(self.stem(images))
         pooled = functional.adaptive_avg_pool2d(maps, (self.num_parts, 1)).squeeze(3).transpose(1, 2)
-        embeddings = self.neck(pooled)
-        return Features(pooled, embeddings, embeddings[:, :, :0])
+        after = self.norm(pooled.flatten(1)).view_as(pooled)
+        return torch.cat([unit_parts(one).flatten(1) for one in (pooled, after)], 1)
 
 
 def export(

@@ -19,6 +19,7 @@ OTHER_VALUES = {
     "milestones": (1, 2), "augmentation": "none", "precision": "64-true", "device": "cpu", "steps_per_epoch": None,
     "resize": "bilinear", "asynchronous": False, "own": "mine-12345678",
     "terms": "identity 1 + triplet 0.5", "margin": 0.2, "target": "own", "prototypes": "no_rival",
+    "thermal_range": (1.0, 2.0),
 }  # fmt: skip
 pytestmark = pytest.mark.usefixtures("unchecked")
 

@@ -58,7 +58,7 @@ def images_below(folder: Path, passed_over: list[str]) -> list[Path]:
                 passed_over.append(f"{path}: a pipe, a device or a link that leads nowhere")
             else:
                 found.append(path)
-    return sorted(found, key=lambda path: name_of(str(path)))
+    return sorted(found, key=lambda path: [name_of(part) for part in path.relative_to(folder).parts])
 
 
 def images_in(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def listing(root: Path | str, test_fraction: float = 1 / 3, seed: int = 0) -> Li
                 faults.append(f"{folder}: no such folder; every identity needs visible and infrared images")
             elif not found[modality][name]:
                 faults.append(f"{folder}: no image; expected at least one file *{', *'.join(SUFFIXES)}")
+                faults += [line for line in passed_over if line.startswith(f"{folder}{os.sep}") and "link" in line]
     if not names:
         faults.append(f"no identity; expected folders {root}/visible/<identity> and {root}/infrared/<identity>")
     of_id: dict[int, str] = {}

@@ -76,7 +76,7 @@ def embed(
                 for row, track in enumerate(place[start : start + len(rows)]):  # of each track in turn
                     sums[name] += both[row]
                     if start + row + 1 == len(index) or place[start + row + 1] != track:
-                        arrays[name][track] = _unit(torch.from_numpy(sums[name])[None]).numpy()[0]
+                        arrays[name][track] = unit_parts(torch.from_numpy(sums[name])[None]).numpy()[0]
                         sums[name][:] = 0
         found = Embeddings(
             **arrays, person_ids=store.person_ids[first], camera_ids=store.camera_ids[first],
@@ -109,11 +109,12 @@ def describe(
     normalised = transforms.normalize(images)
     first, mirrored = (model(view, modality) for view in (normalised, normalised.flip(3)))
     return {
-        name: _unit(getattr(first, name)) + _unit(getattr(mirrored, name)) for name in ("part_features", "embeddings")
+        name: unit_parts(getattr(first, name)) + unit_parts(getattr(mirrored, name))
+        for name in ("part_features", "embeddings")
     }
 
 
-def _unit(features: Float[Tensor, "B P D"]) -> Float[Tensor, "B P D"]:
+def unit_parts(features: Float[Tensor, "B P D"]) -> Float[Tensor, "B P D"]:
     """Unit length a part, then unit length over all parts."""
     parts = functional.normalize(features, dim=2)
     whole = functional.normalize(parts.flatten(1), dim=1)
