@@ -62,16 +62,17 @@ app: $(STAMP) ## playground and ranking browser as a page on loopback (RUNS='fol
 render: $(STAMP) ## execute and clean the committed notebooks
 	python -c 'from sa_lab.course import chapters; chapters.render()'
 
-study: $(STAMP) ## all studies on drawn people, many hours; DATASET=roadscene ROOT=folder: softmax and SA-Softmax there
+study: $(STAMP) ## all studies on drawn people, many hours; DATASET=roadscene ROOT=folder: the paper's four there
 	@main="sa-lab study tiny --jobs 2 --variants softmax complete"
 	if test -n '$(ROOT)'; then
-		$$main --data.dataset $(DATASET) --data.root '$(ROOT)' --out data/results/study-$(DATASET).json
+		sa-lab study tiny --jobs 2 --data.dataset $(DATASET) --data.root '$(ROOT)'
 		exit
 	fi
-	# the two main losses, then SA-Softmax with one piece changed, then everybody's loss with its own rate and weight
-	for set in synthetic thermal; do
-		$$main --seeds 0 1 2 3 4 5 6 7 8 9 --data.dataset $$set --out data/results/study-$$set.json
-	done
+	# the paper's four; both main losses at rates that suit softmax; SA-Softmax with one piece changed; everybody's loss tuned
+	sa-lab study tiny --jobs 2
+	rates="$$main --train.backbone-lr 2e-3 --train.head-lr 1e-3"
+	$$rates --out data/results/rates-synthetic.json
+	$$rates --seeds 0 1 2 3 4 5 6 7 8 9 --data.dataset thermal --out data/results/rates-thermal.json
 	sa-lab study tiny --jobs 2 --variants softmax complete synchronous own_target running_mean no_rival no_mask mask_5 \
 		mask_500 no_absolute --out data/results/pieces-synthetic.json
 	python -c 'from sa_lab.config import ExperimentConfig; from sa_lab.course import parting; parting.write(ExperimentConfig(), jobs=2)'

@@ -15,17 +15,14 @@ import kaleido
 from benchmarks import heads, iteration, overlap, ranking
 from PIL import Image, PngImagePlugin
 
-from sa_lab.config import ExperimentConfig
 from sa_lab.course import claims, figures, surface
 from sa_lab.disk import atomic_path, write_text
 from sa_lab.reporting import studies, tables
-from sa_lab.reporting.tables import TableRow
-from sa_lab.study import read
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "data" / "results"
 OPTIONS = ("exact", "reuse_features")
-SETS = ("synthetic", "thermal", "roadscene")
+SETS = ("synthetic", "thermal")
 PICTURE = RESULTS / "effect.png"
 
 
@@ -40,20 +37,21 @@ def known(*names: str) -> dict[str, dict[str, Any]]:
 
 
 def effect() -> dict[str, dict[str, dict[str, tuple[float, float, float]]]]:
-    """What the first picture shows: mAP in % and modality gap of both losses on each data set, with intervals."""
+    """What the first picture shows: mAP in % and modality gap of both losses on each data set, with intervals, at the
+    learning rates at which softmax was best."""
     found: dict[str, dict[str, dict[str, tuple[float, float, float]]]] = {}
     for title, measure, scale in (("mAP of unseen people, %", "mean_ap", 100), ("modality gap", "stranger_ratio", 1)):
-        for name, study in known(*(f"study-{dataset}" for dataset in SETS)).items():
+        for name, study in known(*(f"rates-{dataset}" for dataset in SETS)).items():
             for loss, shown in (("softmax", "softmax"), ("complete", "SA-Softmax")):
                 one = study["variants"][loss][measure]
                 span = tuple(round(scale * one[key], 3) for key in ("mean", "low", "high"))
-                found.setdefault(title, {}).setdefault(shown, {})[name.removeprefix("study-")] = span  # type: ignore
+                found.setdefault(title, {}).setdefault(shown, {})[name.removeprefix("rates-")] = span  # type: ignore
     return found
 
 
 def draw() -> None:
     """Draw the first picture, with its numbers in it."""
-    figure = figures.effect(effect(), title="Both losses, trained alike: mean and 95 % interval over the seeds")
+    figure = figures.effect(effect(), title="Both losses at rates that suit softmax: mean and 95 % interval over seeds")
     drawn = Image.open(io.BytesIO(kaleido.calc_fig_sync(figure.to_plotly_json(), opts={"format": "png", "scale": 1.5})))
     numbers = PngImagePlugin.PngInfo()
     numbers.add_text("numbers", json.dumps(effect()))
@@ -61,40 +59,26 @@ def draw() -> None:
         drawn.convert("RGB").quantize(64).save(temporary, "PNG", pnginfo=numbers, optimize=True)
 
 
-def search() -> str:
-    """What the preset was chosen from: a row a search, tries and the best of each loss on validation identities."""
-    rows: list[TableRow] = []
-    for folder in sorted(RESULTS.glob("search-*")):
-        sweep = read(folder)
-        means = sweep.means(("mean_ap",))
-        for loss in dict.fromkeys(one["loss"] for one in means):
-            mine = [one for one in means if one["loss"] == loss]
-            best = max(mine, key=lambda one: one["mean_ap"]["mean"])
-            dials = ", ".join(f"{name.split('.')[-1]} {best[name]}" for name in sweep.dials if best[name] is not None)
-            rows.append({
-                "search": folder.name, "over": ", ".join(f"`{name}`" for name in sweep.dials), "loss": loss,
-                "tries": str(len(mine)), "seeds": str(best["runs"]), "best": dials,
-                "validation mAP, %": f"{100 * best['mean_ap']['mean']:.1f}",
-            })  # fmt: skip
-    tried = sum(int(str(row["tries"])) for row in rows)
-    return f"{tables.render(rows, 'markdown')}\n\n{tried} tries in all." if rows else "Not searched yet: `make search`."
-
-
 def paper() -> str:
     """The paper's claims, each with the number that bears it out or does not."""
-    shown = known("study-synthetic", "study-thermal", "pieces-synthetic")
+    shown = known("study-synthetic", "rates-synthetic", "rates-thermal", "pieces-synthetic")
     told = {f"{name}, {len(one['seeds'])} seeds": one for name, one in shown.items()}
     return tables.render(claims.of_paper(told), "markdown")
 
 
-def preset() -> str:
-    """The learning rates and weights of the preset tiny, in words."""
-    config = ExperimentConfig()
-    train, loss = config.train, config.loss
-    return (
-        f"{train.num_epochs} epochs of {train.steps_per_epoch} steps, learning rates {train.backbone_lr:g} (backbone) "
-        f"and {train.head_lr:g} (head), similarity weight {loss.similarity_weight:g}"
-    )
+def rates() -> str:
+    """Both losses at the learning rates at which softmax was best of those tried, and in a sentence what is left."""
+    told = []
+    for dataset in SETS:
+        found = result(f"rates-{dataset}")
+        span = claims.paired(found, "complete", "softmax", "mean_ap")
+        mean, low, high = (100 * span[key] for key in ("mean", "low", "high"))
+        told += [
+            f"{dataset.capitalize()} people, {len(found['seeds'])} seeds: mAP of SA-Softmax less that of softmax "
+            f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}].",
+            study(f"rates-{dataset}"),
+        ]
+    return "\n\n".join(told)
 
 
 def options() -> dict[str, Any]:
@@ -166,11 +150,9 @@ def pieces() -> dict[str, str]:
     bench = result("bench-cpu")
     return {
         "study-synthetic": study("study-synthetic"),
-        "study-thermal": study("study-thermal") if known("study-thermal") else "Not studied yet: `make study`.",
+        "rates": rates(),
         "study-roadscene": study("study-roadscene"),
         "claims": paper(),
-        "search": search(),
-        "preset": preset(),
         "losses": losses(),
         "playground": f"{result('bench-widgets')['median']:.0f} ms",
         "overlap": overlap.sentence(bench["overlap"]),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sa_lab.analysis import DEFINITIONS
 from sa_lab.analysis.descriptors import QUICK
-from sa_lab.config import Style
+from sa_lab.config import ExperimentConfig, Style
 from sa_lab.dials import markdown
 from sa_lab.evaluation import reports
 from sa_lab.evaluation.reports import SHARES
@@ -78,8 +78,20 @@ def made_with(result: dict[str, Any]) -> str:
     made += [f"vector level {result['cpu']}"] if "cpu" in result else []
     made += [f"seeds {', '.join(map(str, result['seeds']))}"]
     made += [f"{result['date']}, commit {result['commit']}"] if "commit" in result else []
-    made += [f"{name} {value}" for name, value in result.get("changed", {}).items()]
+    made += [f"{name} {value}" for name, value in _other_dials(result).items()]
     return f"{'; '.join(made)}. {ONE_MACHINE}"
+
+
+def _other_dials(result: dict[str, Any]) -> dict[str, Any]:
+    """The dials of a study that are not those of the preset as it is now, as far as both have them."""
+    usual, named = ExperimentConfig().flat(), ("data.dataset", "data.root", "data.split")
+    mine = {
+        f"{group}.{name}": value
+        for group, dials in result.get("config", {}).items() if isinstance(dials, dict) and group != "loss"
+        for name, value in dials.items()
+    }  # fmt: skip
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in mine.items()}
+    return {name: mine[name] for name, value in plain.items() if name not in named and value != usual.get(name, value)}
 
 
 ONE_MACHINE = (
