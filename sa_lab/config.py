@@ -123,12 +123,6 @@ class LossConfig:
     """Feature Mask: what is taken off the logit of the own prototype, 0..inf; 0 switches the mask off."""
     warmup_steps: int = 60
     """First steps in which the network follows L_id alone while the prototypes already learn."""
-    target: Literal["cross", "own"] = "cross"
-    """Whose prototype draws a sample: the other spectrum's, or that of its own; the mask is taken off the logit of the
-    one that does not. With own and mask 0, L_sa is a classifier of 2C classes: to show what crossing is for."""
-    prototypes: Literal["learned", "no_rival", "running_mean"] = "learned"
-    """What prototypes follow: learned, L_p; no_rival, L_p in which the prototype of the same identity in the other
-    spectrum is no negative; running_mean, no loss but the embeddings of their own samples, brought to ``scale``."""
     asynchronous: bool = True
     """Prototypes follow their own loss in a step of their own; off, they follow L together with the network, and swap
     sides: to show what the asynchronous scheme is for."""
@@ -146,6 +140,12 @@ class LossConfig:
     own: str = ""
     """Name and digest of a loss of your own, the term "own"; it is passed to `sa_lab.experiment.run` as ``own_loss``,
     which sets this."""
+    target: Literal["cross", "own"] = "cross"
+    """Whose prototype draws a sample: the other spectrum's, or that of its own; the mask is taken off the logit of the
+    one that does not. With own and mask 0, L_sa is a classifier of 2C classes: to show what crossing is for."""
+    prototypes: Literal["learned", "no_rival", "running_mean"] = "learned"
+    """What prototypes follow: learned, L_p; no_rival, L_p in which the prototype of the same identity in the other
+    spectrum is no negative; running_mean, no loss but the embeddings of their own samples, brought to ``scale``."""
 
     def __post_init__(self) -> None:
         settle("loss.", self)
