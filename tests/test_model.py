@@ -16,7 +16,7 @@ from sa_lab import model as models
 from sa_lab import transforms
 from sa_lab.config import LossConfig, TrainConfig
 from sa_lab.data.store import ImageStore
-from sa_lab.evaluation.embedding import _unit
+from sa_lab.evaluation.embedding import unit_parts
 from sa_lab.evaluation.reference import embed_reference, import_reference, write_reference
 from sa_lab.losses import SASoftmaxLoss
 from sa_lab.model import TwoStreamNet, WeightsError, build_model
@@ -100,7 +100,7 @@ def test_reference_network_losses_and_three_asynchronous_iterations() -> None:
     with torch.no_grad():
         features, mirrored = net(images, modality), net(images.flip(3), modality)
     descriptors = [
-        sum(_unit(getattr(view, name)).flatten(1) for view in (features, mirrored))
+        sum(unit_parts(getattr(view, name)).flatten(1) for view in (features, mirrored))
         for name in ("part_features", "embeddings")
     ]
     count = len(labels)
