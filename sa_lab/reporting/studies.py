@@ -78,7 +78,7 @@ def made_with(result: dict[str, Any]) -> str:
     made += [f"vector level {result['cpu']}"] if "cpu" in result else []
     made += [f"seeds {', '.join(map(str, result['seeds']))}"]
     made += [f"{result['date']}, commit {result['commit']}"] if "commit" in result else []
-    made += [f"{name} {value}" for name, value in _other_dials(result).items()]
+    made += [f"{name} {value}" for name, value in {**result.get("changed", {}), **_other_dials(result)}.items()]
     return f"{'; '.join(made)}. {ONE_MACHINE}"
 
 
