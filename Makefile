@@ -86,7 +86,7 @@ study: $(STAMP) ## all studies on drawn people, many hours; DATASET=roadscene RO
 	sa-lab study tiny --jobs 2 --variants softmax complete triplet hetero_center_triplet --seeds 0 1 2 \
 		--train.ids-per-batch 8 --train.images-per-id 4 --out data/results/batches-synthetic.json
 
-search: $(STAMP) ## what the preset tiny was chosen from, on validation identities alone
+search: $(STAMP) ## learning rates for both losses, tried on validation identities alone
 	@sweep="sa-lab sweep tiny --validation --loss softmax complete --seeds 10 11 --jobs 2"
 	$$sweep --over data.dataset synthetic thermal --over train.backbone-lr 1e-3 2e-3 --out data/results/search-rates
 

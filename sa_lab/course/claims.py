@@ -194,8 +194,8 @@ def processors(wide: dict[str, Any], narrow: dict[str, Any], measure: str = "mea
     }
     values = {name: [first[seeds], second] for name, (first, second) in values.items()}
     if {"softmax", "complete"} <= values.keys():
-        pairs = zip(values["complete"], values["softmax"], strict=True)
-        values["complete less softmax"] = [one - other for one, other in pairs]
+        both = zip(values["complete"], values["softmax"], strict=True)
+        values["complete less softmax"] = [one - other for one, other in both]
     return [
         {
             "": name,

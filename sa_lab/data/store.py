@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -285,12 +285,17 @@ class _Span:
         return float(low), float(high)
 
 
+def _by_reason(told: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The paths of each reason, of pairs of a path and a reason."""
+    found: dict[str, list[str]] = {}
+    for path, reason in told:
+        found.setdefault(reason, []).append(path)
+    return found
+
+
 def _counted(lines: Sequence[str]) -> list[str]:
     """Of what was passed over, how many of each reason, with up to three names."""
-    of_reason: dict[str, list[str]] = {}
-    for line in lines:
-        path, _, reason = line.rpartition(": ")
-        of_reason.setdefault(reason, []).append(path)
+    of_reason = _by_reason((path, reason) for path, _, reason in (line.rpartition(": ") for line in lines))
     return [
         f"passed over {len(paths)} ({', '.join(paths[:3])}{', ...' if len(paths) > 3 else ''}): {reason}"
         for reason, paths in of_reason.items()
@@ -363,9 +368,7 @@ def _build(
 
 def _told(unreadable: dict[str, str]) -> str:
     """A line for each reason: how many images it concerns, and three of them."""
-    of_reason: dict[str, list[str]] = {}
-    for path, error in sorted(unreadable.items()):
-        of_reason.setdefault(error.split(f"{path}: ", 1)[-1], []).append(path)
+    of_reason = _by_reason((path, error.split(f"{path}: ", 1)[-1]) for path, error in sorted(unreadable.items()))
     shown = [
         f"{', '.join(paths[:3])}{f' and {len(paths) - 3} more' if len(paths) > 3 else ''}: {reason}"
         for reason, paths in of_reason.items()
