@@ -14,11 +14,11 @@ import torch
 from benchmarks import extraction, heads, inputs, iteration, loading, sizes, stages, summary, timing  # fmt: skip
 from torch.utils.flop_counter import FlopCounterMode
 
-from sa_lab import study
 from sa_lab.config import ExperimentConfig
 from sa_lab.course import figures, plain
 from sa_lab.data.store import ImageStore
 from sa_lab.reporting import tables
+from sa_lab.study import measures
 from sa_lab.training import loop, steps
 from sa_lab.training.learner import Batch
 
@@ -295,12 +295,12 @@ def test_a_part_replaces_its_own_result_alone(
 
 def test_a_library_that_has_changed_since_its_commit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     status = ""
-    monkeypatch.setattr(study, "_git", lambda *arguments: "abc1234" if arguments[0] == "rev-parse" else status)
-    assert study.conditions()["commit"] == "abc1234"
+    monkeypatch.setattr(measures, "_git", lambda *arguments: "abc1234" if arguments[0] == "rev-parse" else status)
+    assert measures.conditions()["commit"] == "abc1234"
     status = " M sa_lab/losses.py"
-    assert study.conditions()["commit"] == "abc1234, changed"
-    monkeypatch.setattr(study, "_git", lambda *arguments: "")
-    assert study.conditions()["commit"] is None
+    assert measures.conditions()["commit"] == "abc1234, changed"
+    monkeypatch.setattr(measures, "_git", lambda *arguments: "")
+    assert measures.conditions()["commit"] is None
 
 
 def test_stages_are_stacked_bars_with_hatching() -> None:

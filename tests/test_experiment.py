@@ -125,7 +125,7 @@ def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
     out = tmp_path / "results" / "study.json"
     result = study.study(config, ("softmax", "complete"), (0, 1), jobs=2, out=out, progress=False)
     assert json.loads(out.read_text()) == json.loads(json.dumps(result))
-    one = Run(experiment.run_folder(replace(variant(config, "complete"), seed=1)))
+    one = Run(experiment.run_folder(variant(config, "complete").seeded(1)))
     report = json.loads((one.folder / "report.json").read_text())
     assert result["variants"]["complete"]["mean_ap"]["values"][1] == report["measures"]["mean_ap"]["mean"]
     difference = result["variants"]["complete"]["rank_1"]["minus_softmax"]["mean"]
@@ -133,7 +133,7 @@ def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
     assert difference == pytest.approx(means[0] - means[1])
     assert studies.table(result).count("\n") == 3
     assert len(claims.verdicts(result)) == 3
-    text = comparison.tables_of([one.folder, experiment.run_folder(replace(variant(config, "softmax"), seed=1))])
+    text = comparison.tables_of([one.folder, experiment.run_folder(variant(config, "softmax").seeded(1))])
     assert "| softmax  | 1      |" in text
     assert one.folder.name in text
     assert {"date", "commit", "library", "torch", "machine"} < set(result)

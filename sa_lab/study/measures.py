@@ -80,7 +80,7 @@ def conditions() -> dict[str, Any]:
 
 def _git(*arguments: str) -> str:
     """What git says of the library's folder; nothing where there is no git, or no checkout."""
-    git = ["git", "-C", str(Path(__file__).parent), *arguments]
+    git = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
     try:
         return subprocess.run(git, capture_output=True, text=True, encoding="utf-8").stdout.strip()
     except OSError:
