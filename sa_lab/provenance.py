@@ -11,6 +11,7 @@ import enum
 import functools
 import hashlib
 import platform
+import re
 import sys
 import types
 import uuid
@@ -24,8 +25,8 @@ import numpy as np
 from sa_lab.disk import tell
 
 TRAINING = (
-    "losses", "baselines", "model", "samplers", "transforms", "config", "schema", "intervals", "data", "training",
-    "evaluation", "experiment",
+    "losses", "baselines", "backbones", "weights", "model", "samplers", "transforms", "config", "schema", "intervals",
+    "data", "training", "evaluation", "experiment",
 )  # fmt: skip
 """Modules and folders of the library that make a run."""
 ANALYSIS = ("analysis", "intervals", "schema")
@@ -101,6 +102,36 @@ def function_name(function: Callable[..., Any]) -> str:
         known_as(function, f"{name}-once{uuid.uuid4().hex[:8]}")
         return _UNIQUE[id(function)][1]
     return f"{name}-{digest.hexdigest()[:8]}"
+
+
+def function_in(place: str, argument: str) -> Callable[..., Any]:
+    """A function, or module, of the user's out of a file of Python, which is run.
+
+    Args:
+        place: as in losses.py:closeness.
+        argument: what an error calls it.
+
+    Raises:
+        ValueError: no such file or name, or the file cannot be run.
+    """
+    import cloudpickle
+
+    path, _, name = place.rpartition(":")
+    file = Path(path)
+    if not path or not name.isidentifier() or not file.is_file():
+        raise ValueError(f"{argument} is {place!r}, expected a file and a name in it, as in losses.py:closeness")
+    module = types.ModuleType("own_" + re.sub(r"\W", "_", file.stem))
+    module.__file__ = str(file.absolute())
+    sys.modules[module.__name__] = module
+    cloudpickle.register_pickle_by_value(module)  # other processes have no such module
+    try:
+        exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), vars(module))
+    except Exception as error:
+        raise ValueError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
+    if not callable(found := getattr(module, name, None)):
+        raise ValueError(f"{file} has no function or module {name!r}")
+    function: Callable[..., Any] = found
+    return function
 
 
 def known_as(function: Callable[..., Any], name: str) -> None:

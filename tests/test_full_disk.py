@@ -19,7 +19,7 @@ from PIL import Image
 import sa_lab
 from sa_lab import disk
 from sa_lab.disk import new_array
-from sa_lab.model import save_state
+from sa_lab.weights import save_state
 
 ROOT = Path(sa_lab.__file__).parents[1]
 
@@ -144,7 +144,7 @@ def test_limits_on_files_are_told(tmp_path: Path) -> None:
         from pathlib import Path
         import numpy as np, torch
         from sa_lab import disk
-        from sa_lab.model import save_state
+        from sa_lab.weights import save_state
         from sa_lab.schema import Embeddings
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -18,9 +18,10 @@ import torch
 
 from sa_lab import cli
 from sa_lab.config import ExperimentConfig
-from sa_lab.model import WeightsError, build_model, load_state
+from sa_lab.model import build_model
 from sa_lab.reporting import tables
 from sa_lab.runs import Run
+from sa_lab.weights import WeightsError, load_state
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch, about what strangers' files hold
 

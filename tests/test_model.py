@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 
 from sa_lab import model as models
-from sa_lab import transforms
+from sa_lab import transforms, weights
 from sa_lab.config import LossConfig, TrainConfig
 from sa_lab.data.store import ImageStore
 from sa_lab.evaluation.embedding import unit_parts
 from sa_lab.evaluation.reference import embed_reference, import_reference, write_reference
 from sa_lab.losses import SASoftmaxLoss
-from sa_lab.model import TwoStreamNet, WeightsError, build_model
+from sa_lab.model import TwoStreamNet, build_model
 from sa_lab.training import loop, processes, steps
 from sa_lab.training.learner import Batch, Learner
+from sa_lab.weights import WeightsError
 
 HERE = Path(__file__).parent / "golden"
 
@@ -194,7 +195,7 @@ def test_offline_weights_start_stems_and_trunk() -> None:
     net = build_model(2, "mobilenet_v2", 2, "offline", seed=0)
     assert torch.equal(net.stems[0][0].weight, net.stems[1][0].weight)
     assert net.stems[0][0].weight is not net.stems[1][0].weight
-    state = models.backbone_state("mobilenet_v2", "offline")
+    state = weights.backbone_state("mobilenet_v2", "offline")
     assert len(state) == 312
     assert torch.equal(net.trunk.state_dict()["18.0.weight"], state["features.18.0.weight"])
 
@@ -220,7 +221,7 @@ def test_imagenet_falls_back_on_the_offline_file(monkeypatch: pytest.MonkeyPatch
         raise OSError("no network")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
-    imagenet, offline = (models.backbone_state("mobilenet_v2", where) for where in ("imagenet", "offline"))
+    imagenet, offline = (weights.backbone_state("mobilenet_v2", where) for where in ("imagenet", "offline"))
     assert imagenet.keys() == offline.keys()
 
 

@@ -21,8 +21,8 @@ import pytest
 from sa_lab import cli, disk, experiment
 from sa_lab.config import ExperimentConfig
 from sa_lab.disk import Refusal, check_output, home, locked
-from sa_lab.model import save_state
 from sa_lab.schema import DataError, Embeddings
+from sa_lab.weights import save_state
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,6 +7,7 @@ import os
 import signal
 from copy import deepcopy
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -479,7 +480,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(micro_store: ImageS
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: the GPU path is not exercised here")
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_steps_and_resume_on_cuda(micro_store: ImageStore, tmp_path: Path, precision: str) -> None:
     """The CPU's losses as long as rounding has not grown; an interrupt in mid-epoch changes nothing."""
     config = config_of(device="cuda", precision=precision, augmentation="none")
@@ -506,6 +507,38 @@ def test_steps_and_resume_on_cuda(micro_store: ImageStore, tmp_path: Path, preci
     assert len(resumed.rows) == resumed.num_steps
     for row, expected in zip(resumed.rows, whole.rows, strict=True):
         assert row["total"] == pytest.approx(expected["total"], rel=later), "kernels of a GPU add in any order"
+
+
+def test_half_precision_scales_losses_and_leaves_out_what_overflows(micro_store: ImageStore, tmp_path: Path) -> None:
+    """On a CPU; the losses are those of full precision, as far as eleven bits tell."""
+    config = config_of(precision="16-mixed", augmentation="none")
+    half, full = start(config, micro_store), start(config_of(augmentation="none"), micro_store)
+    assert half.scaler is not None
+    assert full.scaler is None
+    half.scaler.load_state_dict(half.scaler.state_dict() | {"scale": 16.0})  # the usual 65536 comes down step by step
+    for row, expected in zip(islice(iterate(half), 3), islice(iterate(full), 3), strict=True):
+        for name in ("identity", "sa_softmax", "absolute", "total", "prototype"):
+            assert row[name] == pytest.approx(expected[name], rel=0.1, abs=0.05), (row["step"], name)
+        if row["step"] == 0:  # later ones are those of other weights
+            assert row["feature_gradient"] == pytest.approx(expected["feature_gradient"], rel=0.2)
+    before, scale = parameters_of(half), half.scaler.get_scale()
+    overflow = half.network.classifier.register_hook(lambda gradient: gradient * torch.inf)
+    half.sampler = start(config, micro_store).sampler
+    batch = loop.draw_batch(half, next(iter(half.sampler)))
+    row = steps.feature_step(half, batch, config.loss).row()
+    assert row["feature_gradient"] == 0
+    assert half.scaler.get_scale() == scale / 2
+    assert same(parameters_of(half), before)
+    overflow.remove()
+    assert steps.feature_step(half, batch, config.loss).row()["feature_gradient"] > 0
+    assert not same(parameters_of(half), before)
+    again = start(config, micro_store)
+    again.load_state_dict(half.state_dict())
+    assert again.scaler is not None
+    assert again.scaler.get_scale() == scale / 2
+    batch.images[0] = torch.nan
+    with pytest.raises(NonFiniteLossError, match="the feature loss is not finite"):
+        steps.feature_step(half, batch, config.loss).row()
 
 
 def test_one_step_is_under_way_while_the_one_before_is_read(

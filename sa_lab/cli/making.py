@@ -93,6 +93,7 @@ def train(
     keep_checkpoint: bool = False,
     own_loss: str = "",
     file: ConfigFile = None,
+    start: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
 ) -> None:
     """Train, embed and evaluate one run; called again, it goes on where it stopped.
 
@@ -107,7 +108,10 @@ def train(
         keep_checkpoint: also when the run is finished; else it goes then, a third of what a run takes on the disk.
         own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1".
         file: JSON or YAML with dials in place of the preset's own, such as a run's config.json; options go before it.
+        start: a run to train further, in a new folder: its dials, and network, classifier and prototypes as they are,
+            without warm-up; optimisers and schedule begin anew, and options go before its dials.
     """
+    del file, start  # read ahead, see `sa_lab.cli.presets`
     from sa_lab import experiment
     from sa_lab.reporting import comparison
     from sa_lab.training.objective import from_file

@@ -1,15 +1,17 @@
-"""Presets as options of a command, with the dials of a file (``--config``) in place of a preset's own."""
+"""Presets as options of a command, with the dials of a file (``--config``) or of a run to go on from (``--from``) in
+place of a preset's own."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from sa_lab.config import PRESETS, read_dials
+from sa_lab.config import PRESETS, ExperimentConfig, read_dials
 
 _MEANINGS = {
     "tiny": "one CPU core, minutes", "small": "one GPU, minutes",
@@ -21,15 +23,21 @@ def annotation(arguments: Sequence[str]) -> Any:
     """The type of an argument that is a preset and its dials.
 
     Args:
-        arguments: of the command line, read ahead for ``--config``: its dials become the presets' defaults, so that
-            other options still go before them.
+        arguments: of the command line, read ahead for ``--config`` and ``--from``: their dials become the presets'
+            defaults, so that other options still go before them.
 
     Raises:
         ValueError, OSError: the file cannot be read, or has a dial that there is not.
     """
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     reader.add_argument("--config", nargs="?")
-    file = reader.parse_known_args(arguments)[0].config
-    dials = read_dials(Path(file)) if file else {}
-    presets = {name: preset().replace(dials) if dials else preset() for name, preset in PRESETS.items()}
+    reader.add_argument("--from", nargs="?")
+    given = vars(reader.parse_known_args(arguments)[0])
+    changes: list[dict[str, Any]] = []
+    if run := given["from"]:  # its prototypes are warm
+        go_on = {"model.weights": f"{run}/model.pt", "loss.warmup_steps": 0}
+        changes += [read_dials(Path(run) / "config.json"), go_on]
+    if given["config"]:
+        changes.append(read_dials(Path(given["config"])))
+    presets = {name: functools.reduce(ExperimentConfig.replace, changes, preset()) for name, preset in PRESETS.items()}
     return Annotated[tyro.extras.subcommand_type_from_defaults(presets, _MEANINGS), tyro.conf.arg(name="")]

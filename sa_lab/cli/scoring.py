@@ -179,6 +179,7 @@ def embed(
     from sa_lab.evaluation.embedding import embed as embed_images
     from sa_lab.runs import Run
     from sa_lab.schema import Embeddings
+    from sa_lab.training.origins import trained_people
 
     model, prototypes, train_ids = experiment.load_model(run)
     config = Run(run).config
@@ -201,7 +202,7 @@ def embed(
     numbered = data.dataset in LAYOUTS and tested.dataset == store.name  # the same people in any copy
     if data.dataset in ("folder", "roadscene") and not (run / "images.csv").is_file():
         raise ValueError(f"{run} was trained by an older release, which numbered people by their place; train it anew")
-    known = [experiment.trained_people(run, store)] if (run / "images.csv").is_file() else []
+    known = [trained_people(run, store)] if (run / "images.csv").is_file() else []
     known += [tested.seen_ids] if tested.seen_ids is not None and (own or numbered) else []
     seen = np.unique(np.concatenate(known)) if known else None
     where = _device(device)

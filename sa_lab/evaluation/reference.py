@@ -19,8 +19,9 @@ from torch import Tensor
 from sa_lab.data.store import ImageStore
 from sa_lab.disk import reason_of
 from sa_lab.evaluation.embedding import embed
-from sa_lab.model import TwoStreamNet, WeightsError, load_state, save_state
+from sa_lab.model import TwoStreamNet
 from sa_lab.schema import Embeddings, LeakageError
+from sa_lab.weights import WeightsError, load_state, save_state
 
 OTHER_PROGRAMS = {
     "DEEN": ("DEE.", "MFA1."),

@@ -16,13 +16,13 @@ from sa_lab.config import DataConfig, ExperimentConfig
 from sa_lab.data import list_images, prepare
 from sa_lab.dials import plain
 from sa_lab.disk import reason_of
-from sa_lab.model import check_weights
 from sa_lab.runs import Run, loss_name
 from sa_lab.schema import Listing, Refusal
 from sa_lab.study.engines import Dask, Loky
 from sa_lab.training import processes
 from sa_lab.training.loop import plan
 from sa_lab.training.objective import OwnLoss
+from sa_lab.weights import check_weights
 
 
 class FailedRunsError(Refusal):

@@ -20,11 +20,11 @@ from sa_lab.config import ExperimentConfig
 from sa_lab.data.store import ImageStore
 from sa_lab.dials import plain
 from sa_lab.disk import Refusal, check_seal, reason_of, replace, tell, write_csv
-from sa_lab.model import load_state, save_state
 from sa_lab.training import processes
 from sa_lab.training.learner import Batch, LogRow, NonFiniteLossError
 from sa_lab.training.loop import OtherTrainingError, Training, iterate, start
 from sa_lab.training.objective import OwnLoss
+from sa_lab.weights import load_state, save_state
 
 Validate = Callable[[nn.Module], dict[str, float]]
 

@@ -85,6 +85,7 @@ class Learner:
         own_loss: the term own, where ``LossConfig.own`` names it.
         learned: what terms learn besides, see `sa_lab.training.objective.learned_of`.
         reuse_features: the prototype step takes the embeddings of the feature step instead of a second forward.
+        scaler: of losses, in half precision, whose small gradients would vanish; None in any other.
     """
 
     fabric: Fabric
@@ -95,6 +96,7 @@ class Learner:
     own_loss: OwnLoss | None = None
     learned: nn.ModuleDict = field(default_factory=nn.ModuleDict)
     reuse_features: bool = False
+    scaler: torch.amp.GradScaler | None = None
     _failed: Tensor | None = field(default=None, init=False, repr=False)
 
     @property
@@ -104,22 +106,37 @@ class Learner:
             self._failed = torch.zeros((), device=self.criterion.prototypes.device)
         return self._failed
 
-    def check(self, loss: Tensor, parameters: Iterable[Tensor]) -> Float[Tensor, ""]:
-        """The norm of all gradients together; notes whether it or the loss is not finite."""
+    def check(self, loss: Tensor, parameters: Iterable[Tensor], *optimizers: Optimizer) -> Float[Tensor, ""]:
+        """The norm of all gradients together, which ``optimizers`` will follow; notes whether it or the loss is not
+        finite.
+
+        With a scaler, a gradient that overflows is no failure: `step` leaves it out, and the norm is given as 0.
+        """
+        if self.scaler:
+            for optimizer in optimizers:
+                self.scaler.unscale_(_inner(optimizer))
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.scaler:
+            norm = torch.where(norm.isfinite() | ~loss.isfinite(), norm, 0.0)
         wrong = (~(loss.isfinite() & norm.isfinite())).to(self.failed)
         self.failed.copy_(torch.maximum(self.failed, wrong))
         return norm
 
-    def step(self, optimizer: Optimizer) -> None:
-        """A step of ``optimizer``, unless something has failed: fused ones find that out on the device."""
-        inner: Any = _inner(optimizer)
-        if inner.defaults.get("fused"):
-            inner.found_inf = self.failed
-            _begin_momentum(inner)
-        elif self.failed:
-            return
-        optimizer.step()
+    def step(self, *optimizers: Optimizer) -> None:
+        """A step of each, unless something has failed: fused ones find that out on the device."""
+        for optimizer in optimizers:
+            inner: Any = _inner(optimizer)
+            if inner.defaults.get("fused"):
+                inner.found_inf = self.failed
+                _begin_momentum(inner)
+            elif self.failed:
+                continue
+            if self.scaler:
+                self.scaler.step(inner)
+            else:
+                optimizer.step()
+        if self.scaler:
+            self.scaler.update()
 
 
 def _inner(optimizer: Optimizer) -> Optimizer:

@@ -30,6 +30,7 @@ from sa_lab.schema import Listing
 from sa_lab.training import processes
 from sa_lab.training.learner import Batch, Learner, LogRow, Measured, NonFiniteLossError
 from sa_lab.training.objective import OwnLoss, check_own, learned_of, module_of
+from sa_lab.training.origins import carry_on
 from sa_lab.training.steps import iteration
 
 
@@ -100,6 +101,7 @@ class Training(Learner):
             "feature_optimizer": self.feature_optimizer.state_dict(),
             "prototype_optimizer": self.prototype_optimizer.state_dict(),
             "sampler": self.sampler.state_dict(),
+            "scaler": self.scaler.state_dict() if self.scaler else None,
             "train_ids": torch.from_numpy(self.train_ids),
             "data": self.store.digest,
             "rows": self.rows,
@@ -125,6 +127,8 @@ class Training(Learner):
         self.feature_optimizer.load_state_dict(state["feature_optimizer"])
         self.prototype_optimizer.load_state_dict(state["prototype_optimizer"])
         self.sampler.load_state_dict(state["sampler"])
+        if self.scaler:
+            self.scaler.load_state_dict(state["scaler"])
         self.rows = list(state["rows"])
 
 
@@ -212,12 +216,15 @@ def start(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | None 
     model, feature_optimizer = fabric.setup(network, _feature_optimizer(network, learned, config.train))
     prototypes: Any = _optimizer([{"params": [criterion.prototypes], "lr": config.train.prototype_lr}], config.train)
     prototype_optimizer: Any = fabric.setup_optimizers(prototypes)
-    return Training(
+    training = Training(
         config=config, fabric=fabric, model=model, criterion=criterion, own_loss=own_loss, learned=learned,
         feature_optimizer=feature_optimizer, prototype_optimizer=prototype_optimizer,
         reuse_features=config.train.reuse_features, sampler=planned.sampler, generator=Generator(fabric.device),
         store=store, train_ids=train_ids, train_index=planned.train_index,
+        scaler=processes.scaler_of(fabric),
     )  # fmt: skip
+    carry_on(training)
+    return training
 
 
 def _feature_optimizer(network: TwoStreamNet, learned: nn.ModuleDict, train: TrainConfig) -> Optimizer:

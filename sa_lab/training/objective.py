@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
-import sys
-import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -24,6 +19,7 @@ from sa_lab import baselines
 from sa_lab.config import LossConfig
 from sa_lab.losses import SASoftmaxLoss, identity_loss
 from sa_lab.model import Features
+from sa_lab.provenance import function_in
 
 OwnLoss = Callable[..., Any]
 """A loss of your own: it gets what its parameters are called, see `Seen.given`, and gives a scalar, or several by name,
@@ -164,23 +160,9 @@ def from_file(place: str) -> OwnLoss:
     Raises:
         ValueError: no such file or name, or the file cannot be run.
     """
-    path, _, name = place.rpartition(":")
-    file = Path(path)
-    if not path or not name.isidentifier() or not file.is_file():
-        raise ValueError(f"own_loss is {place!r}, expected a file and a name in it, as in losses.py:closeness")
-    module = types.ModuleType("own_" + re.sub(r"\W", "_", file.stem))
-    module.__file__ = str(file.absolute())
-    sys.modules[module.__name__] = module
-    cloudpickle.register_pickle_by_value(module)  # other processes have no such module
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        try:
-            exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), vars(module))
-        except Exception as error:
-            raise ValueError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
-    if not callable(found := getattr(module, name, None)):
-        raise ValueError(f"{file} has no function or module {name!r}")
-    own_loss: OwnLoss = found
+        own_loss: OwnLoss = function_in(place, "own_loss")
     return own_loss
 
 

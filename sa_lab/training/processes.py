@@ -29,6 +29,7 @@ from typing import Any
 import cloudpickle
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, distributed
@@ -59,15 +60,19 @@ def fabric_of(train: TrainConfig) -> Fabric:
     several: dict[str, Any] = {}
     if size() > 1:
         if train.precision == "64-true":
-            raise ValueError("train.precision is '64-true', expected 32-true or bf16-mixed on several processes")
+            raise ValueError("train.precision is '64-true', expected another one on several processes")
         limit = timedelta(seconds=float(os.environ.get(TIMEOUT, "1800")))
         strategy = DDPStrategy(cluster_environment=TorchElasticEnvironment(), timeout=limit)
         several = {"strategy": strategy, "num_nodes": size() // _here()}
     try:
-        fabric = Fabric(accelerator=train.device, devices=_here(), precision=train.precision, **several)
+        if train.precision == "16-mixed":  # Fabric would take bfloat16 on a CPU
+            kind = Fabric(accelerator=train.device, devices=1).device.type
+            several["plugins"] = MixedPrecision(train.precision, kind, torch.amp.GradScaler(kind))
+        precision = None if train.precision == "16-mixed" else train.precision
+        fabric = Fabric(accelerator=train.device, devices=_here(), precision=precision, **several)
     except (RuntimeError, ValueError) as error:  # Fabric's words for a device that is not there
         raise ValueError(f"train.device is {train.device!r}, which this machine does not have; auto chooses") from error
-    if several:
+    if size() > 1:
         if is_member() and not distributed.is_initialized():  # else by the address that torchrun gives
             store = distributed.FileStore(os.environ[_STORE], size())  # type: ignore[attr-defined]
             backend = "nccl" if fabric.device.type == "cuda" else "gloo"
@@ -75,6 +80,12 @@ def fabric_of(train: TrainConfig) -> Fabric:
         fabric.launch()  # joins the group
         atexit.register(_leave_group)
     return fabric
+
+
+def scaler_of(fabric: Fabric) -> torch.amp.GradScaler | None:
+    """What scales the losses of an engine of half precision."""
+    scaler: torch.amp.GradScaler | None = getattr(fabric.strategy.precision, "scaler", None)
+    return scaler
 
 
 def _leave_group() -> None:

@@ -87,10 +87,9 @@ def feature_step(learner: Learner, batch: Batch, loss: LossConfig, step: int = 0
                 parameter.grad = processes.mean(parameter.grad)
     with record_function("network step"):  # all weights of the network and V (P,C,D) move
         moved = [*learner.model.parameters(), *learner.learned.parameters(), prototypes]
-        norm = learner.check(values["total"], moved)
-        learner.step(learner.feature_optimizer)
-        if not loss.asynchronous:
-            learner.step(learner.prototype_optimizer)
+        followers = [learner.feature_optimizer, *([] if loss.asynchronous else [learner.prototype_optimizer])]
+        norm = learner.check(values["total"], moved, *followers)
+        learner.step(*followers)
     return Measured(values, {"feature": norm}, batch, learner.failed, embeddings=features.embeddings.detach())
 
 
@@ -119,7 +118,7 @@ def prototype_step(
             return Measured(values, {"prototype": torch.zeros_like(values["prototype"])}, batch, learner.failed)
         learner.prototype_optimizer.zero_grad()
         learner.fabric.backward(term)  # gradient of W (P,2C,D) alone: the embeddings are detached
-        norm = learner.check(values["prototype"], [prototypes])
+        norm = learner.check(values["prototype"], [prototypes], learner.prototype_optimizer)
         learner.step(learner.prototype_optimizer)  # W moves
     return Measured(values, {"prototype": norm}, batch, learner.failed)
 
