@@ -86,9 +86,10 @@ study: $(STAMP) ## all studies on drawn people, many hours; DATASET=roadscene RO
 	sa-lab study tiny --jobs 2 --variants softmax complete triplet hetero_center_triplet --seeds 0 1 2 \
 		--train.ids-per-batch 8 --train.images-per-id 4 --out data/results/batches-synthetic.json
 
-search: $(STAMP) ## learning rates for both losses, tried on validation identities alone
-	@sweep="sa-lab sweep tiny --validation --loss softmax complete --seeds 10 11 --jobs 2"
-	$$sweep --over data.dataset synthetic thermal --over train.backbone-lr 1e-3 2e-3 --out data/results/search-rates
+search: $(STAMP) ## learning rates and weight for both losses, tried on validation identities alone
+	@sweep="sa-lab sweep tiny --validation --seeds 10 11 --jobs 2 --train.head-lr 1e-3 --over train.backbone-lr 1e-3 2e-3 4e-3"
+	$$sweep --loss softmax --out data/results/search-softmax
+	$$sweep --loss complete --over loss.similarity-weight 1 3 --out data/results/search-complete
 
 options: $(STAMP) ## what reuse_features costs in quality: the complete loss, five seeds each
 	study="sa-lab study tiny --variants complete --jobs 2"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,14 +31,24 @@ Places = Path | str | Sequence[Path | str]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Loose pictures and what a network says of them."""
+    """Pictures and what a network says of them.
+
+    Attributes:
+        store: where they are.
+        embeddings: their descriptors; paths are those in the store.
+    """
 
     store: ImageStore
     embeddings: Embeddings
 
+    @cached_property
+    def _rows(self) -> Int[np.ndarray, " N"]:
+        """Where each described picture is in the store."""
+        return self.store.find(self.embeddings.paths)
+
     def image(self, row: int) -> UInt8[np.ndarray, "3 H W"]:
-        """One of them, as the network sees it."""
-        return np.asarray(self.store.gather(torch.tensor([row]))[0].numpy())
+        """The one of descriptor ``row``, as the network sees it."""
+        return np.asarray(self.store.gather(torch.from_numpy(self._rows[[row]]))[0].numpy())
 
 
 class Why(NamedTuple):
@@ -60,23 +71,13 @@ def explained(model: TwoStreamNet, store: ImageStore, embeddings: Embeddings, qu
     Raises:
         ValueError: the store lacks one of the two.
     """
-    some = embeddings.subset(np.array([query, found]))
-    rows = store.find(some.paths)
-    both = Pictures(store, some)
-    return _why(model, both, 0, both, 1, rows)
+    both = Pictures(store, embeddings.subset(np.array([query, found])))
+    return _why(model, both, 0, both, 1)
 
 
-def _why(
-    model: TwoStreamNet,
-    one: Pictures,
-    row: int,
-    other: Pictures,
-    found: int,
-    images: Sequence[int] | Int[np.ndarray, " 2"] | None = None,
-) -> Why:
-    """Of descriptor ``row`` of some pictures and ``found`` of others; ``images``: where they are in their stores."""
-    places = (row, found) if images is None else images
-    shown = one.image(int(places[0])), other.image(int(places[1]))
+def _why(model: TwoStreamNet, one: Pictures, row: int, other: Pictures, found: int) -> Why:
+    """Of descriptor ``row`` of some pictures and ``found`` of others."""
+    shown = one.image(row), other.image(found)
     said = [
         [np.asarray(values[i], dtype=np.float32) for values in some.embeddings.descriptors.values()]
         for some, i in ((one, row), (other, found))
@@ -110,13 +111,16 @@ class Ranking:
 
     def names(self, row: int) -> list[tuple[str, float]]:
         """What comes back for query ``row``: names and similarities."""
-        paths = self.gallery.store.paths
+        paths = self.gallery.embeddings.paths
         return [(paths[i], float(one)) for i, one in zip(self.best[row], self.similarity[row], strict=True)]
 
     def why(self, row: int, place: int) -> Why:
         """Why query ``row`` and what came back at ``place`` (from 0) are similar."""
-        model = experiment.load_model(self.run.folder)[0]
-        return _why(model, self.query, row, self.gallery, int(self.best[row, place]))
+        return _why(self._model, self.query, row, self.gallery, int(self.best[row, place]))
+
+    @cached_property
+    def _model(self) -> TwoStreamNet:
+        return experiment.load_model(self.run.folder)[0]
 
 
 def rank(
@@ -145,13 +149,18 @@ def rank(
         DataError: no such pictures, or none that can be read.
         FileNotFoundError: the run has no network.
     """
-    if k < 1:
-        raise ValueError(f"k is {k}, expected at least 1")
     run = run if isinstance(run, Run) else Run(Path(run))
     asked, searched = (
         pictures(run.folder, places, spectrum, progress)
         for places, spectrum in ((query, modality), (gallery, Modality(modality).other))
     )
+    return ranked(run, asked, searched, k)
+
+
+def ranked(run: Run, asked: Pictures, searched: Pictures, k: int = 10) -> Ranking:
+    """What comes back for each of some described pictures among others; arguments and errors as of `rank`."""
+    if k < 1:
+        raise ValueError(f"k is {k}, expected at least 1")
     best, similarity = nearest(asked.embeddings, searched.embeddings, k)
     pairs = zip(asked.embeddings.descriptors.values(), searched.embeddings.descriptors.values(), strict=True)
     parts = sum(
@@ -160,6 +169,12 @@ def rank(
         )) for one, other in pairs
     )  # fmt: skip
     return Ranking(run, asked, searched, best, similarity, np.asarray(parts) / FULL)
+
+
+def tested(run: Run, modality: Modality) -> Pictures:
+    """The test images of a run in one spectrum; errors as of `sa_lab.experiment.images_of`."""
+    found = run.embeddings
+    return Pictures(experiment.images_of(run.folder), found.subset(np.flatnonzero(found.modality == modality)))
 
 
 def pictures(run: Path, places: Places, modality: Modality, progress: bool = True) -> Pictures:

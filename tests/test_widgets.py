@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import subprocess
@@ -15,14 +16,15 @@ from pathlib import Path
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from PIL import Image
 from plotly.callbacks import Points
 
-from sa_lab import experiment, losses
+from sa_lab import experiment, losses, plots
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
-from sa_lab.course import figures, widgets
+from sa_lab.course import widgets
 from sa_lab.course.lens import Lens
 from sa_lab.course.toy import PRESETS, World
-from sa_lab.course.widgets import LiveTraining, LossLens, Playground, ProjectionBrowser, RankingBrowser
+from sa_lab.course.widgets import LiveTraining, LossLens, PictureSearch, Playground, ProjectionBrowser, RankingBrowser
 from sa_lab.course.widgets.controls import Dial, Worker
 from sa_lab.course.widgets.live_training import replay
 from sa_lab.data import prepare
@@ -103,6 +105,7 @@ def test_a_dial_is_a_slider_and_a_box_with_one_value() -> None:
 
 def test_every_control_has_a_label_and_a_tooltip(runs: dict[str, Path], config: ExperimentConfig) -> None:
     made = [Playground(), LossLens(runs["complete"]), LiveTraining(config), RankingBrowser(runs), browser_of(2)]
+    made.append(PictureSearch(runs))
     controls = [one for widget in made for one in every_control(widget) if hasattr(one, "disabled")]
     kinds = {type(one).__name__ for one in controls}
     assert {"FloatSlider", "IntSlider", "BoundedFloatText", "BoundedIntText", "Dropdown", "Checkbox", "Button"} <= kinds
@@ -376,17 +379,45 @@ def test_ranking_browser_refuses_what_cannot_be_compared(
         RankingBrowser({"a": runs["softmax"], "b": tmp_path / "other"})
 
 
-def test_the_page_of_the_app_holds_both(runs: dict[str, Path]) -> None:
+def test_a_picture_of_ones_own_asks_and_test_images_answer(runs: dict[str, Path], tmp_path: Path) -> None:
+    search = PictureSearch(runs, most=4)
+    tested = Run(runs["softmax"]).embeddings
+    asked = np.flatnonzero(tested.modality == 1)
+    search.query.value = 3
+    assert search.found.query.embeddings.paths == (tested.paths[asked[2]],)
+    expected = search.found.best
+    pixels = search.found.query.image(0)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[0]).save(buffer, "PNG")
+    search.upload.value = ({"name": "<me>.png", "type": "image/png", "content": buffer.getvalue(), "size": 1},)
+    assert search.found.query.embeddings.paths == ("<me>.png",)
+    np.testing.assert_array_equal(search.found.best, expected, "the same picture, as a file")
+    assert "your picture" in search.figure.layout.title.text
+    search.place.value = 2
+    assert f"place 2 has the similarity {search.found.similarity[0, 1]:.3f}" in search.why.layout.title.text
+    np.testing.assert_allclose(search.why.data[-1].x, search.found.parts[0, 1], atol=1e-5)
+    search.upload.value = ({"name": "<b>.png", "type": "image/png", "content": b"no image", "size": 8},)
+    assert "&lt;b&gt;.png" in search.told.value
+    assert "identity" in search.figure.layout.title.text, "test images ask again"
+    search.clear.click()
+    assert search.told.value == ""
+    search.spectra.value = "visible among infrared"
+    assert set(search.found.gallery.embeddings.modality) == {1}
+    with pytest.raises(ValueError, match="runs is empty"):
+        PictureSearch({})
+
+
+def test_the_page_of_the_app_holds_all(runs: dict[str, Path]) -> None:
     assert widgets.app().titles == ("Prototype playground",)
     page = widgets.app(list(runs.values()))
-    assert page.titles == ("Prototype playground", "Ranking browser")
+    assert page.titles == ("Prototype playground", "Ranking browser", "Your pictures")
     assert list(page.children[1].found) == ["softmax", "complete"]
 
 
 def test_projection_browser_shows_the_image_of_a_sample_and_tells_whose_it_is() -> None:
     browser = browser_of(2)
     browser.hover(5)
-    assert figures.data_uri(browser.images[5]) in browser.picture.value
+    assert plots.data_uri(browser.images[5]) in browser.picture.value
     assert "identity 1<br>visible<br>camera 2<br>&lt;5&gt;.png" in browser.picture.value
     assert 'alt="identity 1, visible, camera 2, &lt;5&gt;.png"' in browser.picture.value
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float, UInt8
@@ -23,6 +26,13 @@ def painted(pixels: UInt8[np.ndarray, "3 H W"], shares: Float[np.ndarray, "h w"]
     tint = np.where(signed > 0, np.array(_ADDS).reshape(3, 1, 1), np.array(_TAKES).reshape(3, 1, 1))
     weight = 0.65 * np.abs(signed)
     return np.asarray(((1 - weight) * grey + weight * tint).round().astype(np.uint8))
+
+
+def data_uri(image: UInt8[np.ndarray, "3 H W"]) -> str:
+    """The image as a small text that a page shows."""
+    buffer = io.BytesIO()
+    Image.fromarray(image.transpose(1, 2, 0)).save(buffer, "WEBP", quality=80)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def similarity_map(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from html import escape
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sa_lab.disk import atomic_path, write_text
-from sa_lab.plots import painted
+from sa_lab.plots import data_uri, painted
 from sa_lab.ranking import Ranking
 
 HEIGHT = 128
@@ -99,10 +97,7 @@ def _picture(pixels: np.ndarray) -> Image.Image:
 
 def _tag(pixels: np.ndarray, name: str) -> str:
     """A picture as it stands in a page."""
-    buffer = io.BytesIO()
-    _picture(pixels).save(buffer, "WEBP", quality=80)
-    uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return f'<img src="{uri}" alt="{escape(name)}" height="{HEIGHT}">'
+    return f'<img src="{data_uri(pixels)}" alt="{escape(name)}" height="{HEIGHT}">'
 
 
 def _fitting(pen: ImageDraw.ImageDraw, text: str, width: int) -> str:

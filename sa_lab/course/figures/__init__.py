@@ -11,10 +11,10 @@ from sa_lab.course.figures.curves import (
     training_curves,
 )
 from sa_lab.course.figures.lens import loss_lens
-from sa_lab.course.figures.pictures import data_uri, image_grid, protocol_map
+from sa_lab.course.figures.pictures import image_grid, protocol_map
 from sa_lab.course.figures.toy import toy_world
 
 __all__ = [
-    "cmc_curves", "data_uri", "effect", "image_grid", "intervals", "lines", "live_training", "loss_lens",
+    "cmc_curves", "effect", "image_grid", "intervals", "lines", "live_training", "loss_lens",
     "protocol_map", "scatter", "stages", "toy_world", "training_curves",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float, UInt8
 from plotly.subplots import make_subplots
 
-from sa_lab.course.figures.pictures import data_uri
+from sa_lab.plots import data_uri
 from sa_lab.plots.style import COLOURS, TERMS, finish
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
 
+from sa_lab.plots import data_uri
 from sa_lab.plots.style import COLOURS, finish
 
 
@@ -48,13 +46,6 @@ def image_grid(
     return finish(figure, title, height=int(80 + pixels * used_y / used_x), width=pixels + 40).update_layout(
         showlegend=False, margin={"l": 10, "r": 10, "b": 10}
     )
-
-
-def data_uri(image: UInt8[np.ndarray, "3 H W"]) -> str:
-    """The image as a small text that a page shows."""
-    buffer = io.BytesIO()
-    Image.fromarray(image.transpose(1, 2, 0)).save(buffer, "WEBP", quality=80)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def protocol_map(

@@ -12,6 +12,7 @@ import ipywidgets
 from sa_lab.course.widgets.controls import static_figure
 from sa_lab.course.widgets.live_training import LiveTraining
 from sa_lab.course.widgets.loss_lens import LossLens
+from sa_lab.course.widgets.pictures import PictureSearch
 from sa_lab.course.widgets.playground import Playground
 from sa_lab.course.widgets.projection import ProjectionBrowser
 from sa_lab.course.widgets.ranking import RankingBrowser
@@ -19,8 +20,8 @@ from sa_lab.course.widgets.surface import SurfaceBrowser
 from sa_lab.runs import Run, loss_name
 
 __all__ = [
-    "LiveTraining", "LossLens", "Playground", "ProjectionBrowser", "RankingBrowser", "SurfaceBrowser", "app",
-    "static_figure",
+    "LiveTraining", "LossLens", "PictureSearch", "Playground", "ProjectionBrowser", "RankingBrowser", "SurfaceBrowser",
+    "app", "static_figure",
 ]  # fmt: skip
 
 if "google.colab" in sys.modules:  # its pages refuse the widgets of other packages unless asked to
@@ -28,7 +29,7 @@ if "google.colab" in sys.modules:  # its pages refuse the widgets of other packa
 
 
 def app(runs: Sequence[Path] = ()) -> ipywidgets.Widget:
-    """The page that `sa-lab app` serves: the playground and, with one or two finished runs, the ranking browser.
+    """The page that `sa-lab app` serves: the playground and, with finished runs, ranking browser and picture search.
 
     Raises:
         ValueError: more than two runs, or runs on different images.
@@ -39,5 +40,5 @@ def app(runs: Sequence[Path] = ()) -> ipywidgets.Widget:
         if len(named) < len(runs):  # the same loss twice
             same = len({Path(run).name for run in runs}) < len(runs)
             named = {str(run) if same else Path(run).name: Path(run) for run in runs}
-        pages["Ranking browser"] = RankingBrowser(named)
+        pages |= {"Ranking browser": RankingBrowser(named), "Your pictures": PictureSearch(named)}
     return ipywidgets.Tab(children=list(pages.values()), titles=list(pages))

@@ -15,8 +15,8 @@ import traitlets
 from jaxtyping import Float, UInt8
 
 from sa_lab import plots
-from sa_lab.course.figures import data_uri
 from sa_lab.course.widgets.controls import Panel, choice, live
+from sa_lab.plots import data_uri
 from sa_lab.plots.projections import MOST_CATEGORIES
 from sa_lab.schema import Embeddings
 

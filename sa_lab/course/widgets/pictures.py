@@ -1,0 +1,155 @@
+"""The picture search: upload or pick a picture, see who comes back, and why."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+import plotly.graph_objects as go
+
+from sa_lab import plots, ranking
+from sa_lab.course import figures
+from sa_lab.course.widgets.controls import Dial, Panel, choice, live, refresh
+from sa_lab.disk import Refusal
+from sa_lab.ranking import Pictures, Ranking
+from sa_lab.runs import Run
+from sa_lab.schema import Modality
+
+SPECTRA = {"infrared among visible": Modality.INFRARED, "visible among infrared": Modality.VISIBLE}
+"""What is asked and what is searched, by the spectrum of the question."""
+
+
+class PictureSearch(Panel):
+    """Ask with a test image of a run, or with a picture of one's own; its test images of the other spectrum answer.
+
+    Args:
+        runs: folders of finished runs by the name they are shown with.
+        most: images that come back.
+
+    Attributes:
+        found: the last ranking.
+        figure, why: the live figures: who comes back, and where the similarity to the chosen one lies.
+
+    Raises:
+        ValueError: no run.
+    """
+
+    def __init__(self, runs: Mapping[str, Path], most: int = 8) -> None:
+        if not runs:
+            raise ValueError("runs is empty, expected the folder of a finished run by name")
+        self._runs, self.most, self._lock = (
+            {name: Run(Path(one)) for name, one in runs.items()},
+            most,
+            threading.RLock(),
+        )
+        self._tested: dict[tuple[str, Modality], Pictures] = {}
+        self.run = choice("network", list(runs), "whose descriptors are compared")
+        self.spectra = choice("look for", list(SPECTRA), "spectrum of the question, and of what is searched")
+        self.query = Dial("test image", 1, 1, 1, 1, "which of the test images asks, while no picture is uploaded")
+        self.place = Dial("explain place", 1, 1, most, 1, "which of those that came back is compared below")
+        self.upload = ipywidgets.FileUpload(
+            accept="image/*", multiple=False, description="Your picture", tooltip="ask with a picture of a person"
+        )
+        self.clear = ipywidgets.Button(description="Test images", tooltip="ask with test images again", disabled=True)
+        self.told = ipywidgets.HTML()
+        self._own: Pictures | None = None
+        self._limit()
+        self.found = self._ranked()
+        self.figure, self.why = live(self._grid()), live(self._map())
+        for control in (self.run, self.spectra):
+            control.observe(lambda _: self._changed(), "value")
+        self.query.observe(lambda _: self.show(), "value")
+        self.place.observe(lambda _: self._explain(), "value")
+        self.upload.observe(lambda _: self._changed(), "value")
+        self.clear.on_click(lambda _: self._forget())
+        columns = [
+            [self.run, self.spectra, self.query],
+            [self.place, ipywidgets.HBox([self.upload, self.clear]), self.told],
+        ]
+        super().__init__([ipywidgets.HBox([ipywidgets.VBox(one) for one in columns]), self.figure, self.why])
+
+    def show(self) -> None:
+        """Ask again, and draw what comes back."""
+        with self._lock:
+            self.found = self._ranked()
+            refresh(self.figure, self._grid())
+            refresh(self.why, self._map())
+
+    def _explain(self) -> None:
+        with self._lock:
+            refresh(self.why, self._map())
+
+    def _changed(self) -> None:
+        with self._lock:
+            self._read()
+            self._limit()
+            self.show()
+
+    def _forget(self) -> None:
+        with self._lock:
+            self.upload.value = ()
+
+    def _read(self) -> None:
+        """Describe the picture that was uploaded; one that cannot be read is told, and test images ask."""
+        self._own, self.told.value, self.clear.disabled = None, "", not self.upload.value
+        if not self.upload.value:
+            return
+        one = self.upload.value[0]
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / Path(one["name"]).name
+            file.write_bytes(bytes(one["content"]))
+            try:
+                self._own = ranking.pictures(self._run.folder, [file], SPECTRA[self.spectra.value], progress=False)
+            except (ValueError, OSError, Refusal) as error:
+                self.told.value = escape(str(error).replace(f"{folder}/", ""))
+
+    @property
+    def _run(self) -> Run:
+        return self._runs[self.run.value]
+
+    def _of(self, modality: Modality) -> Pictures:
+        key = (self.run.value, modality)
+        if key not in self._tested:
+            self._tested[key] = ranking.tested(self._run, modality)
+        return self._tested[key]
+
+    def _limit(self) -> None:
+        self.query.limit(1 if self._own else len(self._of(SPECTRA[self.spectra.value]).embeddings.paths))
+
+    def _ranked(self) -> Ranking:
+        asked = SPECTRA[self.spectra.value]
+        query = self._own
+        if query is None:
+            tested = self._of(asked)
+            query = Pictures(tested.store, tested.embeddings.subset(np.array([self.query.value - 1])))
+        return ranking.ranked(self._run, query, self._of(asked.other), self.most)
+
+    def _grid(self) -> go.Figure:
+        found = self.found
+        rows = found.best[0]
+        images = [found.query.image(0), *(found.gallery.image(int(row)) for row in rows)]
+        images += [np.full_like(images[0], 255)] * (1 + self.most - len(images))
+        told: list[str] = ["<b>asks</b>"]
+        right: list[bool | None] = [None] * (1 + self.most)
+        person = None if self._own else found.query.embeddings.person_ids[0]
+        for place, row in enumerate(rows):
+            answer = found.gallery.embeddings.person_ids[row]
+            told.append(f"{place + 1}: {found.similarity[0, place]:.3f}<br>id {answer}")
+            right[1 + place] = None if person is None else bool(answer == person)
+        told += [""] * (len(images) - len(told))
+        who = "your picture" if self._own else f"identity {person}"
+        title = f"Who comes back for {who}: place and similarity of each"
+        return figures.image_grid(np.stack(images), told, title=title, columns=len(images), right=right)
+
+    def _map(self) -> go.Figure:
+        place = min(self.place.value, self.found.best.shape[1]) - 1
+        why, similar = self.found.why(0, place), self.found.similarity[0, place]
+        return plots.similarity_map(
+            why.images, why.shares, why.parts, names=("asks", f"place {place + 1}"),
+            title=f"Why place {place + 1} has the similarity {similar:.3f}: red adds, blue takes away",
+        )  # fmt: skip
