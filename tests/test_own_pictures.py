@@ -1,0 +1,249 @@
+"""The guide to one's own pictures, word by word: its commands, and what is refused, on files made by a script."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import struct
+import unicodedata
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sa_lab import cli, experiment
+from sa_lab.config import ExperimentConfig
+
+GUIDE = Path(__file__).parents[1] / "notebooks" / "guides" / "own_pictures.md"
+QUICK = {
+    "data": {"height": 32, "width": 16, "validation_fraction": 0.0},
+    "model": {"backbone": "resnet18", "num_parts": 2, "weights": "random"}, "loss": {"warmup_steps": 1},
+    "train": {"ids_per_batch": 2, "images_per_id": 1, "num_epochs": 1, "steps_per_epoch": 2, "device": "cpu",
+              "num_probes": 0},
+}  # fmt: skip
+"""Dials in place of the preset's."""
+
+
+def picture(path: Path, seed: int, kind: str = "L") -> None:
+    """A picture of noise; ``kind``: a mode of Pillow, or 12 for grey of twelve bits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 4096 if kind == "12" else 256, (32, 16, 3))
+    if kind == "12":
+        Image.fromarray(pixels[..., 0].astype(np.uint16)).save(path)
+    else:
+        Image.fromarray(pixels.astype(np.uint8)).convert(kind).save(path)
+
+
+def people(root: Path, count: int, suffix: str = "png", kind: str = "L") -> Path:
+    for person in range(count):
+        for k in range(2):
+            picture(root / "visible" / f"p{person:02}" / f"{k}.png", person, "RGB")
+            picture(root / "infrared" / f"p{person:02}" / f"{k}.{suffix}", person, kind)
+    return root
+
+
+def table(root: Path, separator: str = "/") -> Path:
+    people(root / "people", 6)
+    rows = ["path,person,camera,modality"]
+    for path in sorted((root / "people").rglob("*.png")):
+        spectrum, person, name = path.relative_to(root / "people").parts
+        place = separator.join(("people", spectrum, person, name))
+        rows.append(f"{place},{person},{1 + (spectrum == 'infrared')},{spectrum}")
+    (root / "list.csv").write_text("\n".join(rows))
+    return root / "list.csv"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of drawn people."""
+    home = tmp_path_factory.mktemp("home")
+    config = ExperimentConfig().replace({**QUICK, "data.train_ids": 4, "data.test_ids": 3, "data.images_per_camera": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SA_LAB_HOME", str(home))
+        return experiment.run(config, home / "runs" / "synthetic-complete-seed0-x", progress=False).folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Path) -> Path:
+    """The folder in which a reader of the guide sits."""
+    shutil.copytree(trained, tmp_path / "data" / "runs" / trained.name)
+    (tmp_path / "quick.json").write_text(json.dumps(QUICK))
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(command: str) -> None:
+    """A command of the guide, with the network and the steps of a test."""
+    words = command.replace("$RUN", "data/runs/synthetic-complete-seed0-x").replace(
+        "sa-lab train ", "sa-lab train --config quick.json "
+    )
+    cli.main(shlex.split(words.replace(" --train.ids-per-batch 8", ""))[1:])
+
+
+def test_the_commands_of_the_guide(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table(place)
+    picture(place / "query.png", 7)
+    for person in range(6):
+        picture(place / "gallery" / "in" / f"{person}.png", person, "RGB")
+    text = GUIDE.read_text(encoding="utf-8")
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
+    assert len(commands) == 8
+    for command in commands[1:]:
+        run(command)
+    said = capsys.readouterr().out
+    assert "ranking.html" in said
+    assert (place / "ranking.png").is_file()
+    assert {path.name for path in (place / "exported").iterdir()} == {
+        "descriptor-infrared.onnx", "descriptor-visible.onnx",
+    }  # fmt: skip
+    images = torch.rand(3, 3, 32, 16).numpy()
+    names = {"folder": trained_name(place), "images": images}
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        exec(block, names)
+    assert names["descriptors"].shape[0] == 3
+    assert len(names["found"].names(0)) == 5
+
+
+def trained_name(place: Path) -> Path:
+    return next((place / "data" / "runs").glob("synthetic-complete-seed0-x"))
+
+
+def loose(root: Path) -> str:
+    picture(people(root / "people", 6) / "visible" / "stray.png", 1)
+    return "sa-lab prepare folder --root people"
+
+
+def one_spectrum(root: Path) -> str:
+    shutil.rmtree(people(root / "people", 6) / "visible" / "p03")
+    return "sa-lab prepare folder --root people"
+
+
+def dead_link(root: Path) -> str:
+    (people(root / "people", 6) / "visible" / "p01" / "gone.png").symlink_to(root / "nowhere.png")
+    return "sa-lab prepare folder --root people"
+
+
+def two_spellings(root: Path) -> str:
+    """The same name, composed under one spectrum and decomposed under the other."""
+    people(root / "people", 6)
+    for spectrum, form in (("visible", "NFC"), ("infrared", "NFD")):
+        (root / "people" / spectrum / "p00").rename(root / "people" / spectrum / unicodedata.normalize(form, "zoë"))
+    return "sa-lab prepare folder --root people"
+
+
+def of_kind(count: int, suffix: str, kind: str) -> Callable[[Path], str]:
+    def made(root: Path) -> str:
+        people(root / "people", count, suffix, kind)
+        return "sa-lab train tiny --data.dataset folder --data.root people --run runs/x"
+
+    return made
+
+
+def deep_colour(root: Path) -> str:
+
+    from PIL import PngImagePlugin  # noqa: F401  (a colour PNG of sixteen bits has to be made by hand)
+
+    people(root / "people", 6)
+    rows = b"".join(b"\0" + bytes(16 * 6) for _ in range(32))
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 16, 32, 16, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (root / "people" / "visible" / "p01" / "deep.png").write_bytes(png)
+    return "sa-lab prepare folder --root people"
+
+
+def of_table(change: Callable[[str], str], separator: str = "/") -> Callable[[Path], str]:
+    def made(root: Path) -> str:
+        list_ = table(root, separator)
+        list_.write_text(change(list_.read_text()))
+        return "sa-lab prepare manifest --root list.csv"
+
+    return made
+
+
+def of_nobody(root: Path) -> str:
+    picture(root / "stranger.png", 99)
+    picture(root / "gallery" / "a.png", 1, "RGB")
+    return "sa-lab rank $RUN stranger.png gallery"
+
+
+def nothing_to_search(root: Path) -> str:
+    picture(root / "query.png", 1)
+    (root / "gallery").mkdir()
+    return "sa-lab rank $RUN query.png gallery"
+
+
+def graded(root: Path) -> str:
+    picture(root / "gallery" / "a.png", 1, "RGB")
+    run("sa-lab embed $RUN --images gallery --modality visible --out gallery.npz")
+    return "sa-lab evaluate gallery.npz --out graded"
+
+
+def weights_of(content: bytes) -> Callable[[Path], str]:
+    def made(root: Path) -> str:
+        people(root / "people", 6)
+        (root / "w.pth").write_bytes(content)
+        return "sa-lab train tiny --data.dataset folder --data.root people --model.weights w.pth --run runs/x"
+
+    return made
+
+
+def whole_model(root: Path) -> str:
+    torch.save(torch.nn.Linear(1, 1), root / "w.pth")
+    return weights_of((root / "w.pth").read_bytes())(root)
+
+
+WORKS = {
+    "three people": of_kind(3, "png", "L"), "thirty people": of_kind(30, "png", "L"),
+    "grey of twelve bits": of_kind(6, "png", "12"), "TIFF": of_kind(6, "tif", "L"), "WebP": of_kind(6, "webp", "L"),
+    "a name in two spellings": two_spellings, "a table with the slashes of Windows": of_table(str, "\\"),
+    "a query of nobody": of_nobody,
+}  # fmt: skip
+
+REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
+    "loose files": (loose, r"stray\.png and 0 more: expected in a folder .*/<identity>"),
+    "one spectrum": (one_spectrum, r"p03: no such folder; every identity needs visible and infrared images"),
+    "colour of sixteen bits": (deep_colour, "more than eight bits a channel in colour"),
+    "no picture": (nothing_to_search, "gallery: no picture; expected files"),
+    "nobody is named": (graded, r"gallery\.npz .*nobody|nobody is named|no identities"),
+    "a path that leads nowhere": (
+        of_table(lambda text: text.replace("p00/0.png", "p00/9.png", 1)), r"line \d+: .*9\.png: no such file",
+    ),
+    "outside": (of_table(lambda text: text.replace("people/infrared/p00/0.png", "../x.png", 1)), "lies outside of"),
+    "no camera": (of_table(lambda text: text.replace(",camera,", ",view,")), "lacks the column camera"),
+    "half a download": (weights_of(b"PK\x03\x04" + bytes(99)), r"w\.pth is damaged, or no file of weights"),
+    "a web page": (weights_of(b"<!DOCTYPE html><html></html>"), r"w\.pth is damaged, or no file of weights"),
+    "an empty file": (weights_of(b""), r"w\.pth is damaged, or no file of weights"),
+    "a whole program": (whole_model, r"w\.pth is damaged, or no file of weights"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_what_works(place: Path, name: str) -> None:
+    run(WORKS[name](place))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_every_refusal_says_in_one_line_what_to_do(place: Path, name: str) -> None:
+    make, told = REFUSED[name]
+    with pytest.raises(SystemExit) as caught:
+        run(make(place))
+    message = str(caught.value.code)
+    assert re.search(told, message), message
+    assert "\n" not in message.strip()
+
+
+def test_a_dead_link_is_counted_and_named(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(dead_link(place))
+    said = "".join(capfd.readouterr())
+    assert re.search(r"gone\.png.*link", said), said
