@@ -68,11 +68,11 @@ study: $(STAMP) ## all studies on drawn people, many hours; DATASET=roadscene RO
 		sa-lab study tiny --jobs 2 --data.dataset $(DATASET) --data.root '$(ROOT)'
 		exit
 	fi
-	# the paper's four; both main losses at rates that suit softmax; SA-Softmax with one piece changed; everybody's loss tuned
+	# both main losses on all drawn people; the paper's four; SA-Softmax with one piece changed; everybody's loss tuned
+	for set in synthetic near_infrared thermal; do
+		$$main --seeds 0 1 2 3 4 5 6 7 8 9 --data.dataset $$set --out data/results/effect-$$set.json
+	done
 	sa-lab study tiny --jobs 2
-	rates="$$main --train.backbone-lr 2e-3 --train.head-lr 1e-3"
-	$$rates --out data/results/rates-synthetic.json
-	$$rates --seeds 0 1 2 3 4 5 6 7 8 9 --data.dataset thermal --out data/results/rates-thermal.json
 	sa-lab study tiny --jobs 2 --variants softmax complete synchronous own_target running_mean no_rival no_mask mask_5 \
 		mask_500 no_absolute --out data/results/pieces-synthetic.json
 	python -c 'from sa_lab.config import ExperimentConfig; from sa_lab.course import parting; parting.write(ExperimentConfig(), jobs=2)'
