@@ -125,8 +125,9 @@ def losses() -> str:
         rows = claims.against(compared, "complete")
         more, less = ([row["loss"] for row in rows if row[""] == word] for word in ("higher", "lower"))
         told.append(
-            f"On {dataset.replace('_', '-')} people, of the {len(rows)} others (softmax and SA-Softmax's own ablations among them), more "
-            f"mAP than SA-Softmax: {', '.join(more) or 'none'}; not told apart: {len(rows) - len(more) - len(less)}; "
+            f"On {dataset.replace('_', '-')} people, of the {len(rows)} others (softmax and SA-Softmax's own ablations "
+            f"among them), more mAP than SA-Softmax: {', '.join(more) or 'none'}; not told apart: "
+            f"{len(rows) - len(more) - len(less)}; "
             f"less: {len(less)}. mAP of SA-Softmax {100 * compared['variants']['complete']['mean_ap']['mean']:.1f} %."
         )
         told += [tables.render(rows, "markdown"), f"*{studies.made_with(compared)}*"]
