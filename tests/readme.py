@@ -18,6 +18,7 @@ from PIL import Image, PngImagePlugin
 from sa_lab.course import claims, figures, surface
 from sa_lab.disk import atomic_path, write_text
 from sa_lab.reporting import studies, tables
+from sa_lab.study import sweeps
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "data" / "results"
@@ -78,6 +79,16 @@ def gains() -> str:
             study(name),
         ]
     return "\n\n".join(told)
+
+
+def search() -> str:
+    """In a sentence what was tried on validation identities to choose the preset's rates and weight."""
+    told = []
+    for loss, name in (("softmax", "softmax"), ("complete", "SA-Softmax")):
+        for one in sweeps.read(RESULTS / f"search-{loss}").means(("mean_ap",)):
+            weight = f", weight {one['loss.similarity_weight']:g}" if "loss.similarity_weight" in one else ""
+            told.append(f"{name} at {one['train.backbone_lr']:g}{weight}: {100 * one['mean_ap']['mean']:.1f}")
+    return f"mAP in %, means of two seeds: {'; '.join(told)}"
 
 
 def options() -> dict[str, Any]:
@@ -153,6 +164,7 @@ def pieces() -> dict[str, str]:
     return {
         "study-synthetic": study("study-synthetic"),
         "effect": gains(),
+        "search": search(),
         "study-roadscene": study("study-roadscene"),
         "claims": paper(),
         "losses": losses(),
