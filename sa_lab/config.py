@@ -16,12 +16,9 @@ import cattrs
 from sa_lab.dials import markdown, non_negative, positive, require, settle, share, whole_seed
 from sa_lab.disk import DamagedFileError, checksum, read_json, write_text
 
-Dataset = Literal["synthetic", "near_infrared", "thermal", "roadscene", "folder", "manifest", "sysu", "regdb", "llcm"]
+Dataset = Literal["synthetic", "thermal", "roadscene", "folder", "manifest", "sysu", "regdb", "llcm"]
 Style = Literal["console", "markdown", "latex", "csv", "html"]
 """What a table is written for."""
-DRAWN = ("synthetic", "near_infrared", "thermal")
-"""Data sets that are drawn on the spot: six cameras of which two see heat; the same six, of which two see near
-infrared; one visible and one thermal camera."""
 LAYOUTS = ("sysu", "regdb", "llcm")
 """Published data sets: they have a layout, protocols and person ids of their own, which a drawn copy shares."""
 REGDB_SPLITS = 10
@@ -46,10 +43,10 @@ class DataConfig:
     """Which images, at what size, and which identities are held back."""
 
     dataset: Dataset = "synthetic"
-    """Where the images come from; synthetic, near_infrared and thermal are drawn on the spot (see `DRAWN`), the others
-    are read from root."""
+    """Where the images come from; synthetic and thermal are drawn on the spot, the others are read from root."""
     root: str | None = None
-    """Folder of the data set on disk, or the table of a manifest, made absolute; needed by all that are not drawn."""
+    """Folder of the data set on disk, or the table of a manifest, made absolute; needed by all but synthetic and
+    thermal."""
     split: int = 1
     """Which of the ten splits into training and test, 1..10; regdb only."""
     height: int = 64
@@ -64,14 +61,14 @@ class DataConfig:
     test_fraction: float = 1 / 3
     """Share of the identities kept for testing; folder, and manifest without a column split, only."""
     train_ids: int = 200
-    """Identities for training and validation; of drawn people only."""
+    """Identities for training and validation; synthetic and thermal only."""
     test_ids: int = 80
-    """Identities for testing; of drawn people only."""
+    """Identities for testing; synthetic and thermal only."""
     images_per_camera: int = 4
-    """Images of an identity in each camera; of drawn people only."""
+    """Images of an identity in each camera; synthetic and thermal only."""
     nir_share: float = 0.65
-    """How much of a garment's near-infrared brightness follows its visible luminance, 0..1; near_infrared only. The
-    lower, the less the two spectra have in common; near 0 as with dyes that only the eye sees."""
+    """How much of a garment's near-infrared brightness follows its visible luminance, 0..1; synthetic only. The lower,
+    the less the two spectra have in common; near 0 as with dyes that only the eye sees."""
     validation_fraction: float = 0.2
     """Share of the training identities held back for model selection, 0 for none."""
     seed: int = 0
@@ -92,7 +89,7 @@ class DataConfig:
             test_fraction=(self.test_fraction, 0 <= self.test_fraction <= 1, "a share in [0, 1]"),
             thermal_range=(self.thermal_range, self.thermal_range is None or _rises(self.thermal_range),
                            "two numbers, the first one lower"),
-            root=(self.root, self.root is not None or self.dataset in DRAWN,
+            root=(self.root, self.root is not None or self.dataset in ("synthetic", "thermal"),
                   f"the {'table' if self.dataset == 'manifest' else 'folder'} of the {self.dataset} data set"),
         )  # fmt: skip
 
@@ -270,9 +267,9 @@ class TrainConfig:
     """Iterations in an epoch; none: as many as draw max(#visible, #infrared) images of each modality."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """Optimiser of the network and of the prototypes; sgd has Nesterov momentum 0.9."""
-    backbone_lr: float = 2e-3
+    backbone_lr: float = 3e-4
     """Learning rate of stems and trunk."""
-    head_lr: float = 1e-3
+    head_lr: float = 2e-3
     """Learning rate of neck and classifier."""
     prototype_lr: float = 2e-3
     """Learning rate of the modality prototypes."""
@@ -508,7 +505,7 @@ def _small() -> ExperimentConfig:
         model=ModelConfig(backbone="resnet18", num_parts=6, weights="imagenet"),
         train=TrainConfig(
             num_epochs=30, steps_per_epoch=None, ids_per_batch=16, images_per_id=4, milestones=(20,), eval_every=5,
-            backbone_lr=3e-4, head_lr=2e-3, augmentation="channel_mix", threads=0,
+            augmentation="channel_mix", threads=0,
         ),
     )  # fmt: skip
 

@@ -18,12 +18,11 @@ from PIL import Image, PngImagePlugin
 from sa_lab.course import claims, figures, surface
 from sa_lab.disk import atomic_path, write_text
 from sa_lab.reporting import studies, tables
-from sa_lab.study import sweeps
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "data" / "results"
 OPTIONS = ("exact", "reuse_features")
-SETS = ("synthetic", "near_infrared", "thermal")
+SETS = ("synthetic", "thermal")
 PICTURE = RESULTS / "effect.png"
 
 
@@ -38,20 +37,21 @@ def known(*names: str) -> dict[str, dict[str, Any]]:
 
 
 def effect() -> dict[str, dict[str, dict[str, tuple[float, float, float]]]]:
-    """What the first picture shows: mAP in % and modality gap of both losses on each data set, with intervals."""
+    """What the first picture shows: mAP in % and modality gap of both losses on each data set, with intervals, at the
+    learning rates at which softmax was best."""
     found: dict[str, dict[str, dict[str, tuple[float, float, float]]]] = {}
     for title, measure, scale in (("mAP of unseen people, %", "mean_ap", 100), ("modality gap", "stranger_ratio", 1)):
-        for name, study in known(*(f"effect-{dataset}" for dataset in SETS)).items():
+        for name, study in known(*(f"rates-{dataset}" for dataset in SETS)).items():
             for loss, shown in (("softmax", "softmax"), ("complete", "SA-Softmax")):
                 one = study["variants"][loss][measure]
                 span = tuple(round(scale * one[key], 3) for key in ("mean", "low", "high"))
-                found.setdefault(title, {}).setdefault(shown, {})[name.removeprefix("effect-")] = span  # type: ignore
+                found.setdefault(title, {}).setdefault(shown, {})[name.removeprefix("rates-")] = span  # type: ignore
     return found
 
 
 def draw() -> None:
     """Draw the first picture, with its numbers in it."""
-    figure = figures.effect(effect(), title="People never trained on: mean and 95 % interval over seeds")
+    figure = figures.effect(effect(), title="Both losses at rates that suit softmax: mean and 95 % interval over seeds")
     drawn = Image.open(io.BytesIO(kaleido.calc_fig_sync(figure.to_plotly_json(), opts={"format": "png", "scale": 1.5})))
     numbers = PngImagePlugin.PngInfo()
     numbers.add_text("numbers", json.dumps(effect()))
@@ -61,34 +61,24 @@ def draw() -> None:
 
 def paper() -> str:
     """The paper's claims, each with the number that bears it out or does not."""
-    shown = known(*(f"effect-{dataset}" for dataset in SETS), "study-synthetic", "pieces-synthetic")
+    shown = known("study-synthetic", "rates-synthetic", "rates-thermal", "pieces-synthetic")
     told = {f"{name}, {len(one['seeds'])} seeds": one for name, one in shown.items()}
     return tables.render(claims.of_paper(told), "markdown")
 
 
-def gains() -> str:
-    """Both losses on each data set, and in a sentence what SA-Softmax gains."""
+def rates() -> str:
+    """Both losses at the learning rates at which softmax was best of those tried, and in a sentence what is left."""
     told = []
-    for name, found in known(*(f"effect-{dataset}" for dataset in SETS)).items():
-        dataset = name.removeprefix("effect-").replace("_", "-")
+    for dataset in SETS:
+        found = result(f"rates-{dataset}")
         span = claims.paired(found, "complete", "softmax", "mean_ap")
         mean, low, high = (100 * span[key] for key in ("mean", "low", "high"))
         told += [
             f"{dataset.capitalize()} people, {len(found['seeds'])} seeds: mAP of SA-Softmax less that of softmax "
             f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}].",
-            study(name),
+            study(f"rates-{dataset}"),
         ]
     return "\n\n".join(told)
-
-
-def search() -> str:
-    """In a sentence what was tried on validation identities to choose the preset's rates and weight."""
-    told = []
-    for loss, name in (("softmax", "softmax"), ("complete", "SA-Softmax")):
-        for one in sweeps.read(RESULTS / f"search-{loss}").means(("mean_ap",)):
-            weight = f", weight {one['loss.similarity_weight']:g}" if "loss.similarity_weight" in one else ""
-            told.append(f"{name} at {one['train.backbone_lr']:g}{weight}: {100 * one['mean_ap']['mean']:.1f}")
-    return f"mAP in %, means of two seeds: {'; '.join(told)}"
 
 
 def options() -> dict[str, Any]:
@@ -128,23 +118,20 @@ def gpu() -> str:
 def losses() -> str:
     """The losses of the field beside SA-Softmax on both embedded sets, and in a sentence which of them win."""
     told = []
-    for dataset in SETS:
+    for dataset in ("synthetic", "thermal"):
         if not (ROOT / "data" / "results" / f"losses-{dataset}.json").is_file():
-            told.append(f"On {dataset.replace('_', '-')} people they were not compared yet: `make study`.")
+            told.append(f"On {dataset} people they were not compared yet: `make study`.")
             continue
         compared = result(f"losses-{dataset}")
         rows = claims.against(compared, "complete")
         more, less = ([row["loss"] for row in rows if row[""] == word] for word in ("higher", "lower"))
         told.append(
-            f"On {dataset.replace('_', '-')} people, of the {len(rows)} others (softmax and SA-Softmax's own ablations "
-            f"among them), more mAP than SA-Softmax: {', '.join(more) or 'none'}; not told apart: "
-            f"{len(rows) - len(more) - len(less)}; "
+            f"On {dataset} people, of the {len(rows)} others (softmax and SA-Softmax's own ablations among them), more "
+            f"mAP than SA-Softmax: {', '.join(more) or 'none'}; not told apart: {len(rows) - len(more) - len(less)}; "
             f"less: {len(less)}. mAP of SA-Softmax {100 * compared['variants']['complete']['mean_ap']['mean']:.1f} %."
         )
         told += [tables.render(rows, "markdown"), f"*{studies.made_with(compared)}*"]
-    if not (RESULTS / "surface-synthetic.json").is_file():
-        return "\n\n".join([*told, "Over mask and similarity weight, on the people of the preset: not measured yet."])
-    found = surface.read(RESULTS / "surface-synthetic.json")
+    found = surface.read(ROOT / "data" / "results" / "surface-synthetic.json")
     moves = [
         f"{one['mean']:.1f} points [{one['low']:.1f}, {one['high']:.1f}] along `{dial}`"
         for dial, one in found.effects().items()
@@ -163,8 +150,7 @@ def pieces() -> dict[str, str]:
     bench = result("bench-cpu")
     return {
         "study-synthetic": study("study-synthetic"),
-        "effect": gains(),
-        "search": search(),
+        "rates": rates(),
         "study-roadscene": study("study-roadscene"),
         "claims": paper(),
         "losses": losses(),

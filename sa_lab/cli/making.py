@@ -26,7 +26,7 @@ def prepare(
 
     Args:
         dataset: which images; of regdb all ten splits are checked.
-        root: its folder; needed by all that are not drawn.
+        root: its folder; needed by all but synthetic and thermal.
         height: of the stored images in pixels.
         width: of the stored images in pixels.
         resize: filter that brings images to this size.

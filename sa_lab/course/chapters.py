@@ -26,7 +26,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from sa_lab import experiment, study
-from sa_lab.config import DRAWN, PAPER, ExperimentConfig, VariantName, variant
+from sa_lab.config import PAPER, ExperimentConfig, VariantName, variant
 from sa_lab.course import claims
 from sa_lab.course.parameters import parameters_of
 from sa_lab.data import list_images, prepare
@@ -63,8 +63,8 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
     """The main job: train softmax and ``loss`` side by side, execute the whole series with them, and compare the two.
 
     A batch of more identities than there are to train on is made smaller, and that is said. Beside the synthetic people
-    before cameras that see heat, the two losses are compared on those before near-infrared ones, whose images have more
-    in common with visible ones.
+    before near-infrared cameras, the two losses are compared on those before a thermal one, whose images have less in
+    common with visible ones.
 
     Args:
         config: dials of all trainings.
@@ -79,7 +79,7 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
         ValueError: a root for drawn images, epochs that do not outlast the warm-up, or a cell that failed.
     """
     data = config.data
-    if data.root and data.dataset in DRAWN:
+    if data.root and data.dataset in ("synthetic", "thermal"):
         raise ValueError(f"--root is {data.root!r}, expected none: {data.dataset} images are drawn, not read")
     epochs, steps = config.train.num_epochs, config.train.steps_per_epoch
     if steps and config.loss.warmup_steps >= epochs * steps:
@@ -98,7 +98,7 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
     prepare(config.data, listing=listing)
     out = out or home() / "executed" / _name(config, loss)
     configs = [split for name in ("softmax", loss) for split in experiment.of_every_split(variant(config, name))]
-    other = [one.replace("data.dataset", "near_infrared") for one in configs if data.dataset == "synthetic"]
+    other = [one.replace("data.dataset", "thermal") for one in configs if data.dataset == "synthetic"]
     jobs = 1 if torch.cuda.is_available() else 2
     trained = study.run_all([*configs, *other], jobs)  # the chapters find the first of them
     try:
@@ -109,7 +109,7 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
         ) from error
     text = _told(trained[: len(configs)], loss)
     if other:
-        text += f"\n\n# The same people before near-infrared cameras\n\n{_told(trained[len(configs) :], loss)}"
+        text += f"\n\n# The same people before a thermal camera\n\n{_told(trained[len(configs) :], loss)}"
     write_text(out / "report.md", text)
     return f"{text}\nexecuted notebooks and report.md are in {out}"
 

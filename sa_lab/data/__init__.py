@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from sa_lab.config import DRAWN, DataConfig
+from sa_lab.config import DataConfig
 from sa_lab.data import folder, llcm, manifest, regdb, roadscene, sysu_mm01
 from sa_lab.data.drawn import synthetic
 from sa_lab.data.store import ImageStore, build_store
@@ -18,24 +17,19 @@ from sa_lab.schema import Listing, Modality
 __all__ = ["ImageStore", "list_images", "prepare", "published_counts", "statistics"]
 
 
-_VARIANTS: dict[str, Literal["heat", "nir", "thermal"]] = {
-    "synthetic": "heat", "near_infrared": "nir", "thermal": "thermal",
-}  # fmt: skip
-
-
 def list_images(data: DataConfig) -> Listing:
     """The images of the data set that ``data`` names, not yet read.
 
     Raises:
         DataError: the folder is not what the layout promises.
     """
-    if data.dataset in DRAWN:
+    if data.dataset in ("synthetic", "thermal"):
         return synthetic.listing(
             synthetic.SyntheticSpec(
                 num_train_ids=data.train_ids, num_test_ids=data.test_ids, images_per_camera=data.images_per_camera,
                 height=max(128, data.height), width=max(64, data.width), seed=data.seed,
-                variant=_VARIANTS[data.dataset],
-                **({"nir_share": data.nir_share} if data.dataset == "near_infrared" else {}),
+                variant="nir" if data.dataset == "synthetic" else "thermal",
+                **({"nir_share": data.nir_share} if data.dataset == "synthetic" else {}),
             )
         )  # fmt: skip
     root = Path(str(data.root))

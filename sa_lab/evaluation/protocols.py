@@ -159,7 +159,7 @@ def protocols_of(dataset: str, split: int | None = None, official: bool = False)
         official: its own permutation file is there, for sysu.
     """
     name = dataset.removesuffix("-generated")
-    if name in ("synthetic", "synthetic-near-infrared", "near_infrared", "sysu"):
+    if name in ("synthetic", "sysu"):
         return tuple(one for one in SYSU if official or one.sampling != "official")
     if name == "regdb":
         return regdb(split or 1)

@@ -6,7 +6,7 @@ Nothing is downloaded and nothing is random but the seed: image n of a person in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -46,17 +46,13 @@ _SIX = {
     5: Camera(5, Modality.VISIBLE, "visible", 5, True),
     6: Camera(6, Modality.INFRARED, "nir", 6, True),
 }
-_SIX_HEAT = {key: replace(one, spectrum="thermal") if one.spectrum == "nir" else one for key, one in _SIX.items()}
 _PAIR = {1: Camera(1, Modality.VISIBLE, "visible", 1, True), 2: Camera(2, Modality.INFRARED, "thermal", 1, True)}
 _INFRARED_KEY = 10  # in low light a number is a place; its infrared camera has the number plus this as its key
 _NINE = {place: Camera(place, Modality.VISIBLE, "visible", place, True, _DUSK) for place in range(1, 10)} | {
     _INFRARED_KEY + place: Camera(place, Modality.INFRARED, "nir", place, True) for place in range(1, 10) if place != 3
 }
-_CAMERAS = {"heat": _SIX_HEAT, "nir": _SIX, "thermal": _PAIR, "low_light": _NINE}
-_NAMES = {
-    "heat": "synthetic", "nir": "synthetic-near-infrared", "thermal": "synthetic-thermal",
-    "low_light": "synthetic-low-light",
-}  # fmt: skip
+_CAMERAS = {"nir": _SIX, "thermal": _PAIR, "low_light": _NINE}
+_NAMES = {"nir": "synthetic", "thermal": "synthetic-thermal", "low_light": "synthetic-low-light"}
 
 
 @dataclass(frozen=True)
@@ -69,9 +65,8 @@ class SyntheticSpec:
         images_per_camera: images of an identity in each camera that sees it.
         height, width: size of the drawn images in pixels.
         seed: decides on everything; another seed is another population in another town.
-        variant: ``nir``: six cameras and the layout of SYSU-MM01; ``heat``: the same, whose infrared cameras see heat;
-            ``thermal``: two cameras, one of which sees heat, and the layout of RegDB; ``low_light``: seventeen cameras
-            at nine dark places and the layout of LLCM.
+        variant: ``nir``: six cameras and the layout of SYSU-MM01; ``thermal``: two cameras and the layout of RegDB;
+            ``low_light``: seventeen cameras at nine dark places and the layout of LLCM.
         nir_share: how much of a garment's near-infrared brightness follows its visible luminance, 0..1: the lower, the
             less the two spectra have in common.
 
@@ -85,7 +80,7 @@ class SyntheticSpec:
     height: int = 128
     width: int = 64
     seed: int = 0
-    variant: Literal["heat", "nir", "thermal", "low_light"] = "nir"
+    variant: Literal["nir", "thermal", "low_light"] = "nir"
     nir_share: float = NIR_SHARE
 
     def __post_init__(self) -> None:
@@ -157,7 +152,7 @@ def draw_image(spec: SyntheticSpec, person: int, camera: int, image: int) -> Ima
 def seen_by(spec: SyntheticSpec, person: int) -> tuple[int, ...]:
     """The keys of the cameras that see a person, ascending.
 
-    Before six cameras one identity in ten stays indoors (cameras 1, 2, 3) and one in ten outdoors
+    In the near-infrared variant one identity in ten stays indoors (cameras 1, 2, 3) and one in ten outdoors
     (4, 5, 6); both modalities and two visible cameras always remain. In low light each passes by four of the places.
     """
     if spec.variant == "thermal":
@@ -172,7 +167,7 @@ def seen_by(spec: SyntheticSpec, person: int) -> tuple[int, ...]:
 def _path(spec: SyntheticSpec, person: int, camera: int, image: int) -> str:
     view = spec.cameras[camera]
     visible = view.modality == Modality.VISIBLE
-    if spec.variant in ("heat", "nir"):
+    if spec.variant == "nir":
         return f"cam{camera}/{person:04d}/{image:04d}.jpg"
     if spec.variant == "thermal":
         folder, letter = ("Visible", "v") if visible else ("Thermal", "t")
