@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sa_lab.course.exercises.checking import Function, check_cases, exercise
+from sa_lab.course.exercises.checking import Function, exercise
+from sa_lab.course.exercises.comparing import check_cases
 from sa_lab.evaluation import galleries, metrics, protocols
 from sa_lab.evaluation.reports import RetrievalResult
 
@@ -47,20 +48,18 @@ def check_rank_k(function: Function) -> str:
         rank,
         "the share of queries",
         {
-            "The order is the wrong way round: similarity was taken for a distance, the largest comes first.": (
-                lambda s, q, g, k: rank(-s, q, g, k)
-            ),
+            "Similarity was taken for a distance: the largest comes first.": (lambda s, q, g, k: rank(-s, q, g, k)),
             "One place too many counts: Rank-k is a match among the first k, ranks from 1.": (
                 lambda s, q, g, k: rank(s, q, g, k + 1)
             ),
             "One place too few counts: Rank-k is a match among the first k, ranks from 1.": (
                 lambda s, q, g, k: rank(s, q, g, k - 1)
             ),
-            "This is in percent: a share in [0,1] is asked.": lambda s, q, g, k: 100 * rank(s, q, g, k),
-            "The number of queries was not divided out: their share is asked.": (
+            "This is in percent: return a share in [0,1].": lambda s, q, g, k: 100 * rank(s, q, g, k),
+            "This is the number of queries: divide by how many there are.": (
                 lambda s, q, g, k: len(q) * rank(s, q, g, k)
             ),
-            "All matches among the first k were counted: one is enough, so ask with `any` for each query.": (
+            "This is the share of matches among the first k: one is enough, so ask with `any` for each query.": (
                 lambda s, q, g, k: hits(s, q, g, k).mean()
             ),
             "All matches among the first k were added up: one is enough, so ask with `any` for each query.": (
@@ -69,10 +68,27 @@ def check_rank_k(function: Function) -> str:
             "Only place k was looked at: a match at any of the first k places counts.": (
                 lambda s, q, g, k: hits(s, q, g, k)[:, -1].mean()
             ),
-            "Only the first place was looked at, whatever `k` is.": lambda s, q, g, k: rank(s, q, g, 1),
-            "There is one answer a query: the mean is missing.": lambda s, q, g, k: hits(s, q, g, k).amax(1).bool(),
+            "Only the first place was looked at, whatever `k` is: look at the first k.": (
+                lambda s, q, g, k: rank(s, q, g, 1)
+            ),
+            "All of the first k must match in your answer: one is enough, ask with `any`.": (
+                lambda s, q, g, k: hits(s, q, g, k).amin(1).mean()
+            ),
+            "Every query is answered for each of the k places: ask with `any` over the places, axis 1.": (
+                lambda s, q, g, k: hits(s, q, g, k).bool()
+            ),
+            "`any` was asked over the queries, axis 0: ask over the places, axis 1.": (
+                lambda s, q, g, k: hits(s, q, g, k).amax(0).mean()
+            ),
+            "This is the share of queries without a match: return those with one.": (
+                lambda s, q, g, k: 1 - rank(s, q, g, k)
+            ),
+            "The number of hits was divided by the size of the gallery: divide by the number of queries.": (
+                lambda s, q, g, k: len(q) / len(g) * rank(s, q, g, k)
+            ),
+            "This is one answer for each query: take their mean.": lambda s, q, g, k: hits(s, q, g, k).amax(1).bool(),
             "Places in the gallery were compared with ids: look the ids up in `gallery_ids`.": wrong_ids,
-            "Identities were counted (the rule of first occurrences): gallery entries are asked.": (
+            "Identities were counted (the rule of first occurrences): count gallery images.": (
                 lambda s, q, g, k: rank(s, q, g, k, by_identity=True)
             ),
         },
@@ -107,7 +123,7 @@ def check_average_precision(function: Function) -> str:
         lambda matches: measured(matches).mean_ap,
         "one number in (0,1]",
         {
-            "Precision was averaged over all ranks: only the ranks of matches count.": lambda m: precision(m).mean(),
+            "Precision was averaged over all ranks: take the ranks of matches alone.": lambda m: precision(m).mean(),
             "This is 1 over the rank of the first match: every match counts.": lambda m: 1 / measured(m).first_rank[0],
             "This is the inverse negative penalty, matches over the rank of the last one: average over all matches.": (
                 lambda m: measured(m).mean_inp
@@ -115,15 +131,27 @@ def check_average_precision(function: Function) -> str:
             "The sum was divided by the length of the ranking: divide by the number of matches.": (
                 lambda m: precision(m)[m].sum() / len(m)
             ),
-            "The sum over the matches was not divided by their number.": lambda m: precision(m)[m].sum(),
-            "Ranks start at 1: yours are one too large.": lambda m: precision(m, late=1)[m].mean(),
+            "Divide the sum over the matches by their number.": lambda m: precision(m)[m].sum(),
+            "Your ranks start at 2: start at 1.": lambda m: precision(m, late=1)[m].mean(),
             "1 over the rank was averaged: of the i-th match it is i over its rank.": (
                 lambda m: (1 / (m.nonzero()[:, 0] + 1)).mean()
             ),
+            "The mean of the ranks was taken: take that of i over the rank of the i-th match.": (
+                lambda m: (m.nonzero()[:, 0] + 1).double().mean()
+            ),
+            "The fraction is upside down: divide i by the rank of the i-th match.": (
+                lambda m: (1 / precision(m)[m]).mean()
+            ),
+            "Matches were counted from 0: the first has i = 1.": (
+                lambda m: ((m.cumsum(0) - 1) / (torch.arange(len(m)) + 1))[m].mean()
+            ),
+            "Recall was averaged: divide by the rank, not by the number of matches.": (
+                lambda m: (m.cumsum(0) / m.sum())[m].mean()
+            ),
             "This is the share of matches in the whole ranking: their places count.": lambda m: m.double().mean(),
-            "There is one precision a match: their mean is missing.": lambda m: precision(m)[m],
-            "There is one precision a rank: the mean over the ranks of matches is missing.": precision,
-            "The ranking was read from its end.": lambda m: measured(m.flip(0)).mean_ap,
+            "This is one precision for each match: take their mean.": lambda m: precision(m)[m],
+            "This is one precision for each rank: take the mean over the ranks of matches.": precision,
+            "The ranking was read from its end: the best comes first.": lambda m: measured(m.flip(0)).mean_ap,
         },
     )
     return "right. Every match counts, the late ones too; Rank-1 looks at the first alone."
@@ -158,25 +186,37 @@ def check_hidden(function: Function) -> str:
         hidden,
         "(Q,G), True where hidden",
         {
-            "The table is transposed: queries are its rows, the gallery its columns.": lambda q, g: hidden(q, g).T,
+            "The table is transposed: make queries its rows, and the gallery its columns.": lambda q, g: hidden(q, g).T,
             "Images of the same camera were hidden: SYSU-MM01 hides camera 2 from camera 3.": (
                 lambda q, g: q[:, None] == g
             ),
             "The cameras are exchanged: the query is of camera 3, the hidden image of camera 2.": (
                 lambda q, g: (q[:, None] == 2) & (g == 3)
             ),
-            "This is what may be seen: True is asked for what is hidden.": lambda q, g: ~hidden(q, g),
-            "Both orders were hidden: only camera 2 in the gallery, from queries of camera 3.": (
+            "This is what may be seen: mark what is hidden.": lambda q, g: ~hidden(q, g),
+            "Both orders were hidden: hide camera 2 in the gallery from queries of camera 3, not the reverse.": (
                 lambda q, g: hidden(q, g) | ((q[:, None] == 2) & (g == 3))
             ),
-            "An `or` stands where both conditions must hold: query camera 3 and gallery camera 2.": (
+            "An `or` stands where both conditions must hold: write `&` between query camera 3 and gallery camera 2.": (
                 lambda q, g: (q[:, None] == 3) | (g == 2)
             ),
             "All of camera 2 was hidden, from every query: only queries of camera 3 are concerned.": (
                 lambda q, g: np.broadcast_to(g == 2, (len(q), len(g)))
             ),
-            "Everything was hidden from camera 3: only the images of camera 2 are.": (
+            "Everything was hidden from camera 3: hide the images of camera 2 alone.": (
                 lambda q, g: np.broadcast_to(q[:, None] == 3, (len(q), len(g)))
+            ),
+            "Camera 3 was hidden: hide camera 2 from queries of camera 3.": (lambda q, g: (q[:, None] == 3) & (g == 3)),
+            "Camera 2 asks in your answer: the query is of camera 3.": lambda q, g: (q[:, None] == 2) & (g == 2),
+            "All cameras but 2 were hidden: hide camera 2.": lambda q, g: (q[:, None] == 3) & (g != 2),
+            "Queries of the other cameras are concerned in your answer: only those of camera 3 are.": (
+                lambda q, g: (q[:, None] != 3) & (g == 2)
+            ),
+            "Images of two different cameras were hidden: hide camera 2 from camera 3 alone.": (
+                lambda q, g: q[:, None] != g
+            ),
+            "Nothing is hidden in your answer: compare along both axes, `query_cameras[:, None]`.": (
+                lambda q, g: np.zeros((len(q), len(g)), bool)
             ),
             "Queries and gallery images were paired one by one: every query meets every gallery image.": (
                 lambda q, g: (q == 3) & (g == 2)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, one_hot
 
 
 def problem(seed: int, batch: int, parts: int, identities: int, channels: int) -> dict[str, Any]:
@@ -28,3 +30,13 @@ def some_people(seed: int, identities: int, least: int, most: int) -> dict[str, 
     counts[:2] = least, most
     person_ids, modality = generator.permutation(np.repeat(groups, counts, axis=1), axis=1)
     return {"person_ids": person_ids, "modality": modality}
+
+
+def masked(logits: Tensor, rows: Tensor, amount: float) -> Tensor:
+    """(B,P,K) logits, with an amount taken off the row of each sample."""
+    return logits - amount * one_hot(rows, logits.shape[2])[:, None]
+
+
+def entropies(logits: Tensor, rows: Tensor) -> Tensor:
+    """(B,P), the cross-entropy of each sample and part; the target is the row of the sample."""
+    return cross_entropy(logits.transpose(1, 2), rows[:, None].expand(logits.shape[:2]), reduction="none")

@@ -1,11 +1,11 @@
-"""Run a reader's function without trusting it, compare its answer, and put into words what is wrong."""
+"""Run a reader's function without trusting it, and put into words what is wrong with what it returns."""
 
 from __future__ import annotations
 
 import copy
 import functools
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,8 +17,6 @@ from torch import Tensor
 Function = Callable[..., Any]
 Case = Mapping[str, Any]
 """Arguments by name, in the order in which the function takes them."""
-Mistakes = Mapping[str, Function]
-"""What to tell the reader, and the function that makes this mistake."""
 
 _SYMBOLS = {"open": "○", "wrong": "✗", "right": "✓"}
 _KINDS = {"b": "booleans", "i": "integers", "f": "floating-point numbers"}
@@ -69,7 +67,7 @@ def exercise(number: str) -> Callable[[Callable[[Any], str]], Callable[[Any], Ve
                 return Verdict(number, "wrong", str(wrong))
             except Exception as error:  # a checker survives any answer
                 reason = f"{type(error).__name__}: {error}".split("\n")[0]
-                return Verdict(number, "wrong", f"This answer cannot be checked: it leads to {_code(reason)}.")
+                return Verdict(number, "wrong", f"This answer cannot be checked: it leads to {code(reason)}.")
 
         del checker.__wrapped__  # help() shows the checker's own signature
         return checker
@@ -118,17 +116,17 @@ def _same(after: Tensor, before: Tensor) -> bool:
 
 def _told(error: BaseException, function: Function, case: Case) -> str:
     """An exception of the reader's function in one line, with the line of the code where it is known."""
-    text = _code(traceback.format_exception_only(error)[0].strip().split("\n")[0])
+    text = code(traceback.format_exception_only(error)[0].strip().split("\n")[0])
     file = getattr(getattr(function, "__code__", None), "co_filename", None)
     lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     if lines:
-        source = f", {_code(lines[-1].line)}" if lines[-1].line else ""
+        source = f", {code(lines[-1].line)}" if lines[-1].line else ""
         return f"Your function stops with {text} in line {lines[-1].lineno}{source}."
-    taken = f" It is called as {_code('f(' + ', '.join(case) + ')')}." if isinstance(error, TypeError) else ""
+    taken = f" It is called as {code('f(' + ', '.join(case) + ')')}." if isinstance(error, TypeError) else ""
     return f"Your function stops with {text}.{taken}"
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     return "`" + text.replace("`", "'")[:200] + "`"
 
 
@@ -143,6 +141,8 @@ def array(answer: Any, asked: str) -> np.ndarray:
         answer: what the reader's function returned.
         asked: what was asked for, in words, for the complaint.
     """
+    if isinstance(answer, Iterator):
+        raise Wrong(f"Your function returns a {_type(answer)}, which holds no numbers yet: return a list, {asked}.")
     try:
         value = answer.detach().cpu().numpy() if isinstance(answer, Tensor) else np.asarray(answer)
     except Exception:
@@ -161,112 +161,4 @@ def fits(value: np.ndarray, shape: tuple[int, ...], kind: str, asked: str) -> No
     if value.dtype.kind not in {"b": "b", "i": "iu", "f": "iuf"}[kind]:
         raise Wrong(f"The answer is of type `{value.dtype}`, expected {_KINDS[kind]}: {asked}.")
     if kind == "f" and np.isnan(value).any():
-        raise Wrong("The answer holds NaN.")
-
-
-def check_cases(function: Function, cases: Sequence[Case], reference: Function, asked: str, mistakes: Mistakes) -> None:
-    """Raise `Wrong` unless the function answers as the reference on every case.
-
-    Args:
-        function: the reader's.
-        cases: several sizes, so that wrong answers differ from right ones.
-        reference: the right answer, mostly from the library.
-        asked: shape and meaning of the answer, for complaints.
-        mistakes: answers that are wrong in a known way, the most likely first. One is named if it explains the
-            reader's answer on every case (but those on which the function raised).
-    """
-    answered: list[tuple[Case, np.ndarray, np.ndarray]] = []
-    failed: list[Wrong] = []
-    for case in cases:
-        try:
-            value = array(call(function, case)[0], asked)
-        except Wrong as wrong:
-            failed.append(wrong)
-        else:
-            answered.append((case, value, array(reference(*case.values()), "a right answer")))
-    complaints = [wrong for wrong in (_complaint(*each, asked) for each in answered) if wrong]
-    if complaints:
-        known = {**mistakes, "The sign is the wrong way round.": lambda *arguments: -1.0 * reference(*arguments)}
-        for words, mistake in known.items():
-            if all(_makes(mistake, case, value) for case, value, _ in answered):
-                raise Wrong(words)
-    if failed or complaints:
-        raise (failed + complaints)[0]
-
-
-def _makes(mistake: Function, case: Case, value: np.ndarray) -> bool:
-    """Whether the mistake leads to this value; where shapes do not allow the mistake, it does not."""
-    try:
-        return _close(value, array(mistake(*copy.deepcopy(list(case.values()))), ""))
-    except Exception:
-        return False
-
-
-def _close(first: np.ndarray, second: np.ndarray) -> bool:
-    same_kind = (first.dtype.kind == "b") == (second.dtype.kind == "b")
-    return same_kind and first.shape == second.shape and bool(np.allclose(first, second, rtol=1e-4, atol=1e-5))
-
-
-def _complaint(case: Case, value: np.ndarray, expected: np.ndarray, asked: str) -> Wrong | None:
-    """What is wrong with an answer when nothing more is known about the mistake."""
-    try:
-        fits(value, expected.shape, expected.dtype.kind, asked)
-    except Wrong as wrong:
-        return wrong
-    if _close(value, expected):
-        return None
-    off = ~np.isclose(value, expected, rtol=1e-4, atol=1e-5)
-    place = tuple(int(i) for i in np.argwhere(off)[0])
-    where = f" at `{list(place)}`" if place else ""
-    count = f" ({int(off.sum())} of {off.size} entries are off)" if place else ""
-    given = ", ".join(_described(name, argument) for name, argument in case.items())
-    return Wrong(
-        f"With {given} your function gives {_shown(value[place])}{where}, expected {_shown(expected[place])}{count}."
-    )
-
-
-def _shown(number: Any) -> str:
-    return str(number) if number.dtype.kind == "b" else f"{number:.4g}"
-
-
-def _described(name: str, argument: Any) -> str:
-    return f"`{name} {tuple(argument.shape)}`" if hasattr(argument, "shape") else f"`{name} = {argument}`"
-
-
-def compare_gradients(
-    function: Function, cases: Sequence[Case], reference: Function, blocked: Mapping[str, str]
-) -> None:
-    """Raise `Wrong` unless the same gradient as from the reference reaches each argument that asks for one.
-
-    Args:
-        function: the reader's; its values are right already.
-        cases: with tensors that require a gradient.
-        reference: a differentiable loss that detaches what is to be held fixed.
-        blocked: what to say when a gradient reaches an argument that must get none.
-    """
-    for case in cases:
-        answer, arguments = call(function, case)
-        reached = gradients(answer, arguments)
-        copies = copy.deepcopy(dict(case))
-        for name, wanted in gradients(reference(*copies.values()), copies).items():
-            if not wanted.any() and reached[name].any():
-                raise Wrong(blocked[name])
-            if wanted.any() and not reached[name].any():
-                raise Wrong(f"The value is right, but no gradient reaches `{name}`: it must not be detached.")
-            if not torch.allclose(reached[name], wanted, rtol=1e-3, atol=1e-5):
-                raise Wrong(f"The value is right, but part of the gradient on `{name}` is lost: what is detached?")
-
-
-def gradients(loss: Any, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The gradient of a loss on each argument that asks for one; zeros where none arrives."""
-    if not isinstance(loss, Tensor) or not loss.requires_grad:
-        raise Wrong("The answer carries no gradient: is it a plain number, or is everything detached?")
-    leaves = {name: value for name, value in arguments.items() if isinstance(value, Tensor) and value.requires_grad}
-    try:
-        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    except Exception as error:
-        raise Wrong(f"The gradient cannot be computed: {_code(str(error).split(chr(10))[0])}.") from None
-    return {
-        name: torch.zeros_like(leaf) if gradient is None else gradient
-        for (name, leaf), gradient in zip(leaves.items(), found, strict=True)
-    }
+        raise Wrong("The answer holds NaN: do not divide 0 by 0, nor take the mean of nothing or the root below 0.")

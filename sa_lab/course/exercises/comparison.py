@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from sa_lab import baselines
-from sa_lab.course.exercises.checking import Function, check_cases, compare_gradients, exercise
+from sa_lab.course.exercises.checking import Function, exercise
+from sa_lab.course.exercises.comparing import check_cases, compare_gradients, reductions
 
 
 @exercise("07.1")
@@ -28,7 +29,15 @@ def check_hetero_center_triplet(function: Function) -> str:
         )  # fmt: skip
 
     def loss(
-        f: Tensor, y: Tensor, m: Tensor, margin: float, negatives: str = "all", power: int = 1, hinge: bool = True
+        f: Tensor,
+        y: Tensor,
+        m: Tensor,
+        margin: float,
+        negatives: str = "all",
+        power: int = 1,
+        hinge: bool = True,
+        nearest: Function = _nearest,
+        partner_weight: float = 1.0,
     ) -> Tensor:
         """(2C,P) of each centre, infrared ones behind."""
         people = torch.unique(y)
@@ -39,8 +48,8 @@ def check_hetero_center_triplet(function: Function) -> str:
         across = spectrum[:, None] != spectrum
         partner = (d * (same & across)[..., None]).sum(1)
         allowed = {"all": ~same, "across": ~same & across, "within": ~same & ~across}[negatives]
-        nearest = d.masked_fill(~allowed[..., None], torch.inf).amin(1)
-        return relu(margin + partner - nearest) if hinge else margin + partner - nearest
+        apart = margin + partner_weight * partner - nearest(d, allowed[..., None])
+        return relu(apart) if hinge else apart
 
     def of_samples(f: Tensor, y: Tensor, m: Tensor, margin: float) -> Tensor:
         return baselines.batch_hard_triplet(f, y, margin)
@@ -60,27 +69,39 @@ def check_hetero_center_triplet(function: Function) -> str:
             "This is the batch-hard triplet loss of the samples: take the mean of each person's features in each "
             "spectrum first.": of_samples,
             "The centres hold both spectra together: each person has two, a visible and an infrared one.": of_people,
-            "This is the sum over the centres: the mean is asked.": lambda f, y, m, margin: loss(f, y, m, margin).sum(),
-            "This is the mean over the parts: their sum is asked.": lambda f, y, m, margin: loss(
-                f, y, m, margin
-            ).mean(),
-            "There is one loss a centre: the mean over them is missing.": lambda f, y, m, margin: loss(
-                f, y, m, margin
-            ).sum(1),
-            "There is one loss a part: their sum is missing.": lambda f, y, m, margin: loss(f, y, m, margin).mean(0),
-            "Only centres of the other spectrum were taken as negatives: those of the own one count as well.": (
+            "Only centres of the other spectrum were taken as strangers: take those of the own one as well.": (
                 lambda f, y, m, margin: loss(f, y, m, margin, negatives="across").mean(0).sum()
             ),
-            "Only centres of the own spectrum were taken as negatives: those of the other one count as well.": (
+            "Only centres of the own spectrum were taken as strangers: take those of the other one as well.": (
                 lambda f, y, m, margin: loss(f, y, m, margin, negatives="within").mean(0).sum()
             ),
-            "The distances are squared in your answer: plain Euclidean ones are asked.": (
+            "The distances are squared in your answer: take plain Euclidean ones.": (
                 lambda f, y, m, margin: loss(f, y, m, margin, power=2).mean(0).sum()
             ),
-            "The hinge is missing: a centre whose neighbours are far enough adds nothing, and nothing negative.": (
+            "The hinge is missing: a centre whose strangers are far enough adds nothing, and nothing negative.": (
                 lambda f, y, m, margin: loss(f, y, m, margin, hinge=False).mean(0).sum()
             ),
             "The margin is missing.": lambda f, y, m, margin: loss(f, y, m, 0.0).mean(0).sum(),
+            "The margin was taken off: add it.": lambda f, y, m, margin: loss(f, y, m, -margin).mean(0).sum(),
+            "Only the visible centres were compared: take the infrared ones as well.": (
+                lambda f, y, m, margin: loss(f, y, m, margin)[: len(torch.unique(y))].mean(0).sum()
+            ),
+            "Only the infrared centres were compared: take the visible ones as well.": (
+                lambda f, y, m, margin: loss(f, y, m, margin)[len(torch.unique(y)) :].mean(0).sum()
+            ),
+            "The mean distance to strangers was taken: take the smallest.": (
+                lambda f, y, m, margin: loss(f, y, m, margin, nearest=_mean).mean(0).sum()
+            ),
+            "The farthest stranger was taken: take the nearest.": (
+                lambda f, y, m, margin: loss(f, y, m, margin, nearest=_farthest).mean(0).sum()
+            ),
+            "The partner is missing: add the distance to the centre in the other spectrum.": (
+                lambda f, y, m, margin: loss(f, y, m, margin, partner_weight=0.0).mean(0).sum()
+            ),
+            **{
+                words.replace("sample", "centre").replace("batch", "centres"): f
+                for words, f in reductions(loss).items()
+            },
         },
     )
     felt = [{**case, "features": case["features"].requires_grad_()} for case in cases]
@@ -110,14 +131,33 @@ def check_main_effects(function: Function) -> str:
             "This is the range of single runs: take the mean over the seeds, and over the other dial, first.": (
                 lambda v: np.array([np.ptp(v), np.ptp(v)])
             ),
-            "The best value of the other dial was taken: the mean over it is asked.": (
+            "The best value of the other dial was taken: take the mean over it.": (
                 lambda v: np.array([np.ptp(v.mean(2).max(1)), np.ptp(v.mean(2).max(0))])
             ),
-            "This is a standard deviation: the range is asked, the largest mean less the smallest.": (
+            "The median of the seeds was taken: take the mean.": (
+                lambda v: np.array([np.ptp(np.median(v, 2).mean(1)), np.ptp(np.median(v, 2).mean(0))])
+            ),
+            "The best seed was taken: take the mean over the seeds.": lambda v: effects(v.max(2)[..., None]),
+            "This is a standard deviation: take the largest mean less the smallest.": (
                 lambda v: np.array([v.mean((1, 2)).std(), v.mean((0, 2)).std()])
+            ),
+            "This is a variance: take the largest mean less the smallest.": (
+                lambda v: np.array([v.mean((1, 2)).var(), v.mean((0, 2)).var()])
             ),
             "These are the largest means: take the smallest ones off.": (
                 lambda v: np.array([v.mean((1, 2)).max(), v.mean((0, 2)).max()])
+            ),
+            "These are the smallest means: take them off the largest ones.": (
+                lambda v: np.array([v.mean((1, 2)).min(), v.mean((0, 2)).min()])
+            ),
+            "This is the last value less the first: take the largest mean less the smallest.": (
+                lambda v: np.array([v.mean((1, 2))[-1] - v.mean((1, 2))[0], v.mean((0, 2))[-1] - v.mean((0, 2))[0]])
+            ),
+            "The mean of the ranges was taken: take the mean over the other dial first, then the range.": (
+                lambda v: np.array([np.ptp(v.mean(2), 0).mean(), np.ptp(v.mean(2), 1).mean()])
+            ),
+            "The seeds were compared as well: the dials are the first two axes, take the mean over the third.": (
+                lambda v: np.array([np.ptp(v.mean((0, 1))), np.ptp(v.mean((0, 2)))])
             ),
             "Only the first value of the other dial was looked at: take the mean over it.": (
                 lambda v: np.array([np.ptp(v[:, 0].mean(1)), np.ptp(v[0].mean(1))])
@@ -125,6 +165,22 @@ def check_main_effects(function: Function) -> str:
             "Only the first seed was looked at: take the mean over them.": (
                 lambda v: np.array([np.ptp(v[..., 0].mean(1)), np.ptp(v[..., 0].mean(0))])
             ),
+            "This is the first dial alone: return both.": lambda v: effects(v)[0],
+            "Sums were compared: take means over the seeds and the other dial.": (
+                lambda v: np.array([np.ptp(v.sum((1, 2))), np.ptp(v.sum((0, 2)))])
+            ),
         },
     )
     return "right. A dial whose effect is smaller than what a seed moves has not been shown to matter."
+
+
+def _nearest(distances: Tensor, allowed: Tensor) -> Tensor:
+    return distances.masked_fill(~allowed, torch.inf).amin(1)
+
+
+def _farthest(distances: Tensor, allowed: Tensor) -> Tensor:
+    return (distances * allowed).amax(1)
+
+
+def _mean(distances: Tensor, allowed: Tensor) -> Tensor:
+    return (distances * allowed).sum(1) / allowed.sum(1)

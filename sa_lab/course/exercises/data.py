@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from sa_lab import transforms
 from sa_lab.course.exercises.cases import some_people
-from sa_lab.course.exercises.checking import Case, Function, Wrong, array, call, check_cases, exercise, fits
+from sa_lab.course.exercises.checking import Case, Function, Wrong, array, call, exercise, fits
+from sa_lab.course.exercises.comparing import check_cases
 
 
 @exercise("02.1")
@@ -50,11 +52,16 @@ def _judge_split(held: np.ndarray, person_ids: np.ndarray, share: float, **_: An
     count = min(max(1, round(share * len(everybody))), len(everybody) - 1)
     if len(out) == count:
         return
+    if not 0 < len(out) < len(everybody):
+        whom = "Everybody is" if len(out) else "Nobody is"
+        raise Wrong(f"{whom} held out of {len(everybody)} identities: leave at least one on both sides.")
     if len(out) == len(everybody) - count:
-        raise Wrong("True marks the images that stay in your answer: it is asked for the held-out ones.")
+        raise Wrong("True marks the images that stay in your answer: mark the held-out ones.")
+    rounded = {math.floor: "down", math.ceil: "up"}
+    way = next((f", rounded {word}" for turn, word in rounded.items() if len(out) == turn(share * len(everybody))), "")
     raise Wrong(
-        f"With a share of {share} of {len(everybody)} identities you hold out {len(out)}, expected {count}: the share "
-        "of the identities, rounded, but at least one on both sides."
+        f"With a share of {share} of {len(everybody)} identities you hold out {len(out)}{way}, expected {count}: take "
+        "the share of the identities, rounded to the nearest number, and draw nobody twice."
     )
 
 
@@ -67,7 +74,7 @@ def _follows_generator(answer: Callable[[Case], np.ndarray], case: Case, what: s
             "state of `np.random`, `torch` or `random`."
         )
     if all(np.array_equal(answers[0], other) for other in answers):
-        raise Wrong(f"{what} whatever the generator: draw them with it.")
+        raise Wrong(f"{what} whatever the generator: draw with `generator`.")
 
 
 @exercise("02.2")
@@ -113,23 +120,23 @@ def _judge_batch(
         raise Wrong(f"The indices reach from {batch.min()} to {batch.max()}, expected 0..{len(person_ids) - 1}.")
     spectra, persons = modality[batch].reshape(2, -1), person_ids[batch].reshape(2, -1)
     if spectra[0].all() and not spectra[1].any():
-        raise Wrong("The infrared half comes first: the visible one is asked first.")
+        raise Wrong("The infrared half comes first: put the visible one first.")
     if spectra[0].any() or not spectra[1].all():
         raise Wrong(
             f"The first half holds {int(spectra[0].sum())} infrared images and the second "
-            f"{int((1 - spectra[1]).sum())} visible ones: all visible images come first."
+            f"{int((1 - spectra[1]).sum())} visible ones: put all visible images first."
         )
     people_of = [np.unique(half, return_counts=True) for half in persons]
     for name, (found, counts) in zip(("visible", "infrared"), people_of, strict=True):
         if len(found) < ids_per_batch:
             raise Wrong(
                 f"The {name} half shows {len(found)} identities, expected ids_per_batch = {ids_per_batch}: an identity "
-                "was drawn twice (draw without replacement)."
+                "was drawn twice; draw without replacement."
             )
         if (counts != images_per_id).any():
             raise Wrong(
                 f"In the {name} half an identity has {counts[counts != images_per_id][0]} images, expected "
-                f"images_per_id = {images_per_id} of each."
+                f"images_per_id = {images_per_id}: draw as many of each."
             )
     if not np.array_equal(people_of[0][0], people_of[1][0]):
         raise Wrong("The halves show different identities: draw the identities once, for both spectra.")
@@ -141,7 +148,7 @@ def _judge_batch(
         if have >= images_per_id:
             raise Wrong(
                 f"Image {image} is repeated, although its identity has {have} images in this spectrum and "
-                f"{images_per_id} are asked: draw without replacement where there are enough."
+                f"{images_per_id} are needed: draw without replacement where there are enough."
             )
 
 
@@ -172,7 +179,7 @@ def check_normalise(function: Function) -> str:
         lambda images, mean, std: transforms.normalize(transforms.to_float(images)),
         "(B,3,H,W), as the images",
         {
-            "The division by 255 is missing: `mean` and `std` are meant for values in [0,1].": (
+            "Divide by 255 first: `mean` and `std` are meant for values in [0,1].": (
                 lambda x, mean, std: (x - mean.view(channel)) / std.view(channel)
             ),
             "`mean` and `std` are exchanged: take the mean off, then divide by the deviation.": (
@@ -187,13 +194,35 @@ def check_normalise(function: Function) -> str:
             ),
             "The division by `std` is missing.": lambda x, mean, std: x / 255 - mean.view(channel),
             "The mean was not taken off.": lambda x, mean, std: x / 255 / std.view(channel),
-            "The images were divided by `std` before the mean was taken off.": (
+            "The images were divided by `std` before the mean was taken off: take it off first.": (
                 lambda x, mean, std: x / 255 / std.view(channel) - mean.view(channel)
             ),
-            "This is [0,1] alone: mean and deviation are missing.": lambda x, mean, std: x / 255,
-            "The channels are in reverse order (BGR).": flipped,
-            "Divided by 256: the largest value is 255.": (
+            "The mean was added: take it off.": lambda x, mean, std: (x / 255 + mean.view(channel)) / std.view(channel),
+            "The images were multiplied by `std`: divide by it.": (
+                lambda x, mean, std: (x / 255 - mean.view(channel)) * std.view(channel)
+            ),
+            "The images were divided by the squared `std`: it is the deviation already.": (
+                lambda x, mean, std: (x / 255 - mean.view(channel)) / std.view(channel) ** 2
+            ),
+            "The images were divided by the root of `std`: it is the deviation already.": (
+                lambda x, mean, std: (x / 255 - mean.view(channel)) / std.view(channel).sqrt()
+            ),
+            "This is [0,1] alone: take the mean off, and divide by the deviation.": lambda x, mean, std: x / 255,
+            "The range is [-1,1] in your answer: take off `mean` and divide by `std`, the ones that are given.": (
+                lambda x, mean, std: x / 127.5 - 1
+            ),
+            "The images' own mean and deviation were used: take the ones that are given.": (
+                lambda x, mean, std: (x / 255 - (x / 255).mean()) / (x / 255).std()
+            ),
+            "One mean and one deviation were taken for all channels: each channel has its own.": (
+                lambda x, mean, std: (x / 255 - mean.mean()) / std.mean()
+            ),
+            "The channels are in reverse order (BGR): keep their order.": flipped,
+            "Divide by 255, not by 256: the largest value is 255.": (
                 lambda x, mean, std: (x / 256 - mean.view(channel)) / std.view(channel)
+            ),
+            "The division cuts off at the decimal point: use `/`.": (
+                lambda x, mean, std: (x // 255 - mean.view(channel)) / std.view(channel)
             ),
         },
     )

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, cross_entropy, one_hot
+from torch.nn.functional import one_hot
 
 from sa_lab import losses
-from sa_lab.course.exercises.cases import problem
-from sa_lab.course.exercises.checking import Function, check_cases, exercise
+from sa_lab.course.exercises.cases import entropies, masked, problem
+from sa_lab.course.exercises.checking import Function, exercise
+from sa_lab.course.exercises.comparing import check_cases, reductions
 
 
 @exercise("01.1")
@@ -26,20 +27,32 @@ def check_cross_prototype(function: Function) -> str:
         losses.cross_prototype,
         "(B,), one prototype row a sample",
         {
-            "This is the own prototype: the cross one stands in the other half.": losses.own_prototype,
-            "The offset C is missing: the infrared half starts at row `num_identities`.": lambda y, m, c: y,
-            "`num_identities` was added for every sample: right for visible samples; infrared ones have their cross "
-            "prototype in the visible half, rows 0..C-1.": lambda y, m, c: y + c,
-            "The offset is 1 instead of C: the halves are `num_identities` rows apart.": lambda y, m, c: y + 1 - m,
+            "This is the own prototype: take the row in the other half.": losses.own_prototype,
+            "Add the offset C: the infrared half starts at row `num_identities`.": lambda y, m, c: y,
+            "`num_identities` was added for every sample, which is right for visible ones: infrared ones have their "
+            "cross prototype in the visible half, rows 0..C-1.": lambda y, m, c: y + c,
+            "The offset is 1 in your answer: the halves are `num_identities` rows apart.": lambda y, m, c: y + 1 - m,
             "The rows were taken as visible, infrared, visible, ... in turn: all visible rows come first.": (
                 lambda y, m, c: 2 * y + 1 - m
             ),
             "The halves are C - 1 rows apart in your answer: the infrared half starts at row `num_identities`.": (
                 lambda y, m, c: y + (1 - m) * (c - 1)
             ),
+            "The halves are C + 1 rows apart in your answer: rows count from 0, so row C is the first infrared one.": (
+                lambda y, m, c: y + (1 - m) * (c + 1)
+            ),
+            "The rows count from 1 in your answer: count from 0.": lambda y, m, c: losses.cross_prototype(y, m, c) + 1,
             "Infrared samples lie in rows below 0: `modality` is 1 for infrared, so the offset is (1 - m) C.": (
                 lambda y, m, c: y + (1 - 2 * m) * c
             ),
+            "Some rows are below 0: `~modality` is -1 or -2 for integers, write `1 - modality`.": (
+                lambda y, m, c: y + ~m * c
+            ),
+            "This is the offset alone: add the identity.": lambda y, m, c: (1 - m) * c,
+            "`labels` and `modality` are exchanged.": lambda y, m, c: m + (1 - y) * c,
+            "The identity was multiplied, not the offset: y + (1 - m) C.": lambda y, m, c: (y + 1 - m) * c,
+            "Infrared samples have row 0 in your answer: leave their identity.": lambda y, m, c: (1 - m) * (y + c),
+            "The offset is twice C: the halves are `num_identities` rows apart.": lambda y, m, c: y + 2 * (1 - m) * c,
         },
     )
     return "right. Own and cross prototype always lie C rows apart, in opposite halves."
@@ -60,12 +73,11 @@ def check_masked_loss(function: Function) -> str:
         identities = logits.shape[2] // 2
         return losses.sa_softmax_loss(logits, own % identities, own // identities, mask)
 
-    def taken_off(logits: Tensor, rows: Tensor, amount: float) -> Tensor:
-        return logits - amount * one_hot(rows, logits.shape[2])[:, None]
+    def each(logits: Tensor, own: Tensor, cross: Tensor, mask: float) -> Tensor:
+        return entropies(masked(logits, own, mask), cross)
 
-    def each(logits: Tensor, rows: Tensor) -> Tensor:
-        """(B,P)"""
-        return cross_entropy(logits.transpose(1, 2), rows[:, None].expand(logits.shape[:2]), reduction="none")
+    def total(values: Tensor) -> Tensor:
+        return values.mean(0).sum()
 
     check_cases(
         function,
@@ -73,25 +85,19 @@ def check_masked_loss(function: Function) -> str:
         loss,
         "the mean over the batch, summed over the parts",
         {
-            "This is the loss without mask: `mask_value` must be taken off the logit of the own prototype.": (
+            "The mask is missing: take `mask_value` off the logit of the own prototype.": (
                 lambda z, own, cross, mask: losses.identity_loss(z, cross)
             ),
-            "The mask was taken off the cross prototype, which is the target: the own one is to be masked.": (
-                lambda z, own, cross, mask: losses.identity_loss(taken_off(z, cross, mask), cross)
+            "The mask was taken off the cross prototype, which is the target: mask the own one.": (
+                lambda z, own, cross, mask: total(entropies(masked(z, cross, mask), cross))
             ),
-            "The mask was added: it must be taken off, so that the own prototype drops out of the competition.": (
-                lambda z, own, cross, mask: losses.identity_loss(taken_off(z, own, -mask), cross)
+            "The mask was added: take it off, so that the own prototype drops out of the competition.": (
+                lambda z, own, cross, mask: total(each(z, own, cross, -mask))
             ),
-            "This is the sum over the batch: the mean is asked.": (
-                lambda z, own, cross, mask: len(z) * loss(z, own, cross, mask)
+            "The target is the own prototype in your answer: draw the sample to the cross one.": (
+                lambda z, own, cross, mask: total(each(z, own, own, mask))
             ),
-            "This is the mean over the parts: their sum is asked.": (
-                lambda z, own, cross, mask: loss(z, own, cross, mask) / z.shape[1]
-            ),
-            "The target is the own prototype in your answer: the sample is drawn to the cross one.": (
-                lambda z, own, cross, mask: losses.identity_loss(taken_off(z, own, mask), own)
-            ),
-            "This is the prototype loss: own prototype as target and no mask.": (
+            "This is the prototype loss, own prototype as target and no mask: take the cross one, and mask the own.": (
                 lambda z, own, cross, mask: losses.identity_loss(z, own)
             ),
             "`logits[:, :, own]` masks the own prototypes of the whole batch for every sample: pair sample i with "
@@ -100,15 +106,39 @@ def check_masked_loss(function: Function) -> str:
                     z - mask * torch.zeros_like(z).index_fill(2, own, 1), cross
                 )
             ),
-            "The mask is 50 in your answer whatever `mask_value` is.": (
+            "The mask is 50 or more in your answer whatever `mask_value` is: take `mask_value` off, and no more.": (
                 lambda z, own, cross, mask: loss(z, own, cross, 50.0)
             ),
-            "There is one loss a sample: the mean over the batch is missing.": (
-                lambda z, own, cross, mask: each(taken_off(z, own, mask), cross).sum(1)
+            "The own logit was replaced: take `mask_value` off it.": (
+                lambda z, own, cross, mask: total(
+                    entropies(torch.where(one_hot(own, z.shape[2]).bool()[:, None], -mask, z), cross)
+                )
             ),
-            "There is one loss a part: the sum over the parts is missing.": (
-                lambda z, own, cross, mask: each(taken_off(z, own, mask), cross).mean(0)
+            "The own logit was set to 0: take `mask_value` off it.": (
+                lambda z, own, cross, mask: total(entropies(z * (1 - one_hot(own, z.shape[2])[:, None]), cross))
             ),
+            "The softmax was taken twice: `cross_entropy` takes logits.": (
+                lambda z, own, cross, mask: total(entropies(masked(z, own, mask).softmax(2), cross))
+            ),
+            "The softmax was taken over the batch: take it over the prototypes, the last axis.": (
+                lambda z, own, cross, mask: total(_picked(-masked(z, own, mask).log_softmax(0), cross))
+            ),
+            "The softmax was taken over the parts: take it over the prototypes, the last axis.": (
+                lambda z, own, cross, mask: total(_picked(-masked(z, own, mask).log_softmax(1), cross))
+            ),
+            "This is the probability of the target: take its logarithm, and turn the sign round.": (
+                lambda *a: total((-each(*a)).exp())
+            ),
+            "This is 1 less the probability of the target: take its logarithm, and turn the sign round.": (
+                lambda *a: total(1 - (-each(*a)).exp())
+            ),
+            "The softmax is missing: this is the logit of the target.": (
+                lambda z, own, cross, mask: total(_picked(-masked(z, own, mask), cross))
+            ),
+            "The mean of the probabilities was taken before the logarithm: take the logarithm of each first.": (
+                lambda *a: -(-each(*a)).exp().mean(0).log().sum()
+            ),
+            **reductions(each),
         },
     )
     return "right. With the mask the own prototype can no longer take half of the probability."
@@ -140,37 +170,61 @@ def check_prototype_gradient(function: Function) -> str:
         gradient,
         "(2C,D), as the rows",
         {
-            "The sign is the wrong way round: this is the direction of descent, the gradient points uphill.": (
+            "The sign is wrong: this is the direction of descent, the gradient points uphill.": (
                 lambda f, w, own, cross, mask: -gradient(f, w, own, cross, mask)
             ),
-            "The target is missing: 1 must be taken off its probability.": (
+            "The target is missing: take 1 off its probability.": (
                 lambda f, w, own, cross, mask: (surplus(f, w, own, cross, mask) + one_hot(cross, len(w))).T @ f / len(f)
             ),
-            "The mask is missing: the probabilities are those after `mask_value` was taken off the own logit.": (
+            "The mask is missing: take `mask_value` off the own logit before you compute the probabilities.": (
                 lambda f, w, own, cross, mask: gradient(f, w, own, cross, 0.0)
             ),
-            "This is the sum over the batch: the mean is asked.": (
+            "The mask was added: take it off the own logit.": (
+                lambda f, w, own, cross, mask: surplus(f, w, own, cross, -mask).T @ f / len(f)
+            ),
+            "The mask was taken off the cross logit: take it off the own one.": (
+                lambda f, w, own, cross, mask: (
+                    ((f @ w.T - mask * one_hot(cross, len(w))).softmax(1) - one_hot(cross, len(w))).T @ f / len(f)
+                )
+            ),
+            "Take the mean over the batch, not the sum: divide by B.": (
                 lambda f, w, own, cross, mask: len(f) * gradient(f, w, own, cross, mask)
             ),
-            "This is the gradient of the prototype loss: own row as target, no mask.": (
-                lambda f, w, own, cross, mask: surplus(f, w, own, own, 0.0).T @ f / len(f)
+            "You divided by the number of rows: divide by the number of samples.": (
+                lambda f, w, own, cross, mask: len(f) / len(w) * gradient(f, w, own, cross, mask)
             ),
+            "This is the gradient of the prototype loss, own row as target and no mask: take the cross row, and mask "
+            "the own.": lambda f, w, own, cross, mask: surplus(f, w, own, own, 0.0).T @ f / len(f),
             "The target is the own row in your answer: L_sa draws the sample to the cross one.": (
                 lambda f, w, own, cross, mask: surplus(f, w, own, own, mask).T @ f / len(f)
             ),
-            "The softmax was forgotten: the factors are probabilities, not logits.": (
+            "The softmax is missing: the factors are probabilities, not logits.": (
                 lambda f, w, own, cross, mask: (
                     (f @ w.T - mask * one_hot(own, len(w)) - one_hot(cross, len(w))).T @ f / len(f)
                 )
             ),
-            "These are the factors p - [k = cross] alone (B,2C): each row still needs the sum of its samples.": (
-                lambda f, w, own, cross, mask: surplus(f, w, own, cross, mask)
+            "The softmax was taken over the batch (`dim=0`): take it over the rows (`dim=1`).": (
+                lambda f, w, own, cross, mask: (
+                    ((f @ w.T - mask * one_hot(own, len(w))).softmax(0) - one_hot(cross, len(w))).T @ f / len(f)
+                )
             ),
-            "This is the gradient on the embeddings (B,D): the one on the rows is asked.": (
+            "These are the factors p - [k = cross] alone, (B,2C): multiply each with its sample, and add up for each "
+            "row.": lambda f, w, own, cross, mask: surplus(f, w, own, cross, mask),
+            "This is the gradient on the embeddings, (B,D): return the one on the rows.": (
                 lambda f, w, own, cross, mask: gradient(f, w, own, cross, mask, of=0)
             ),
             "Only the targets' rows move in your answer: every row does, with its probability.": (
                 lambda f, w, own, cross, mask: (surplus(f, w, own, cross, mask) * one_hot(cross, len(w))).T @ f / len(f)
+            ),
+            "The targets' rows stand still in your answer: they get p - 1.": (
+                lambda f, w, own, cross, mask: (
+                    (surplus(f, w, own, cross, mask) * (1 - one_hot(cross, len(w)))).T @ f / len(f)
+                )
+            ),
+            "The own rows stand still in your answer: after the mask they get their probability, like every row.": (
+                lambda f, w, own, cross, mask: (
+                    (surplus(f, w, own, cross, mask) * (1 - one_hot(own, len(w)))).T @ f / len(f)
+                )
             ),
         },
     )
@@ -180,65 +234,6 @@ def check_prototype_gradient(function: Function) -> str:
     )
 
 
-@exercise("01.4")
-def check_absolute_term(function: Function) -> str:
-    """Check f(embeddings (B,P,D), prototypes (P,2C,D), cross (B,)) -> scalar, (1 - cos)^2 over batch and parts."""
-    cases: list[dict[str, Any]] = []
-    for seed, (batch, parts, identities) in enumerate(((4, 2, 3), (7, 3, 2), (3, 2, 4))):
-        drawn = problem(seed, batch, parts, identities, 5)
-        cross = losses.cross_prototype(drawn["labels"], drawn["modality"], identities)
-        cases.append({"embeddings": drawn["embeddings"], "prototypes": drawn["prototypes"], "cross": cross})
-
-    def term(f: Tensor, w: Tensor, cross: Tensor) -> Tensor:
-        identities = w.shape[1] // 2
-        return losses.absolute_similarity_loss(f, w, cross % identities, 1 - cross // identities)
-
-    def cosine(f: Tensor, w: Tensor, rows: Tensor) -> Tensor:
-        """(B,P)"""
-        return cosine_similarity(f, w[:, rows].transpose(0, 1), dim=2)
-
-    def every(f: Tensor, w: Tensor, cross: Tensor) -> Tensor:
-        return (1 - cosine_similarity(f[:, None], w[:, cross].transpose(0, 1)[None], dim=3)).square()  # (B,B,P)
-
-    check_cases(
-        function,
-        cases,
-        term,
-        "the mean over the batch, summed over the parts",
-        {
-            "The square is missing: (1 - cos) squared.": lambda f, w, k: (1 - cosine(f, w, k)).sum(1).mean(),
-            "This is the mean of cos squared: 1 - cos is to be squared.": (
-                lambda f, w, k: cosine(f, w, k).square().sum(1).mean()
-            ),
-            "This is 1 - cos squared; the square belongs round all of (1 - cos).": (
-                lambda f, w, k: (1 - cosine(f, w, k).square()).sum(1).mean()
-            ),
-            "The vectors were not divided by their lengths: a dot product is no cosine.": (
-                lambda f, w, k: (1 - (f * w[:, k].transpose(0, 1)).sum(2)).square().sum(1).mean()
-            ),
-            "1 + cos instead of 1 - cos: this pushes the sample to the opposite direction.": (
-                lambda f, w, k: (1 + cosine(f, w, k)).square().sum(1).mean()
-            ),
-            "This is the sum over the batch: the mean is asked.": lambda f, w, k: len(f) * term(f, w, k),
-            "This is the mean over the parts: their sum is asked.": lambda f, w, k: term(f, w, k) / f.shape[1],
-            "The mean was taken before the square: square each sample's 1 - cos first.": (
-                lambda f, w, k: (1 - cosine(f, w, k)).mean(0).square().sum()
-            ),
-            "There is one term a sample: the mean over the batch is missing.": (
-                lambda f, w, k: (1 - cosine(f, w, k)).square().sum(1)
-            ),
-            "There is one term a part: the sum over the parts is missing.": (
-                lambda f, w, k: (1 - cosine(f, w, k)).square().mean(0)
-            ),
-            "Every embedding was compared with every target: only the pairs of one sample are asked.": (
-                lambda f, w, k: every(f, w, k).sum(2).mean()
-            ),
-            "Every part was compared with the prototypes of the first: part p has its own, `prototypes[p]`.": (
-                lambda f, w, k: (1 - cosine_similarity(f, w[0, k][:, None], dim=2)).square().sum(1).mean()
-            ),
-            "These are the own prototypes: `cross` has the rows that are asked.": (
-                lambda f, w, k: term(f, w, (k + w.shape[1] // 2) % w.shape[1])
-            ),
-        },
-    )
-    return "right. It is 0 only where the sample points exactly to its target, whatever the other rows do."
+def _picked(values: Tensor, rows: Tensor) -> Tensor:
+    """(B,P) of (B,P,K): the entry of each sample's row."""
+    return values.gather(2, rows[:, None, None].expand(-1, values.shape[1], 1))[..., 0]

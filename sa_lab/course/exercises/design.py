@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
-from sa_lab import analysis
-from sa_lab.course.exercises.checking import Case, Function, Wrong, array, call, exercise, fits, gradients, situation
+from sa_lab import analysis, losses
+from sa_lab.course.exercises.checking import Case, Function, Wrong, array, call, exercise, fits, situation
+from sa_lab.course.exercises.comparing import gradients
 
 _STEP = 0.05  # length of a descent step, as a share of the embeddings' length
+_LEAD = 1.3  # times faster than strangers the spectra of a person have to come together
 
 
 @exercise("06.1")
@@ -20,10 +23,10 @@ def check_design(function: Function) -> str:
     case = _separated(seed=0, identities=4, parts=2)
     value, gradient = _loss(function, case)
     if not gradient.any():
-        raise Wrong("The gradient on the embeddings is zero everywhere: the loss does not feel how they move.")
+        raise Wrong("The gradient on the embeddings is zero everywhere: let the loss change when they move.")
     again, other = _loss(function, case)
     if not (_agree(value, again) and torch.allclose(gradient, other, rtol=1e-3, atol=1e-6)):
-        raise Wrong("The same batch gives two values or gradients: the loss must not draw random numbers.")
+        raise Wrong("The same batch gives two values or gradients: do not draw random numbers in the loss.")
     order = torch.randperm(len(case["labels"]), generator=torch.Generator().manual_seed(1))
     shuffled, _ = _loss(function, _rows(case, order))
     if not _agree(value, shuffled):
@@ -44,7 +47,8 @@ def check_design(function: Function) -> str:
     remark = (
         "" if _agree(value, twice) else f" It compares samples within the batch: with each twice it is {twice:.4g}."
     )
-    return f"fit to train with: {value:.4g} on the batch of this check, with a finite gradient.{remark}"
+    said = f"fit to train with: {value:.4g} on the batch of this check, with a finite gradient.{remark}"
+    return _of_ones_own(function, said)
 
 
 @exercise("06.2")
@@ -58,25 +62,57 @@ def check_pulls_together(function: Function) -> str:
     for seed in (3, 4, 5):
         case = _separated(seed, identities=5, parts=2)
         _, gradient = _loss(function, case)
-        length = float(gradient.norm())
-        if length == 0:
+        if not gradient.any():
             raise Wrong("Where the spectra lie apart, the gradient on the embeddings is zero: nothing is pulled.")
-        step = _STEP * float(case["embeddings"].detach().norm()) / length * gradient
-        before, after = _distances(case, case["embeddings"]), _distances(case, case["embeddings"] - step)
+        before, after = (_distances(case, case["embeddings"] - step) for step in (0, _step(case, gradient)))
         told = (
             f"One step takes the distance between a person's spectra from {before[0]:.2f} to {after[0]:.2f}, "
             f"the one to strangers from {before[1]:.2f} to {after[1]:.2f}"
         )
-        if after[0] > before[0] * (1 - 1e-3):
-            raise Wrong(f"{told}: the two spectra of a person do not come together.")
-        if after[0] / before[0] > after[1] / before[1] - 1e-3:
-            raise Wrong(f"{told}: strangers come together as fast, so all identities collapse.")
+        if problem := _problem(before, after):
+            back = _distances(case, case["embeddings"] + _step(case, gradient))
+            turned = "" if _problem(before, back) else " Turn the sign of the loss round."
+            raise Wrong(f"{told}: {problem}{turned}")
         measured.append((before, after))
     (own, strangers), (own_after, strangers_after) = np.mean(measured, axis=0)
-    return (
+    said = (
         f"it pulls together. One step takes the distance between a person's spectra from {own:.2f} to {own_after:.2f}, "
         f"the one to strangers from {strangers:.2f} to {strangers_after:.2f}."
     )
+    return _of_ones_own(function, said)
+
+
+def _problem(before: tuple[float, float], after: tuple[float, float]) -> str:
+    """What is wrong with a step that takes own distance and distance to strangers from one to the other; or nothing."""
+    own, strangers = after[0] / before[0], after[1] / before[1]
+    if own > 1 + 1e-3:
+        return "the two spectra of a person move apart. Pull each sample towards the other spectrum."
+    if own > 1 - 1e-3:
+        return "the two spectra of a person do not come together. Pull each sample towards the other spectrum."
+    if 1 - own < _LEAD * (1 - strangers):
+        return (
+            "strangers come together nearly as fast, so all identities collapse. Pull each sample towards its own "
+            "person, and let strangers compete, as softmax does."
+        )
+    return ""
+
+
+def _closeness(embeddings: Tensor, prototypes: Tensor, labels: Tensor, modality: Tensor) -> Tensor:
+    """The loss of the chapter: (1 - cos) to the cross prototype."""
+    targets = prototypes[:, losses.cross_prototype(labels, modality, prototypes.shape[1] // 2)].transpose(0, 1)
+    return (1 - cosine_similarity(embeddings, targets, dim=2)).sum(1).mean()
+
+
+def _of_ones_own(function: Function, said: str) -> str:
+    """What is said of a right answer, unless it is the chapter's, times or plus any number."""
+    alike = []
+    for seed in (6, 7):
+        case = _separated(seed, identities=4, parts=2)
+        theirs, ours = (_loss(one, case)[1].flatten() for one in (function, _closeness))
+        alike.append(float(cosine_similarity(theirs, ours, dim=0)))
+    if min(alike) > 1 - 1e-5:
+        raise Wrong(f"This is the chapter's `closeness`, {said} Write another loss.")
+    return said
 
 
 def _separated(seed: int, identities: int, parts: int, channels: int = 8, images: int = 3) -> dict[str, Any]:
@@ -110,13 +146,18 @@ def _loss(function: Function, case: Case) -> tuple[float, Tensor]:
     value = array(answer, asked)
     fits(value, (), "f", asked)
     if not np.isfinite(value):
-        raise Wrong(f"The loss is {value}, expected a finite number.")
+        raise Wrong(f"The loss is {value}, expected a finite number: do not divide by 0, nor take the logarithm of 0.")
     gradient = gradients(answer, arguments)["embeddings"]
     if not torch.isfinite(gradient).all():
         raise Wrong(
-            "The gradient on the embeddings is not finite: is a root or a length taken of zero, or a logarithm?"
+            "The gradient on the embeddings is not finite: take no root, length or logarithm of zero, or add a small "
+            "number first."
         )
     return float(value), gradient
+
+
+def _step(case: Case, gradient: Tensor) -> Tensor:
+    return _STEP * float(case["embeddings"].detach().norm()) / float(gradient.norm()) * gradient
 
 
 def _agree(first: float, second: float) -> bool:

@@ -8,7 +8,8 @@ import numpy as np
 
 from sa_lab import analysis
 from sa_lab.course.exercises.cases import some_people
-from sa_lab.course.exercises.checking import Function, check_cases, exercise
+from sa_lab.course.exercises.checking import Function, exercise
+from sa_lab.course.exercises.comparing import check_cases
 
 
 @exercise("04.1")
@@ -27,6 +28,9 @@ def check_prototype_alignment(function: Function) -> str:
     def product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return np.asarray((first * second).sum(2))
 
+    def unit(rows: np.ndarray, axis: int = 2) -> np.ndarray:
+        return np.asarray(rows / np.linalg.norm(rows, axis=axis, keepdims=True))
+
     check_cases(
         function,
         cases,
@@ -34,20 +38,49 @@ def check_prototype_alignment(function: Function) -> str:
         "(P,C), one cosine a part and identity",
         {
             "These are dot products: divide by the lengths of both prototypes.": lambda w: product(*halves(w)),
-            "Neighbouring rows were paired (0 with 1, 2 with 3): the pair of row c is row c + C.": (
+            "Only the visible prototypes were divided by their lengths: divide the infrared ones as well.": (
+                lambda w: product(unit(halves(w)[0]), halves(w)[1])
+            ),
+            "Only the infrared prototypes were divided by their lengths: divide the visible ones as well.": (
+                lambda w: product(halves(w)[0], unit(halves(w)[1]))
+            ),
+            "Neighbouring rows were paired (0 with 1, 2 with 3): pair row c with row c + C.": (
                 lambda w: analysis.prototype_alignment(interleaved(w))
             ),
-            "This is the distance 1 - cos: the cosine itself is asked.": lambda w: 1 - analysis.prototype_alignment(w),
+            "Row c was paired with row c + 1: pair it with row c + C.": (
+                lambda w: product(unit(w), np.roll(unit(w), -1, axis=1))[:, : w.shape[1] // 2]
+            ),
+            "The infrared half was read from its end: pair row c with row c + C.": (
+                lambda w: product(unit(halves(w)[0]), unit(halves(w)[1])[:, ::-1])
+            ),
+            "Each pair comes twice: return one cosine for each identity.": (
+                lambda w: np.concatenate([analysis.prototype_alignment(w)] * 2, axis=1)
+            ),
+            "This is the distance 1 - cos: return the cosine itself.": lambda w: 1 - analysis.prototype_alignment(w),
+            "This is the angle: return its cosine.": lambda w: np.arccos(analysis.prototype_alignment(w)),
             "The parts were averaged: keep their axis.": lambda w: analysis.prototype_alignment(w).mean(0),
+            "The identities were averaged: keep their axis.": lambda w: analysis.prototype_alignment(w).mean(1),
+            "This is one number for all: return one cosine for each part and identity.": (
+                lambda w: analysis.prototype_alignment(w).mean()
+            ),
             "The axes are in the order (C,P): swap them.": lambda w: analysis.prototype_alignment(w).T,
-            "These are Euclidean distances: the cosine is asked.": (
+            "These are Euclidean distances: return the cosine.": (
                 lambda w: np.linalg.norm(halves(w)[0] - halves(w)[1], axis=2)
             ),
-            "Every visible prototype was compared with every infrared one: only pairs of one identity are asked.": (
-                lambda w: np.einsum("pcd,pkd->pck", *halves(w / np.linalg.norm(w, axis=2, keepdims=True)))
+            "Every visible prototype was compared with every infrared one: compare the pairs of one identity alone.": (
+                lambda w: np.einsum("pcd,pkd->pck", *halves(unit(w)))
             ),
             "Lengths were taken along the identities: take them along the channels, the last axis.": (
-                lambda w: product(*(half / np.linalg.norm(half, axis=1, keepdims=True) for half in halves(w)))
+                lambda w: product(*(unit(half, 1) for half in halves(w)))
+            ),
+            "Lengths of both halves were taken together: take one for each row.": (
+                lambda w: product(*halves(unit(w, 1)))
+            ),
+            "Lengths were taken along the parts: take them along the channels, the last axis.": (
+                lambda w: product(*halves(unit(w, 0)))
+            ),
+            "The products were averaged over the channels: add them up.": (
+                lambda w: analysis.prototype_alignment(w) / w.shape[2]
             ),
         },
     )
@@ -97,6 +130,11 @@ def check_modality_gap(function: Function) -> str:
         table = distances(*arguments)
         return float(table[0, 0] / table.mean())
 
+    def lumped(x: np.ndarray, ids: np.ndarray, m: np.ndarray, person: int) -> float:
+        mean = {(mine, s): x[((ids == person) == mine) & (m == s)].mean(0) for mine in (True, False) for s in (0, 1)}
+        to_strangers = [np.linalg.norm(mean[True, s] - mean[False, 1 - s]) for s in (0, 1)]
+        return float(np.linalg.norm(mean[True, 0] - mean[True, 1]) / np.mean(to_strangers))
+
     def images(x: np.ndarray, ids: np.ndarray, m: np.ndarray, person: int) -> float:
         """With the mean distance of pairs of images in place of the distance of centroids."""
         table = np.linalg.norm(x[m == 0, None] - x[None, m == 1], axis=2)
@@ -114,68 +152,45 @@ def check_modality_gap(function: Function) -> str:
             "This is the distance of the two centroids alone: divide it by the mean distance to strangers.": (
                 lambda *a: distances(*a)[0, 0]
             ),
-            "The ratio is upside down: own distance over distance to strangers.": lambda *a: 1 / ratio(*a),
-            "Strangers were looked for in the same spectrum: they are asked in the other one.": same_spectrum,
+            "This is the mean distance to strangers alone: divide the person's own distance by it.": (
+                lambda *a: distances(*a)[:, 1:].mean()
+            ),
+            "The ratio is upside down: divide the own distance by that to strangers.": lambda *a: 1 / ratio(*a),
+            "The two distances were subtracted: divide them.": (
+                lambda *a: distances(*a)[0, 0] - distances(*a)[:, 1:].mean()
+            ),
+            "The distances are squared in your answer: take the length of the difference.": (
+                lambda *a: distances(*a)[0, 0] ** 2 / (distances(*a)[:, 1:] ** 2).mean()
+            ),
+            "Strangers were looked for in the same spectrum: look in the other one.": same_spectrum,
             "Only the person's visible centroid was compared with strangers: add the infrared one against visible "
             "strangers, and average over both.": lambda *a: over(*a, spectra=[0]),
             "Only the person's infrared centroid was compared with strangers: add the visible one against infrared "
             "strangers, and average over both.": lambda *a: over(*a, spectra=[1]),
             "The person is among the strangers: leave the person out of their mean.": with_self,
+            "Only the nearest stranger was taken: take the mean over all of them.": (
+                lambda *a: distances(*a)[0, 0] / distances(*a)[:, 1:].min()
+            ),
+            "Only the farthest stranger was taken: take the mean over all of them.": (
+                lambda *a: distances(*a)[0, 0] / distances(*a)[:, 1:].max()
+            ),
+            "The median of the strangers was taken: take the mean.": (
+                lambda *a: distances(*a)[0, 0] / np.median(distances(*a)[:, 1:])
+            ),
+            "The distances to strangers were added up: take their mean.": (
+                lambda *a: distances(*a)[0, 0] / distances(*a)[:, 1:].sum()
+            ),
+            "All strangers were averaged to one centroid: take a centroid, and a distance, for each.": lumped,
             "Distances were averaged over images: average the images to centroids first.": images,
             "The gap is divided by the spread within in your answer: divide by the distance to strangers.": (
                 lambda x, ids, m, person: float(analysis.modality_gap(x, ids, m).gap[np.unique(ids) == person][0])
             ),
+            "This is the mean over all people: return the ratio of `person`.": (
+                lambda x, ids, m, person: float(analysis.modality_gap(x, ids, m).stranger_ratio.mean())
+            ),
+            "There is one ratio for each person: return that of `person`.": (
+                lambda x, ids, m, person: analysis.modality_gap(x, ids, m).stranger_ratio
+            ),
         },
     )
     return "right. 0: the person's spectra coincide; 1: the person is as far from themselves as from a stranger."
-
-
-@exercise("04.3")
-def check_overlap(function: Function) -> str:
-    """Check f(first (A,), second (B,), edges (bins + 1,)) -> float in [0,1], the area two histograms share."""
-    cases: list[dict[str, Any]] = []
-    for seed, (count_first, count_second, bins) in enumerate(((60, 90, 8), (200, 50, 12), (40, 40, 5))):
-        generator = np.random.default_rng(seed)
-        first, second = generator.normal(0, 1, count_first), generator.normal(1.2, 1.5, count_second)
-        both = np.concatenate([first, second])
-        cases.append({"first": first, "second": second, "edges": np.linspace(both.min(), both.max(), bins + 1)})
-
-    def shares(first: np.ndarray, second: np.ndarray, edges: np.ndarray, *, density: bool = False) -> tuple[Any, Any]:
-        counts = [np.histogram(values, bins=edges, density=density)[0] for values in (first, second)]
-        if density:
-            return counts[0], counts[1]
-        return counts[0] / len(first), counts[1] / len(second)
-
-    def counted(first: np.ndarray, second: np.ndarray, edges: np.ndarray) -> tuple[Any, Any]:
-        return np.histogram(first, bins=edges)[0], np.histogram(second, bins=edges)[0]
-
-    check_cases(
-        function,
-        cases,
-        lambda first, second, edges: analysis.overlap_coefficient(first, second, num_bins=len(edges) - 1),
-        "one number in [0,1]",
-        {
-            "Counts were compared: divide each histogram by its own number of values first.": (
-                lambda *a: np.minimum(*counted(*a)).sum()
-            ),
-            "Counts were compared and divided by all values: divide each histogram by its own number first.": (
-                lambda *a: np.minimum(*counted(*a)).sum() / (len(a[0]) + len(a[1]))
-            ),
-            "Counts were compared and divided by the smaller set: divide each histogram by its own number of values "
-            "first.": lambda *a: np.minimum(*counted(*a)).sum() / min(len(a[0]), len(a[1])),
-            "The larger share of each bin was added up: the smaller one is what both have.": (
-                lambda *a: np.maximum(*shares(*a)).sum()
-            ),
-            "These are densities: multiply by the width of the bins, or use shares of the values.": (
-                lambda *a: np.minimum(*shares(*a, density=True)).sum()
-            ),
-            "This is what the two do not share, 1 - overlap.": lambda *a: 1 - np.minimum(*shares(*a)).sum(),
-            "The shares were averaged over the bins: add them up.": lambda *a: np.minimum(*shares(*a)).mean(),
-            "The bins were not added up.": lambda *a: np.minimum(*shares(*a)),
-            "Shares were multiplied: the smaller of the two is asked.": lambda *a: np.multiply(*shares(*a)).sum(),
-            "This is the difference of the histograms, not what they share.": (
-                lambda *a: np.abs(np.subtract(*shares(*a))).sum()
-            ),
-        },
-    )
-    return "right. 1 where the two distributions are the same, 0 where no bin holds values of both."

@@ -8,7 +8,8 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from sa_lab import losses
 from sa_lab.course.exercises.cases import problem
-from sa_lab.course.exercises.checking import Function, check_cases, exercise
+from sa_lab.course.exercises.checking import Function, exercise
+from sa_lab.course.exercises.comparing import check_cases
 
 
 @exercise("00.1")
@@ -22,11 +23,30 @@ def check_logits(function: Function) -> str:
         losses.prototype_logits,
         "(B,P,K), one logit a sample, part and prototype",
         {
-            "These are cosines: both vectors were made unit length. Logits are raw dot products.": (
+            "These are cosines: do not divide by the lengths, logits are raw dot products.": (
                 lambda f, w: losses.prototype_logits(normalize(f, dim=2), normalize(w, dim=2))
+            ),
+            "Do not divide the embeddings by their lengths: logits are raw dot products.": (
+                lambda f, w: losses.prototype_logits(normalize(f, dim=2), w)
+            ),
+            "Do not divide the prototypes by their lengths: logits are raw dot products.": (
+                lambda f, w: losses.prototype_logits(f, normalize(w, dim=2))
             ),
             "These are probabilities: leave the softmax to the loss.": (
                 lambda f, w: losses.prototype_logits(f, w).softmax(2)
+            ),
+            "These are logarithms of probabilities: leave the softmax to the loss.": (
+                lambda f, w: losses.prototype_logits(f, w).log_softmax(2)
+            ),
+            "Do not divide by the root of the number of channels: logits have no scale.": (
+                lambda f, w: losses.prototype_logits(f, w) / f.shape[2] ** 0.5
+            ),
+            "The products of the channels are averaged in your answer: add them up.": (
+                lambda f, w: losses.prototype_logits(f, w) / f.shape[2]
+            ),
+            "The products are not added up over the channels: sum over the last axis.": lambda f, w: f[:, :, None] * w,
+            "These are distances: multiply the channels and add up, instead of subtracting.": (
+                lambda f, w: (f[:, :, None] - w).norm(dim=3)
             ),
             "The axes are in the order (P,B,K): swap the first two.": (
                 lambda f, w: losses.prototype_logits(f, w).transpose(0, 1)
@@ -35,12 +55,13 @@ def check_logits(function: Function) -> str:
                 lambda f, w: losses.prototype_logits(f, w).transpose(1, 2)
             ),
             "The sample's place in the batch was taken for its part: `@` pairs the first axes, B of the embeddings and "
-            "P of the prototypes.": lambda f, w: f @ w.transpose(1, 2),
-            "Every part was compared with the prototypes of the first part; part p belongs to `prototypes[p]`.": (
+            "P of the prototypes. Name the axes with `einsum`.": lambda f, w: f @ w.transpose(1, 2),
+            "Every part was compared with the prototypes of the first part: compare part p with `prototypes[p]`.": (
                 lambda f, w: f @ w[0].T
             ),
             "The parts were added up: keep their axis.": lambda f, w: losses.prototype_logits(f, w).sum(1),
-            "Every part was compared with the prototypes of every part: part p belongs to `prototypes[p]` alone.": (
+            "The parts were averaged: keep their axis.": lambda f, w: losses.prototype_logits(f, w).mean(1),
+            "Every part was compared with the prototypes of every part: compare part p with `prototypes[p]` alone.": (
                 lambda f, w: torch.einsum("bpd,qkd->bpqk", f, w)
             ),
         },
@@ -66,25 +87,43 @@ def check_cosine(function: Function) -> str:
         lambda a, b: cosine_similarity(a, b, dim=1),
         "(N,), one cosine a row",
         {
-            "This is the distance 1 - cos, which is 0 for equal directions: the cosine is 1 there.": (
+            "This is the distance 1 - cos, which is 0 for equal directions: return the cosine, which is 1 there.": (
                 lambda a, b: 1 - cosine_similarity(a, b, dim=1)
             ),
             "This is the negative cosine: a similarity is higher where the rows are closer.": (
                 lambda a, b: -cosine_similarity(a, b, dim=1)
             ),
-            "This is the Euclidean distance, not the cosine.": lambda a, b: (a - b).norm(dim=1),
-            "These are dot products: neither row was divided by its length.": lambda a, b: (a * b).sum(1),
-            "Only `a` was divided by its length.": lambda a, b: (normalize(a, dim=1) * b).sum(1),
-            "Only `b` was divided by its length.": lambda a, b: (a * normalize(b, dim=1)).sum(1),
-            "This is the full table (N,N) of every row with every row: only its diagonal is asked.": matrix,
-            "Lengths were taken along the samples (`dim=0`), expected along the channels (`dim=1`).": (
+            "This is the Euclidean distance: return the dot product over the lengths.": (
+                lambda a, b: (a - b).norm(dim=1)
+            ),
+            "This is the angle: return its cosine.": lambda a, b: cosine_similarity(a, b, dim=1).acos(),
+            "These are dot products: divide by the lengths of both rows.": lambda a, b: (a * b).sum(1),
+            "Only `a` was divided by its length: divide `b` as well.": lambda a, b: (normalize(a, dim=1) * b).sum(1),
+            "Only `b` was divided by its length: divide `a` as well.": lambda a, b: (a * normalize(b, dim=1)).sum(1),
+            "This is the full table (N,N) of every row with every row: return its diagonal alone.": matrix,
+            "Lengths were taken along the samples (`dim=0`): take them along the channels (`dim=1`).": (
                 lambda a, b: (normalize(a, dim=0) * normalize(b, dim=0)).sum(1)
             ),
-            "The cosine was taken along the samples (`dim=0`), expected along the channels (`dim=1`).": (
+            "The cosine was taken along the samples (`dim=0`): take it along the channels (`dim=1`).": (
                 lambda a, b: cosine_similarity(a, b, dim=0)
             ),
             "The dot product was divided by squared lengths: divide by the lengths themselves.": (
                 lambda a, b: (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1))
+            ),
+            "The dot product was divided by the sum of the lengths: divide by their product.": (
+                lambda a, b: (a * b).sum(1) / (a.norm(dim=1) + b.norm(dim=1))
+            ),
+            "The products of unit vectors were averaged over the channels: add them up.": (
+                lambda a, b: cosine_similarity(a, b, dim=1) / a.shape[1]
+            ),
+            "The mean was taken off each row first, which gives the correlation: leave it on.": (
+                lambda a, b: cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True), dim=1)
+            ),
+            "This is one number for all rows: return one cosine for each.": (
+                lambda a, b: cosine_similarity(a, b, dim=1).mean()
+            ),
+            "Lengths of the whole tables were taken: take those of the rows.": (
+                lambda a, b: (a * b).sum(1) / (a.norm() * b.norm())
             ),
         },
     )

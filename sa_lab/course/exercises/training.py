@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity, normalize
 
 from sa_lab import losses
-from sa_lab.course.exercises.cases import problem
-from sa_lab.course.exercises.checking import Function, check_cases, compare_gradients, exercise
+from sa_lab.course.exercises.cases import entropies, masked, problem
+from sa_lab.course.exercises.checking import Function, exercise
+from sa_lab.course.exercises.comparing import check_cases, compare_gradients, reductions
 
 _SIZES = ((6, 1, 4, 5), (8, 3, 3, 4), (4, 2, 5, 6))
 
@@ -60,39 +62,52 @@ def check_feature_objective(function: Function) -> str:
         wrong = losses.absolute_similarity_loss(f, w, y, 1 - m)
         return total((*terms(f, z, w, y, m)[:2], wrong), 1 - sas, sas, similarity)
 
+    def each(f: Tensor, z: Tensor, w: Tensor, y: Tensor, m: Tensor, sas: float, similarity: float) -> Tensor:
+        identities = w.shape[1] // 2
+        own, cross = losses.own_prototype(y, m, identities), losses.cross_prototype(y, m, identities)
+        relative = entropies(masked(losses.prototype_logits(f, w), own, 50.0), cross)
+        absolute = (1 - cosine_similarity(f, w[:, cross].transpose(0, 1), dim=2)).square()
+        return total((entropies(z, y), relative, absolute), 1 - sas, sas, similarity)
+
     check_cases(
         function,
         cases,
         objective,
         "one loss for the whole batch",
         {
-            "The identity loss has weight 1: its weight is 1 - `sas_weight`.": (
-                lambda *a: total(terms(*a[:5]), 1.0, a[5], a[6])
-            ),
+            "The identity loss has weight 1: give it 1 - `sas_weight`.": lambda *a: total(terms(*a[:5]), 1.0, *a[5:]),
             "The absolute term is missing.": lambda *a: total(terms(*a[:5]), 1 - a[5], a[5], 0.0),
-            "The identity loss is missing.": lambda *a: total(terms(*a[:5]), 0.0, a[5], a[6]),
+            "The identity loss is missing.": lambda *a: total(terms(*a[:5]), 0.0, *a[5:]),
+            "L_sa is missing.": lambda *a: total(terms(*a[:5]), 1 - a[5], 0.0, a[6]),
             "`sas_weight` and `similarity_weight` are exchanged.": (
                 lambda *a: total(terms(*a[:5]), 1 - a[6], a[6], a[5])
             ),
             "1 - `sas_weight` and `sas_weight` are exchanged: L_sa gets `sas_weight`.": (
                 lambda *a: total(terms(*a[:5]), a[5], 1 - a[5], a[6])
             ),
-            "The absolute term has weight 1: its weight is `similarity_weight`.": (
+            "The absolute term has weight 1: give it `similarity_weight`.": (
                 lambda *a: total(terms(*a[:5]), 1 - a[5], a[5], 1.0)
             ),
+            "L_sa has weight 1: give it `sas_weight`.": lambda *a: total(terms(*a[:5]), 1 - a[5], 1.0, a[6]),
+            "The identity loss has weight `sas_weight`: give it 1 - `sas_weight`.": (
+                lambda *a: total(terms(*a[:5]), a[5], *a[5:])
+            ),
             "The terms were added without their weights.": lambda *a: total(terms(*a[:5]), 1.0, 1.0, 1.0),
-            "The Feature Mask is missing from L_sa.": (lambda *a: total(terms(*a[:5], mask=0.0), 1 - a[5], a[5], a[6])),
-            "The prototype loss stands where L_sa is asked: that one draws to the own prototypes.": own,
-            "The absolute term measures the own prototype: the cross one is asked.": own_similarity,
-            "This is the sum over the batch: the mean is asked.": lambda *a: len(a[0]) * objective(*a),
-            "The parts were averaged: they are to be added up.": lambda *a: objective(*a) / a[0].shape[1],
+            "`sas_weight` was laid on the absolute term as well: its weight is `similarity_weight` alone.": (
+                lambda *a: total(terms(*a[:5]), 1 - a[5], a[5], a[5] * a[6])
+            ),
+            "The absolute term was taken off: add it.": lambda *a: total(terms(*a[:5]), 1 - a[5], a[5], -a[6]),
+            "The Feature Mask is missing from L_sa.": (lambda *a: total(terms(*a[:5], mask=0.0), 1 - a[5], *a[5:])),
+            "The prototype loss stands in place of L_sa: it draws to the own prototypes, L_sa to the cross ones.": own,
+            "The absolute term measures the own prototype: take the cross one.": own_similarity,
+            **reductions(each),
         },
     )
     compare_gradients(
         function,
         cases,
         objective,
-        {"prototypes": "The value is right, but a gradient reaches the prototypes: detach them."},
+        {"prototypes": "The value is right, but a gradient reaches the prototypes: use `prototypes.detach()`."},
     )
     return "right. The network follows all three terms, the prototypes none of them."
 
@@ -108,33 +123,55 @@ def check_prototype_objective(function: Function) -> str:
     def objective(f: Tensor, w: Tensor, y: Tensor, m: Tensor) -> Tensor:
         return losses.prototype_loss(losses.prototype_logits(f.detach(), w), y, m)
 
+    def own(w: Tensor, y: Tensor, m: Tensor) -> Tensor:
+        return losses.own_prototype(y, m, w.shape[1] // 2)
+
     check_cases(
         function,
         cases,
         objective,
         "one loss for the whole batch",
         {
-            "The target is the cross prototype: each prototype learns from its own spectrum.": (
+            "The target is the cross prototype: take the own one, for each prototype learns from its own spectrum.": (
                 lambda f, w, y, m: objective(f, w, y, 1 - m)
             ),
-            "This is L_sa, with mask and the cross prototype as target: L_p has no mask and takes the own one.": (
+            "This is L_sa, with mask and the cross prototype as target: leave out the mask, and take the own one.": (
                 lambda f, w, y, m: losses.sa_softmax_loss(losses.prototype_logits(f, w), y, m)
             ),
-            "The target is the identity, as if all samples were visible: it is the own prototype, y + m C.": (
+            "The target is the identity, as if all samples were visible: take the own prototype, y + m C.": (
                 lambda f, w, y, m: objective(f, w, y, torch.zeros_like(m))
             ),
-            "This is the sum over the batch: the mean is asked.": lambda f, w, y, m: len(f) * objective(f, w, y, m),
-            "The parts were averaged: they are to be added up.": lambda f, w, y, m: objective(f, w, y, m) / f.shape[1],
-            "Only the first part counts in your answer: add up the loss of all parts.": (
-                lambda f, w, y, m: objective(f[:, :1], w[:1], y, m)
+            "The rival is missing: the cross prototype is a negative like the others.": (
+                lambda f, w, y, m: losses.prototype_loss(losses.prototype_logits(f, w), y, m, rivals=False)
             ),
+            "The own prototype was masked: leave out the mask, it is the target.": (
+                lambda f, w, y, m: (
+                    entropies(masked(losses.prototype_logits(f, w), own(w, y, m), 50.0), own(w, y, m)).mean(0).sum()
+                )
+            ),
+            "These are cosines: logits are raw dot products.": (
+                lambda f, w, y, m: objective(normalize(f, dim=2), normalize(w, dim=2), y, m)
+            ),
+            "This is the absolute term: L_p is a cross-entropy.": (
+                lambda f, w, y, m: losses.absolute_similarity_loss(f, w, y, m)
+            ),
+            "This is the absolute term towards the own prototype: L_p is a cross-entropy.": (
+                lambda f, w, y, m: losses.absolute_similarity_loss(f, w, y, 1 - m)
+            ),
+            "The softmax was taken twice: `cross_entropy` takes logits.": (
+                lambda f, w, y, m: losses.prototype_loss(losses.prototype_logits(f, w).softmax(2), y, m)
+            ),
+            "L_sa was added: the prototypes follow L_p alone.": (
+                lambda f, w, y, m: objective(f, w, y, m) + losses.sa_softmax_loss(losses.prototype_logits(f, w), y, m)
+            ),
+            **reductions(lambda f, w, y, m: entropies(losses.prototype_logits(f, w), own(w, y, m))),
         },
     )
     compare_gradients(
         function,
         cases,
         objective,
-        {"embeddings": "The value is right, but a gradient reaches the embeddings: detach them."},
+        {"embeddings": "The value is right, but a gradient reaches the embeddings: use `embeddings.detach()`."},
     )
     return "right. Only the prototypes move, each towards the samples of its own spectrum."
 
@@ -166,20 +203,37 @@ def check_warmup(function: Function) -> str:
             "The warm-up is one step too short: steps count from 0, so step `warmup_steps` - 1 still belongs to it.": (
                 lambda s, w, a, b: weights(s, w - 1, a, b)
             ),
-            "Only the weight of L_sa is 0 in the warm-up: the absolute term has to wait as well.": (
+            "Only the weight of L_sa is 0 in the warm-up: let the absolute term wait as well.": (
                 lambda s, w, a, b: np.array([weights(s, w, a, b)[0], b])
             ),
-            "Only the weight of the absolute term is 0 in the warm-up: L_sa has to wait as well.": (
+            "Only the weight of the absolute term is 0 in the warm-up: let L_sa wait as well.": (
                 lambda s, w, a, b: np.array([a, weights(s, w, a, b)[1]])
             ),
             "It is the wrong way round: the weights are 0 during the warm-up, not after it.": (
                 lambda s, w, a, b: np.array([a, b]) - weights(s, w, a, b)
             ),
-            "The two weights are returned in the wrong order: first sas, then similarity.": (
+            "The two weights are in the wrong order: return first sas, then similarity.": (
                 lambda s, w, a, b: weights(s, w, a, b)[::-1]
             ),
-            "The weights rise little by little: asked are 0 and then the full weight.": ramp,
+            "The weights rise little by little: return 0, and then the full weight.": ramp,
             "There is no warm-up: before `warmup_steps` both weights are 0.": lambda s, w, a, b: np.array([a, b]),
+            "The warm-up never ends: from `warmup_steps` on the weights are the full ones.": (
+                lambda s, w, a, b: np.array([0.0, 0.0])
+            ),
+            "The weights are 1 after the warm-up: return `sas_weight` and `similarity_weight`.": (
+                lambda s, w, a, b: weights(s, w, 1.0, 1.0)
+            ),
+            "The first weight comes twice: the second one is `similarity_weight`.": (
+                lambda s, w, a, b: weights(s, w, a, a)
+            ),
+            "The second weight comes twice: the first one is `sas_weight`.": lambda s, w, a, b: weights(s, w, b, b),
+            "Only step 0 is a warm-up in your answer: it takes `warmup_steps` steps.": (
+                lambda s, w, a, b: weights(s, 1, a, b)
+            ),
+            "The first weight is that of the identity loss, 1 - `sas_weight`: return `sas_weight`.": (
+                lambda s, w, a, b: weights(s, w, 1 - a, b)
+            ),
+            "This is one weight: return both, `(sas, similarity)`.": lambda s, w, a, b: weights(s, w, a, b)[0],
         },
     )
     return "right. In the first steps the network follows L_id alone, while the prototypes already learn."
