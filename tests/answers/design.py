@@ -114,7 +114,7 @@ ANSWERS = {
             ("move apart", lambda f, w, y, m: (1 - cosine_similarity(f, to_cross(f, w, y, 1 - m), 2)).mean()),
             ("all identities collapse", to_stranger),
             ("move apart", lambda f, w, y, m: -f.norm(dim=2).mean()),
-            ("carries no gradient", lambda *a: float(centre_distance(*a))),
+            ("carries no gradient", lambda *a: centre_distance(*a).item()),
             ("expected a single number", lambda f, w, y, m: (f - to_cross(f, w, y, m)).square().sum(2)),
             ("The answer holds NaN", lambda f, w, y, m: f[y < 0].mean()),
             ("changes its argument `prototypes` in place", in_place),

@@ -18,6 +18,7 @@ Function = Callable[..., Any]
 Case = Mapping[str, Any]
 """Arguments by name, in the order in which the function takes them."""
 
+_MOST = 10**7  # numbers that are compared
 _SYMBOLS = {"open": "○", "wrong": "✗", "right": "✓"}
 _KINDS = {"b": "booleans", "i": "integers", "f": "floating-point numbers"}
 
@@ -149,6 +150,8 @@ def array(answer: Any, asked: str) -> np.ndarray:
         raise Wrong(f"Your function returns a {_type(answer)} that is no table of numbers, expected {asked}.") from None
     if value.dtype.kind not in "biuf":
         raise Wrong(f"Your function returns a {_type(answer)}, expected {asked}.")
+    if value.size > _MOST:
+        raise Wrong(f"Your function returns {value.size} numbers, expected {asked}.")
     return value
 
 
