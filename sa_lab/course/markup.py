@@ -14,6 +14,8 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
+from sa_lab.course.guides import address
+
 _CODE_OR_FORMULA = re.compile(
     r"(?P<code>^(?P<fence>`{3,}|~{3,}).*?^(?P=fence)|(?<!`)(?P<tick>`+)(?!`).+?(?<!`)(?P=tick)(?!`)|\\\$)"
     r"|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+(?:\n[^$\n]+)*)\$",
@@ -51,7 +53,7 @@ def colours() -> str:
 
 
 class _Renderer(mistune.HTMLRenderer):
-    """Headings with JupyterLab's anchors, coloured code, links to pages in place of notebooks."""
+    """Headings with JupyterLab's anchors, coloured code, links to pages in place of files."""
 
     def heading(self, text: str, level: int, **attributes: Any) -> str:
         anchor = re.sub(r"\s+", "-", re.sub(r"<[^>]+>|\ue000\d+\ue001", "", text).strip())  # without its formulas
@@ -69,7 +71,7 @@ class _Renderer(mistune.HTMLRenderer):
         return re.sub(r"&lt;(/?(?:details|summary))&gt;", r"<\1>", escape(html))  # a hint does no harm
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        return super().link(text, re.sub(r"^(?![a-z]+:)([^#]*)\.ipynb(?=#|$)", r"\1.html", url), title)
+        return super().link(text, address(url), title)
 
     def table(self, text: str) -> str:
         return f'<div class="wide"><table>{text}</table></div>\n'

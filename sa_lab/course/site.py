@@ -16,7 +16,7 @@ from urllib.parse import quote
 import nbformat
 from plotly.offline import get_plotlyjs
 
-from sa_lab.course import markup
+from sa_lab.course import guides, markup
 from sa_lab.course.chapters import FIGURE, NOTEBOOKS, chapters
 from sa_lab.disk import atomic_path, write_text
 from sa_lab.plots import CONFIG
@@ -41,7 +41,7 @@ class Chapter:
 
 
 def export(out: Path, folder: Path = NOTEBOOKS) -> list[Path]:
-    """Write the chapters, an index, and what they share (style, plotly.js, pictures) into ``out``.
+    """Write chapters, guides, an index, and what they share (style, plotly.js, pictures) into ``out``.
 
     Args:
         out: folder of the site; files of an earlier export are replaced.
@@ -62,7 +62,9 @@ def export(out: Path, folder: Path = NOTEBOOKS) -> list[Path]:
     pages = {"index.html": _index(series, trusted)}
     for one in series:
         pages[f"{one.stem}.html"] = _page(one, series, notebooks[one.stem], pictures, trusted)
-    _write(out, pages, pictures)
+    beside = guides.read(folder)
+    pages["index.html"] = pages["index.html"].replace("</main>", f"{_guides(beside)}</main>")
+    _write(out, pages | {guide.address: _guide(guide, trusted) for guide in beside}, pictures)
     return [out / name for name in pages]
 
 
@@ -129,6 +131,19 @@ def _index(series: Sequence[Chapter], trusted: bool) -> str:
     )
     body = f'<main class="index">\n<h1>{TITLE}</h1>\n<p class="lead">{SENTENCE}</p>\n<ol>\n{entries}</ol>\n</main>'
     return _document(TITLE, body, "")
+
+
+def _guides(beside: Sequence[guides.Guide]) -> str:
+    """The list of the guides, if there are any."""
+    links = "".join(f'<li><a href="{quote(one.address)}">{escape(one.title)}</a></li>' for one in beside)
+    return f"<h2>Beside the chapters</h2>\n<ul>{links}</ul>\n" if beside else ""
+
+
+def _guide(guide: guides.Guide, trusted: bool) -> str:
+    side = f'<nav class="side" aria-label="course"><a class="home" href="index.html">{TITLE}</a></nav>'
+    text = _with_unique_anchors(markup.markdown(guide.source, guide.title, trusted))
+    body = f'{side}\n<main>\n<section class="text">{text}</section>\n</main>'
+    return _document(guide.title, body, "")
 
 
 def _address(chapter: Chapter) -> str:

@@ -1,0 +1,59 @@
+"""Guides and solutions: what they say is run, and what they name is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from sa_lab.course import chapters, exercises, guides
+
+CHAPTERS = chapters.chapters()
+EXERCISE = re.compile(r"^#+ Exercise (\d\d\.\d · .+)$", re.M)
+
+
+def solutions_of(path: Path) -> str:
+    return (path.parent / "solutions" / f"{path.stem}.md").read_text(encoding="utf-8")
+
+
+def cells_of(path: Path, kind: str) -> list[str]:
+    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_each_exercise_has_a_solution_that_runs_in_its_chapter(path: Path) -> None:
+    text = solutions_of(path)
+    code = cells_of(path, "code")
+    imports = re.findall(r"^(?:import|from) .+$", "\n".join(code), re.M)
+    titles = EXERCISE.findall("\n".join(cells_of(path, "markdown")))
+    assert EXERCISE.findall(text) == titles
+    sections = EXERCISE.split(text.split("## Open tasks", 1)[0])[1:]
+    for title, section in zip(sections[::2], sections[1::2], strict=True):
+        (solution,) = re.findall(r"```python\n(.+?)```", section, re.S)
+        (name,) = re.findall(r"^def (\w+)\(", solution, re.M)
+        (check,) = re.findall(rf"^exercises\.check_\w+\({name}\)$", "\n".join(code), re.M)
+        scope: dict[str, Any] = {}
+        exec("\n".join([*imports, solution]), scope)
+        verdict = eval(check, {**scope, "exercises": exercises})
+        assert (verdict.exercise, verdict.status) == (title[:4], "right"), str(verdict)
+        assert section.count("<details><summary>Solution</summary>") == section.count("</details>") == 1
+        assert len(re.findall(r"^\*\*Why\.\*\* \S", section, re.M)) == 1
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_two_open_tasks_each_with_a_rubric(path: Path) -> None:
+    tasks = solutions_of(path).split("## Open tasks", 1)[1]
+    found = re.split(r"^### .+$", tasks, flags=re.M)[1:]
+    assert len(found) == 2
+    for task in found:
+        assert re.findall(r"^\| ([\w]+) \|", task, re.M) == ["points", "1", "2", "3"]
+
+
+def test_a_page_without_a_title_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "guides").mkdir()
+    (tmp_path / "guides" / "one.md").write_text("Text", encoding="utf-8")
+    with pytest.raises(ValueError, match="begins with 'Text', expected a title"):
+        guides.read(tmp_path)
