@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sa_lab.course import progress
+
 Function = Callable[..., Any]
 Case = Mapping[str, Any]
 """Arguments by name, in the order in which the function takes them."""
@@ -53,7 +55,10 @@ class Open(Exception):
 
 
 def exercise(number: str) -> Callable[[Callable[[Any], str]], Callable[[Any], Verdict]]:
-    """Make a checker of a function that returns what to say of a right answer, or raises `Wrong` or `Open`."""
+    """Make a checker of a function that returns what to say of a right answer, or raises `Wrong` or `Open`.
+
+    A right answer is noted in `sa_lab.course.progress`.
+    """
 
     def decorate(check: Callable[[Any], str]) -> Callable[[Any], Verdict]:
         @functools.wraps(check, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
@@ -61,7 +66,9 @@ def exercise(number: str) -> Callable[[Callable[[Any], str]], Callable[[Any], Ve
             try:
                 if not callable(function):
                     raise Wrong(f"Hand over the function itself, without calling it; this is a {_type(function)}.")
-                return Verdict(number, "right", check(function))
+                verdict = Verdict(number, "right", check(function))
+                progress.note(number)
+                return verdict
             except Open:
                 return Verdict(number, "open", "open. Write the body of the function and run the cell again.")
             except Wrong as wrong:

@@ -15,13 +15,14 @@ from sa_lab.course.widgets.loss_lens import LossLens
 from sa_lab.course.widgets.pictures import PictureSearch
 from sa_lab.course.widgets.playground import Playground
 from sa_lab.course.widgets.projection import ProjectionBrowser
+from sa_lab.course.widgets.quiz import Quiz
 from sa_lab.course.widgets.ranking import RankingBrowser
 from sa_lab.course.widgets.surface import SurfaceBrowser
 from sa_lab.runs import Run, loss_name
 
 __all__ = [
-    "LiveTraining", "LossLens", "PictureSearch", "Playground", "ProjectionBrowser", "RankingBrowser", "SurfaceBrowser",
-    "app", "static_figure",
+    "LiveTraining", "LossLens", "PictureSearch", "Playground", "ProjectionBrowser", "Quiz", "RankingBrowser",
+    "SurfaceBrowser", "app", "static_figure",
 ]  # fmt: skip
 
 if "google.colab" in sys.modules:  # its pages refuse the widgets of other packages unless asked to
