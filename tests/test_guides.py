@@ -9,7 +9,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from sa_lab.course import chapters, exercises, guides
+from sa_lab.course import chapters, exercises, guides, progress
 
 CHAPTERS = chapters.chapters()
 EXERCISE = re.compile(r"^#+ Exercise (\d\d\.\d · .+)$", re.M)
@@ -57,3 +57,30 @@ def test_a_page_without_a_title_is_refused(tmp_path: Path) -> None:
     (tmp_path / "guides" / "one.md").write_text("Text", encoding="utf-8")
     with pytest.raises(ValueError, match="begins with 'Text', expected a title"):
         guides.read(tmp_path)
+
+
+def test_plans_fill_their_time_and_name_exercises_that_exist() -> None:
+    text = (CHAPTERS[0].parent / "guides" / "teaching.md").read_text(encoding="utf-8")
+    known = {number for chapter in progress.titles().values() for number in chapter}
+    assert set(re.findall(r"\b0\d\.\d\b", text)) <= known
+    for title, minutes in (("A class of 90 minutes", 90), ("An afternoon", 240)):
+        section = text.split(f"## {title}\n", 1)[1].split("\n## ", 1)[0]
+        spans = [(int(a), int(b)) for a, b in re.findall(r"^\| (\d+)-(\d+) \|", section, re.M)]
+        ends = [0, *(end for _, end in spans)]
+        assert [start for start, _ in spans] == ends[:-1], title
+        assert ends[-1] == minutes
+
+
+def test_the_glossary_is_in_order_and_linked_from_the_chapters() -> None:
+    text = (CHAPTERS[0].parent / "guides" / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^### (.+)$", text, re.M)
+    assert len(terms) >= 30
+    assert terms == sorted(set(terms))
+    assert [term.lower() for term in terms] == terms, "anchors on GitHub are in lower case"
+    linked: set[str] = set()
+    for path in CHAPTERS:
+        found = re.findall(r"\]\(guides/glossary\.md#([\w-]+)\)", "\n".join(cells_of(path, "markdown")))
+        assert len(found) == len(set(found)), f"a term is linked twice in {path.stem}"
+        linked.update(found)
+    assert linked <= {term.replace(" ", "-") for term in terms}
+    assert len(linked) >= 30
