@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from answers import TABLE
+from lab_notebook import Lab
+from test_browser import write
 
 from sa_lab import losses
 from sa_lab.course import chapters, exercises, markup, progress, quiz, symbols, widgets
@@ -144,3 +146,22 @@ def test_the_file_of_progress_is_small_and_plain(own_home: Path) -> None:
     values = json.loads(progress.place().read_text(encoding="utf-8"))
     assert values.keys() == {"00.2", "03.3", "xxh3"}
     assert progress.place().stat().st_size < 200
+
+
+@pytest.mark.slow
+def test_the_quiz_in_a_browser_by_mouse_and_by_keyboard(lab: Lab) -> None:
+    notebook = lab.open(write(lab, "quiz.ipynb", "from sa_lab.course import widgets", "widgets.Quiz()"), 1280)
+    notebook.run_all()
+    asked, page = quiz.questions(), notebook.page
+    score = page.get_by_text("of 10 are right").first
+    assert score.inner_text() == "0 of 10 are right, 10 are open."
+    groups = page.locator(".widget-radio-box")
+    assert groups.count() == 10
+    groups.nth(0).locator("input").nth(asked[0].answer).click()
+    page.get_by_text(asked[0].why).wait_for(timeout=10_000)
+    assert score.inner_text() == "1 of 10 are right, 9 are open."
+    first = groups.nth(1).locator("input").first
+    first.focus()
+    first.press("Space")
+    page.get_by_text("Not this one: try another.").wait_for(timeout=10_000)
+    assert notebook.errors == []
