@@ -215,7 +215,7 @@ REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
     "one spectrum": (one_spectrum, r"p03: no such folder; every identity needs visible and infrared images"),
     "colour of sixteen bits": (deep_colour, "more than eight bits a channel in colour"),
     "no picture": (nothing_to_search, "gallery: no picture; expected files"),
-    "nobody is named": (graded, r"gallery\.npz .*nobody|nobody is named|no identities"),
+    "nobody is named": (graded, "nobody says who they are, .*expected person_ids"),
     "a path that leads nowhere": (
         of_table(lambda text: text.replace("p00/0.png", "p00/9.png", 1)), r"line \d+: .*9\.png: no such file",
     ),

@@ -122,7 +122,12 @@ def refuse(root: Path, faults: Sequence[str], leaks: Sequence[str] = ()) -> None
     """
     if faults or leaks:
         kind = LeakageError if leaks else DataError
-        raise kind(f"{root} cannot be used:\n  " + "\n  ".join(shortened([*faults, *leaks])))
+        raise kind(listed(f"{root} cannot be used", shortened([*faults, *leaks])))
+
+
+def listed(what: str, faults: Sequence[str]) -> str:
+    """What is wrong: one fault in one line, more in a line each."""
+    return f"{what}: {faults[0]}" if len(faults) == 1 else "\n  ".join([f"{what}:", *faults])
 
 
 def shortened(faults: Sequence[str]) -> list[str]:

@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from sa_lab.config import Resize
 from sa_lab.data.contents import contents_of, digest_of, hash_of
-from sa_lab.data.files import NOT_OF_THE_FILE
+from sa_lab.data.files import NOT_OF_THE_FILE, listed
 from sa_lab.disk import check_folder, locked, new_array, read_json, replace, tell, write_json
 from sa_lab.provenance import code_digest
 from sa_lab.schema import DataError, Listing
@@ -373,7 +373,7 @@ def _told(unreadable: dict[str, str]) -> str:
         f"{', '.join(paths[:3])}{f' and {len(paths) - 3} more' if len(paths) > 3 else ''}: {reason}"
         for reason, paths in of_reason.items()
     ]
-    return "\n  ".join([f"{len(unreadable)} images cannot be read; expected whole image files:", *shown])
+    return listed(f"{len(unreadable)} images cannot be read; expected whole image files", shown)
 
 
 def _pixels(image: Image.Image, height: int, width: int, resize: Resize) -> UInt8[np.ndarray, "3 H W"]:
