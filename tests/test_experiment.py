@@ -135,6 +135,7 @@ def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
     assert len(claims.verdicts(result)) == 3
     text = comparison.tables_of([one.folder, experiment.run_folder(variant(config, "softmax").seeded(1))])
     assert "| softmax  | 1      |" in text
+    assert "Backbone: resnet18." in text
     assert one.folder.name in text
     assert {"date", "commit", "library", "torch", "machine"} < set(result)
     both = claims.joined({"one": result, "other": result})

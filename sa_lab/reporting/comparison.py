@@ -81,11 +81,14 @@ def tables_of(folders: Sequence[Path], style: Style = "markdown", measure: Measu
 
 
 def _machines(folders: Sequence[Path]) -> str:
-    """What decides the digits of runs besides their seeds, as far as they say so."""
+    """Backbones, and what decides the digits of runs besides their seeds, as far as they say so."""
     files = [folder / "made_of.json" for folder in folders]
     made = [read_json(file) for file in files if file.is_file()]
     told = sorted({f"torch {one['torch']}, vector level {one['cpu']}" for one in made if "cpu" in one})
-    return f" Trained with {' and with '.join(told)}. {ONE_MACHINE}" if told else ""
+    backbones = {Run(folder).config.model.backbone for folder in folders}
+    named = sorted(one.rpartition("/")[2] if ".py:" in one else one for one in backbones)
+    network = f" Backbone: {', '.join(named)}." if named else ""
+    return network + (f" Trained with {' and with '.join(told)}. {ONE_MACHINE}" if told else "")
 
 
 def methods(folders: Sequence[Path]) -> dict[str, list[Path]]:
