@@ -163,7 +163,7 @@ const live = (() => {
     + `${content}</svg>`);
 
   const arrow = ([x, y], [dx, dy], colour) => {
-    const length = Math.hypot(dx, dy), [ux, uy] = [dx / length, dy / length], head = Math.min(9, length);
+    const length = Math.hypot(dx, dy), [ux, uy] = [dx / length, dy / length], head = Math.min(9, 0.6 * length);
     const [bx, by] = [x + dx - head * ux, y + dy - head * uy], half = 0.5 * head;
     return `<g class="pull" style="--c:${colour}"><path d="M${x} ${y}L${bx} ${by}"/><path class="head" `
       + `d="M${x + dx} ${y + dy}L${bx - half * uy} ${by + half * ux}L${bx + half * uy} ${by - half * ux}Z"/></g>`;
@@ -184,8 +184,7 @@ const live = (() => {
     if (reference) ends.push({name: reference[1], colour: "var(--quiet)", y: py(reference[0]) + 4});
     ends.sort((a, b) => a.y - b.y);
     ends.forEach((one, i) => { if (i) one.y = Math.max(one.y, ends[i - 1].y + 14); });
-    const over = Math.max(0, ends[ends.length - 1].y - (height - 6));
-    ends.forEach((one, i) => { one.y = Math.min(one.y, height - 6 - 14 * (ends.length - 1 - i)) - 0 * over; });
+    ends.forEach((one, i) => { one.y = Math.min(one.y, up + tall + 4 - 14 * (ends.length - 1 - i)); });
     const names = ends.map((one) => (
       `<text class="name" x="${left + wide + 6}" y="${one.y}" style="--c:${one.colour}">${plain(one.name)}</text>`));
     const drawn = lines.map((line) => (

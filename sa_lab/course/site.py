@@ -143,9 +143,10 @@ def _index(series: Sequence[Chapter], trusted: bool, told: bool) -> str:
         f'<div class="time">{markup.markdown(one.time, one.stem, trusted)}</div></li>\n'
         for one in series
     )
-    story = (
-        landing.story() + f'\n<p class="go"><a href="{_address(series[0])}">Begin the course</a></p>' if told else ""
+    links = (
+        f'<a href="{_address(series[0])}">Begin the course</a><a href="playground.html">Move every dial yourself</a>'
     )
+    story = f'{landing.story()}\n<p class="go">{links}</p>' if told else ""
     body = (
         f'<main class="index">\n<h1>{TITLE}</h1>\n<p class="lead">{SENTENCE}</p>\n{story}\n'
         f'<ol class="chapters">\n{entries}</ol>\n</main>'
