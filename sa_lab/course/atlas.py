@@ -41,9 +41,11 @@ TERMS = ("identity", "sa_softmax", "absolute")
 """Of the loss that samples follow."""
 CURVES = (*TERMS, "prototype", "stranger_ratio", "prototype_alignment")
 """Kept of each step: the unweighted losses in nats, modality gap and cosine of an identity's two prototypes."""
-GRAIN = {"samples": 1 / 4096, "prototypes": 1 / 4096, "lengths": 1 / 128, "pulls": 1 / 100, "curves": 1 / 500}
+GRAIN = {"samples": 1 / 4096, "prototypes": 1 / 4096, "lengths": 1 / 128, "pulls": 1 / 64, "curves": 1 / 400}
 """How finely each is kept: directions in full turns, the logarithm of a prototype's length, pulls, curves."""
 
+MOST_BYTES = 4_000_000
+"""Of all files together."""
 LONGEST, HIGHEST = 3.0, 50.0
 """A longer pull is kept with this length, a higher loss as this many nats: no arrow and no axis is as long."""
 
@@ -237,6 +239,9 @@ def write(out: Path, grid: Grid | None = None, progress: bool = True) -> None:
     """Write the atlas as scripts, an index toy.js and one for each of `Grid.files`, into ``out``.
 
     What was computed by this library, on this grid, is kept in the home folder.
+
+    Raises:
+        ValueError: the grid is so fine that the files are larger than `MOST_BYTES`.
     """
     grid = grid or Grid()
     code = "".join(Path(file).read_text(encoding="utf-8") for file in (str(toy.__file__), __file__))
@@ -251,6 +256,9 @@ def write(out: Path, grid: Grid | None = None, progress: bool = True) -> None:
             write_text(kept / f"{name}.js", text)
     for name in set(grid.files()).difference(missing):
         shutil.copyfile(kept / f"{name}.js", out / f"{name}.js")
+    size = sum((out / f"{name}.js").stat().st_size for name in ("toy", *grid.files()))
+    if size > MOST_BYTES:
+        raise ValueError(f"grid takes {size:,} bytes, expected at most {MOST_BYTES:,}: fewer values or steps")
 
 
 def _computed(grid: Grid, name: str) -> str:

@@ -162,10 +162,11 @@ const live = (() => {
     `<svg viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="${plain(label)}">`
     + `${content}</svg>`);
 
-  const arrow = ([x, y], [dx, dy], colour) => {
+  const arrow = ([x, y], [dx, dy], colour, term = "") => {
     const length = Math.hypot(dx, dy), [ux, uy] = [dx / length, dy / length], head = Math.min(9, 0.6 * length);
     const [bx, by] = [x + dx - head * ux, y + dy - head * uy], half = 0.5 * head;
-    return `<g class="pull" style="--c:${colour}"><path d="M${x} ${y}L${bx} ${by}"/><path class="head" `
+    return `<g class="pull" data-term="${term}" data-at="${[x, y, dx, dy]}" style="--c:${colour}"><path `
+      + `d="M${x} ${y}L${bx} ${by}"/><path class="head" `
       + `d="M${x + dx} ${y + dy}L${bx - half * uy} ${by + half * ux}L${bx + half * uy} ${by - half * ux}Z"/></g>`;
   };
 

@@ -52,7 +52,7 @@
         if (length < 0.05 * toy.radius) return; // no longer than its head
         const by = Math.min(1, toy.radius / 2 / length) * scale;
         parts.push(arrow(px(centre.map((one) => LANES[term] * one)), [pull[0] * by, -pull[1] * by],
-          ink(toy.terms[term].colour)));
+          ink(toy.terms[term].colour), term));
       });
     }
     scene.samples.forEach((sample, i) => {
