@@ -38,7 +38,7 @@ LENS_MASKS = (*np.arange(0, 6, 0.25).tolist(), 6.0, 7.0, 8.0, 10.0, 12.0, 15.0, 
 LENS_IMAGES, FOUND = 120, 10
 """Images of the lens at most, and images of a ranking."""
 _LENS_GRAIN = {
-    "rows": 1, "logits": 1 / 50, "probabilities": 1 / 2000, "gradients": 1 / 2000, "sa_softmax": 1 / 200,
+    "rows": 1.0, "logits": 1 / 50, "probabilities": 1 / 2000, "gradients": 1 / 2000, "sa_softmax": 1 / 200,
     "identity": 1 / 200, "absolute": 1 / 200,
 }  # fmt: skip
 _UNTRAINED = (
