@@ -92,7 +92,8 @@ def of_cell(source: str, shown: Mapping[str, str]) -> str:
 
 
 def _place(name: str, label: str) -> str:
-    return f'<section class="live" data-live="{name}" data-options="OPTIONS" aria-label="{label}, live"></section>'
+    opening = f'<section class="live" data-live="{name}" data-options="OPTIONS" aria-label="{label}, live">'
+    return f"{opening}<noscript>A live figure: it needs JavaScript.</noscript></section>"
 
 
 def finished() -> dict[str, Run]:

@@ -210,7 +210,7 @@
     dots.forEach((dot, i) => dot.addEventListener("click", () => go(i)));
     document.addEventListener("keydown", (event) => {
       if (event.target.closest("input, select, textarea") || event.altKey || event.ctrlKey || event.metaKey) return;
-      const by = {ArrowRight: 1, ArrowLeft: -1, PageDown: 1, PageUp: -1}[event.key];
+      const by = {ArrowRight: 1, ArrowLeft: -1}[event.key];
       if (!by) return;
       event.preventDefault();
       go(now + by);
