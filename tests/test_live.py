@@ -23,7 +23,7 @@ from browsing import ROOT, Watched
 from sa_lab import experiment
 from sa_lab.analysis import descriptors
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
-from sa_lab.course import atlas, exhibits, landing, site, surface, toy
+from sa_lab.course import atlas, exhibits, landing, site, surface, toy, worlds
 from sa_lab.course.atlas import Grid
 from sa_lab.course.lens import Lens
 from sa_lab.course.widgets import RankingBrowser
@@ -56,7 +56,8 @@ CONTRAST = """() => {
       .reduce((sum, one, k) => sum + one * [0.2126, 0.7152, 0.0722][k], 0.05);
   };
   const paper = light(getComputedStyle(document.body).backgroundColor);
-  return [...document.querySelectorAll("main h1, main h2, main p, main a, main label, svg .tick, svg .name")].map((one) => {
+  const texts = document.querySelectorAll("main h1, main h2, main p, main a, main label, svg .tick, svg .name");
+  return [...texts].map((one) => {
     const text = light(getComputedStyle(one)[one.closest("svg") ? "fill" : "color"]);
     return Math.max(text, paper) / Math.min(text, paper);
   });
@@ -96,7 +97,7 @@ def unpacked(packed: dict[str, Any]) -> dict[str, np.ndarray]:
 def test_worlds_side_by_side_are_worlds_alone(count: int, asynchronous: bool) -> None:
     grid = Grid((count,), (3,), (0.0, 2.0, 50.0), (0.0, 0.7), (0.0, 1.0), (0, 2, 3, 12))
     configs = grid.losses(3, asynchronous)
-    found = atlas.trajectories(toy.World(count), configs, grid.steps)
+    found = worlds.trajectories(toy.World(count), configs, grid.steps)
     assert len(configs) == len({*configs}) == 3 * 2 + 2
     for i, loss in enumerate(configs):
         world = toy.Toy(toy.World(count))
@@ -110,14 +111,14 @@ def test_worlds_side_by_side_are_worlds_alone(count: int, asynchronous: bool) ->
             np.testing.assert_allclose(
                 length * np.stack([np.cos(angle), np.sin(angle)], 1), scene.prototypes, atol=1e-4
             )
-            pulls = np.stack([scene.pulls[term] for term in atlas.TERMS])
-            longest = np.linalg.norm(pulls, axis=2, keepdims=True).clip(atlas.LONGEST)
-            np.testing.assert_allclose(found["pulls"][i, ..., k], pulls * atlas.LONGEST / longest, atol=1e-3)
+            pulls = np.stack([scene.pulls[term] for term in worlds.TERMS])
+            longest = np.linalg.norm(pulls, axis=2, keepdims=True).clip(worlds.LONGEST)
+            np.testing.assert_allclose(found["pulls"][i, ..., k], pulls * worlds.LONGEST / longest, atol=1e-3)
             criterion, table = world.learner.criterion, world.learner.model
             features = table(world.batch.images, world.batch.spectra)
             own = criterion.prototype_loss(features.embeddings, world.batch.labels, world.batch.spectra)
             values = {**terms, "prototype": float(own.detach()), **world.overlap()}
-            np.testing.assert_allclose(found["curves"][i, :, k], [values[c] for c in atlas.CURVES], atol=1e-4)
+            np.testing.assert_allclose(found["curves"][i, :, k], [values[c] for c in worlds.CURVES], atol=1e-4)
 
 
 def test_packed_numbers_come_back_to_half_a_grain() -> None:
@@ -136,7 +137,7 @@ def test_what_was_computed_is_kept_and_a_grid_too_fine_is_refused(
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path / "home"))
     grid = Grid((2,), (0,), (50.0,), (0.7,), (1.0,), (0, 2))
     atlas.write(tmp_path / "one", grid, progress=False)
-    monkeypatch.setattr(atlas, "trajectories", None)
+    monkeypatch.setattr(worlds, "trajectories", None)
     atlas.write(tmp_path / "two", grid, progress=False)
     for name in ("toy", *grid.files()):
         assert (tmp_path / "one" / f"{name}.js").read_bytes() == (tmp_path / "two" / f"{name}.js").read_bytes()
@@ -236,7 +237,9 @@ def after(page: Any, act: Callable[[], None], part: str = "[data-live]") -> dict
     return shown(page, part)
 
 
-def assert_drawn(page: Any, now: dict[str, Any], terms: tuple[str, ...] = atlas.TERMS, prototypes: bool = True) -> None:
+def assert_drawn(
+    page: Any, now: dict[str, Any], terms: tuple[str, ...] = worlds.TERMS, prototypes: bool = True
+) -> None:
     """The marks are where the library has them."""
     world, scene = computed(now)
     radius, drawn = world.world.radius, page.evaluate(WORLD)
@@ -302,8 +305,8 @@ def test_curves_are_those_of_the_library(folder: Path, opened: Callable[..., Wat
         while len(world.rows) < number:
             world.step(loss)
         values = {**world.losses(loss), **world.overlap()}
-        for name in (*atlas.TERMS, "stranger_ratio", "prototype_alignment"):
-            assert curves[atlas.CURVES.index(name)][k] == pytest.approx(values[name], abs=atlas.GRAIN["curves"])
+        for name in (*worlds.TERMS, "stranger_ratio", "prototype_alignment"):
+            assert curves[worlds.CURVES.index(name)][k] == pytest.approx(values[name], abs=atlas.GRAIN["curves"])
     names = page.locator(".charts .name").all_text_contents()
     assert {"identity", "SA-Softmax", "absolute similarity", "prototype", "log 2", "modality gap"} <= {*names}
 

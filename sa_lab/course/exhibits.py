@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from sa_lab import experiment, plots
 from sa_lab.analysis import descriptors
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, variant
-from sa_lab.course import atlas, surface
+from sa_lab.course import atlas, surface, worlds
 from sa_lab.course.atlas import Grid
 from sa_lab.course.lens import Lens
 from sa_lab.data import list_images
@@ -150,12 +150,12 @@ def of_lens(run: Run, progress: bool = True) -> dict[str, Any]:
                 for i in tqdm(range(len(lens)), "loss lens", unit="image", disable=not progress)]  # fmt: skip
     gradients = [lens.gradients(loss) for loss in alone.values()]  # of L_sa and L_as
     identity = lens.gradients(LossConfig(0.0, 0.0))["identity"]
-    terms = [np.tile(identity, (len(alone), 1)), *([one[term] for one in gradients] for term in atlas.TERMS[1:])]
+    terms = [np.tile(identity, (len(alone), 1)), *([one[term] for one in gradients] for term in worlds.TERMS[1:])]
     arrays = {
         **{name: np.moveaxis(np.array([[getattr(one, name) for one in row] for row in readings]), 1, 2)
            for name in ("rows", "logits", "probabilities")},  # (N,K,M)
         "gradients": np.moveaxis(np.array(terms), 1, 2),  # (3,N,M)
-        **{name: np.array([[one.losses[name] for one in row] for row in readings]) for name in atlas.TERMS},  # (N,M)
+        **{name: np.array([[one.losses[name] for one in row] for row in readings]) for name in worlds.TERMS},  # (N,M)
     }  # fmt: skip
     of_person = lens.person_ids[lens.labels.numpy()]
     names = [
@@ -166,7 +166,7 @@ def of_lens(run: Run, progress: bool = True) -> dict[str, Any]:
         "first": int(gained.argmax()),  # where the mask does most
         "masks": LENS_MASKS, "names": names, "people": lens.person_ids.tolist(), "parts": len(lens.prototypes),
         "floor": len(lens.prototypes) * math.log(2), "sheet": _sheet(lens.images),
-        "terms": {name: {"name": TERMS[name][0], "colour": TERMS[name][1]} for name in atlas.TERMS},
+        "terms": {name: {"name": TERMS[name][0], "colour": TERMS[name][1]} for name in worlds.TERMS},
         "trained": {"mask_value": trained.mask_value, "sas_weight": trained.sas_weight,
                     "similarity_weight": trained.similarity_weight},
         **atlas.packed(arrays, _LENS_GRAIN),
