@@ -176,7 +176,7 @@ def folder(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> I
     """The site with a small grid, a surface and two tiny runs; maps by PCA."""
     home = tmp_path_factory.mktemp("home")
     (home / "results").mkdir()
-    shutil.copy(ROOT / "data" / "results" / "surface-synthetic.json", home / "results")
+    shutil.copy(ROOT / "data" / "results" / "surface-near_infrared.json", home / "results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SA_LAB_HOME", str(home))
         patch.setattr(exhibits, "finished", lambda: {name: Run(place) for name, place in runs.items()})
@@ -406,7 +406,7 @@ def test_the_lens_reads_what_the_library_reads(
 
 def test_a_cell_of_the_surface_shows_its_map_and_its_rankings(folder: Path, opened: Callable[..., Watched]) -> None:
     page, part = opened(folder.as_uri(), "07_side_by_side.html").page, "[data-live=surface]"
-    held = surface.read(ROOT / "data" / "results" / "surface-synthetic.json")
+    held = surface.read(ROOT / "data" / "results" / "surface-near_infrared.json")
     for mask, weight in ((5.0, 1.0), (0.0, 0.3)):
         button = page.get_by_role("button", name=f"mask {mask:g}, similarity weight {weight:g}: ")
         after(page, button.click, part)

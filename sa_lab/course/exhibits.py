@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from sa_lab import experiment, plots
 from sa_lab.analysis import descriptors
-from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, variant
+from sa_lab.config import DRAWN, DataConfig, ExperimentConfig, LossConfig, variant
 from sa_lab.course import atlas, surface, worlds
 from sa_lab.course.atlas import Grid
 from sa_lab.course.lens import Lens
@@ -65,10 +65,11 @@ def write(out: Path, grid: Grid, progress: bool = True, runs: Mapping[str, Run] 
         write_text(out / name, (resources.files(__package__) / name).read_text(encoding="utf-8"))
     atlas.write(out, grid, progress)
     shown = {"Playground": _place("playground", "toy world")}
-    held = surface.load(DataConfig())
-    if held:
-        write_text(out / "surface.js", atlas.script("surface", of_surface(held, DataConfig())))
-        shown["SurfaceBrowser"] = _place("surface", "response surface")
+    for dataset in DRAWN:  # the first that was measured
+        data = ExperimentConfig().replace("data.dataset", dataset).data
+        if "SurfaceBrowser" not in shown and (held := surface.load(data)):
+            write_text(out / "surface.js", atlas.script("surface", of_surface(held, data)))
+            shown["SurfaceBrowser"] = _place("surface", "response surface")
     runs = finished() if runs is None else runs
     trained: dict[str, tuple[str, str, Callable[[], dict[str, Any]]]] = {
         "LossLens": ("lens", "one image under the loss", lambda: of_lens(runs["complete"], progress)),
@@ -136,7 +137,8 @@ def of_surface(held: surface.Surface, data: DataConfig) -> dict[str, Any]:
             "rankings": [{**one, "images": [paths.index(path) for path in one["paths"]]} for one in cell["rankings"]],
         }  # fmt: skip
     return {
-        "masks": held.masks, "weights": held.weights, "cells": cells, "queries": surface.QUERIES,
+        "people": data.dataset.replace("_", " "), "masks": held.masks, "weights": held.weights, "cells": cells,
+        "queries": surface.QUERIES,
         "sheet": _sheet(images), "colours": COLOURS,
     }  # fmt: skip
 

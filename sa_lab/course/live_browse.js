@@ -99,7 +99,7 @@
     const [title, place, list] = [make("p", {class: "title", role: "status"}), make("div"), make("div")];
     let chosen = `${masks[masks.length - 1]} ${weights[0]}`;
     const buttons = new Map();
-    const table = make("table", {class: "surface"}, make("caption", {}, "validation mAP, %; choose a cell"));
+    const table = make("table", {class: "surface"}, make("caption", {}, `validation mAP, %, of ${data.people} people; choose a cell`));
     for (const weight of [...weights].reverse()) {
       const cells = masks.map((mask) => {
         const key = `${mask} ${weight}`, cell = data.cells[key];
