@@ -181,6 +181,8 @@ def folder(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> I
         patch.setenv("SA_LAB_HOME", str(home))
         patch.setattr(exhibits, "finished", lambda: {name: Run(place) for name, place in runs.items()})
         patch.setattr(landing, "STEPS", STEPS)
+        made = surface.read(home / "results" / "surface-near_infrared.json").made
+        patch.setattr(experiment, "images_digest", lambda _: made["images"])  # as if they had been measured today
         patch.setattr(exhibits, "LENS_MASKS", (0.0, 1.0, 5.0, 50.0))
         patch.setattr(descriptors, "picture", functools.partial(descriptors.picture, method="pca"))
         out = tmp_path_factory.mktemp("site")
@@ -475,6 +477,13 @@ def test_the_map_shows_the_image_of_a_mark_and_lists_a_selection(folder: Path, o
     page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] - 2)
     page.mouse.up()
     assert json.loads(page.get_attribute(part, "data-selected")) == list(range(len(data["samples"])))
+
+
+def test_a_surface_of_other_images_has_no_thumbnails() -> None:
+    held = surface.read(ROOT / "data" / "results" / "surface-near_infrared.json")
+    other = exhibits.of_surface(replace(held, made={"images": "others"}), DataConfig("near_infrared"))
+    assert other["sheet"] is None
+    assert other["cells"].keys() == held.cells.keys()
 
 
 def test_without_runs_a_page_says_so_and_the_site_is_small(folder: Path, tmp_path: Path) -> None:

@@ -67,8 +67,8 @@ def write(out: Path, grid: Grid, progress: bool = True, runs: Mapping[str, Run] 
     shown = {"Playground": _place("playground", "toy world")}
     for dataset in DRAWN:  # the first that was measured
         data = ExperimentConfig().replace("data.dataset", dataset).data
-        if "SurfaceBrowser" not in shown and (held := surface.load(data)):
-            write_text(out / "surface.js", atlas.script("surface", of_surface(held, data)))
+        if "SurfaceBrowser" not in shown and (file := surface.place(dataset)).is_file():
+            write_text(out / "surface.js", atlas.script("surface", of_surface(surface.read(file), data)))
             shown["SurfaceBrowser"] = _place("surface", "response surface")
     runs = finished() if runs is None else runs
     trained: dict[str, tuple[str, str, Callable[[], dict[str, Any]]]] = {
@@ -122,12 +122,14 @@ def _kept(name: str, runs: Mapping[str, Run], make: Callable[[], dict[str, Any]]
 
 
 def of_surface(held: surface.Surface, data: DataConfig) -> dict[str, Any]:
-    """The response surface with the interval, map and rankings of each cell."""
-    listing = list_images(data)
+    """The response surface with the interval, map and rankings of each cell; without thumbnails where its images were
+    others than those that are drawn now."""
     rankings = [one for cell in held.cells.values() for one in cell["rankings"]]
-    paths = sorted({path for one in rankings for path in one["paths"]})
-    where = {path: i for i, path in enumerate(listing.paths)}
-    images = np.stack([np.asarray(listing.read(where[path]).convert("RGB")).transpose(2, 0, 1) for path in paths])
+    paths, images = sorted({path for one in rankings for path in one["paths"]}), None
+    if held.made["images"] == experiment.images_digest(data):
+        listing = list_images(data)
+        where = {path: i for i, path in enumerate(listing.paths)}
+        images = np.stack([np.asarray(listing.read(where[path]).convert("RGB")).transpose(2, 0, 1) for path in paths])
     cells = {}
     for point in held.points():
         key = surface.key(point.dials[surface.X], point.dials[surface.Y])
@@ -139,7 +141,7 @@ def of_surface(held: surface.Surface, data: DataConfig) -> dict[str, Any]:
     return {
         "people": data.dataset.replace("_", " "), "masks": held.masks, "weights": held.weights, "cells": cells,
         "queries": surface.QUERIES,
-        "sheet": _sheet(images), "colours": COLOURS,
+        "sheet": None if images is None else _sheet(images), "colours": COLOURS,
     }  # fmt: skip
 
 

@@ -131,7 +131,8 @@
       list.replaceChildren(data.sheet
         ? ranking(data.sheet, `What it finds for query ${query.value}`, one.images, people.map((id) => `person ${id}`),
           people.slice(1).map((id) => id === people[0]))
-        : make("p", {class: "missing"}, `Query ${query.value}, person ${people[0]}: finds persons ${people.slice(1).join(", ")}.`));
+        : make("p", {class: "missing"}, `Query ${query.value}, person ${people[0]}: finds persons ${people.slice(1).join(", ")}. `
+          + "No thumbnails: the people were drawn otherwise when this was measured."));
       part.dataset.shown = JSON.stringify({cell: chosen, query: query.value});
     };
     part.append(title, make("div", {class: "panes"}, make("div", {}, table, query.element), place,
