@@ -30,6 +30,7 @@ from sa_lab.course.widgets import RankingBrowser
 from sa_lab.runs import Run
 
 GRID = Grid((2, 3), (0, 20), (0.0, 50.0), (0.0, 0.7), (0.0, 1.0), (0, 20, 24, 28))
+SURFACE = min((ROOT / "data" / "results").glob("surface-*.json"))
 LAST = GRID.steps[-1]
 STEPS = tuple(replace(step, begin=min(step.begin, 20), end=min(step.end, LAST)) for step in landing.STEPS)
 DIALS = ("identities", "mask value", "SA weight", "similarity weight", "warm-up steps")
@@ -176,12 +177,12 @@ def folder(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> I
     """The site with a small grid, a surface and two tiny runs; maps by PCA."""
     home = tmp_path_factory.mktemp("home")
     (home / "results").mkdir()
-    shutil.copy(ROOT / "data" / "results" / "surface-near_infrared.json", home / "results")
+    shutil.copy(SURFACE, home / "results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SA_LAB_HOME", str(home))
         patch.setattr(exhibits, "finished", lambda: {name: Run(place) for name, place in runs.items()})
         patch.setattr(landing, "STEPS", STEPS)
-        made = surface.read(home / "results" / "surface-near_infrared.json").made
+        made = surface.read(SURFACE).made
         patch.setattr(experiment, "images_digest", lambda _: made["images"])  # as if they had been measured today
         patch.setattr(exhibits, "LENS_MASKS", (0.0, 1.0, 5.0, 50.0))
         patch.setattr(descriptors, "picture", functools.partial(descriptors.picture, method="pca"))
@@ -408,7 +409,7 @@ def test_the_lens_reads_what_the_library_reads(
 
 def test_a_cell_of_the_surface_shows_its_map_and_its_rankings(folder: Path, opened: Callable[..., Watched]) -> None:
     page, part = opened(folder.as_uri(), "07_side_by_side.html").page, "[data-live=surface]"
-    held = surface.read(ROOT / "data" / "results" / "surface-near_infrared.json")
+    held = surface.read(SURFACE)
     for mask, weight in ((5.0, 1.0), (0.0, 0.3)):
         button = page.get_by_role("button", name=f"mask {mask:g}, similarity weight {weight:g}: ")
         after(page, button.click, part)
@@ -480,8 +481,8 @@ def test_the_map_shows_the_image_of_a_mark_and_lists_a_selection(folder: Path, o
 
 
 def test_a_surface_of_other_images_has_no_thumbnails() -> None:
-    held = surface.read(ROOT / "data" / "results" / "surface-near_infrared.json")
-    other = exhibits.of_surface(replace(held, made={"images": "others"}), DataConfig("near_infrared"))
+    held = surface.read(SURFACE)
+    other = exhibits.of_surface(replace(held, made={"images": "others"}), DataConfig())
     assert other["sheet"] is None
     assert other["cells"].keys() == held.cells.keys()
 

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from sa_lab import experiment, plots
 from sa_lab.analysis import descriptors
-from sa_lab.config import DRAWN, DataConfig, ExperimentConfig, LossConfig, variant
+from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, variant
 from sa_lab.course import atlas, surface, worlds
 from sa_lab.course.atlas import Grid
 from sa_lab.course.lens import Lens
@@ -65,11 +65,10 @@ def write(out: Path, grid: Grid, progress: bool = True, runs: Mapping[str, Run] 
         write_text(out / name, (resources.files(__package__) / name).read_text(encoding="utf-8"))
     atlas.write(out, grid, progress)
     shown = {"Playground": _place("playground", "toy world")}
-    for dataset in DRAWN:  # the first that was measured
-        data = ExperimentConfig().replace("data.dataset", dataset).data
-        if "SurfaceBrowser" not in shown and (file := surface.place(dataset)).is_file():
-            write_text(out / "surface.js", atlas.script("surface", of_surface(surface.read(file), data)))
-            shown["SurfaceBrowser"] = _place("surface", "response surface")
+    if measured := sorted((home() / "results").glob("surface-*.json")):
+        data = ExperimentConfig().replace("data.dataset", measured[0].stem.partition("-")[2]).data
+        write_text(out / "surface.js", atlas.script("surface", of_surface(surface.read(measured[0]), data)))
+        shown["SurfaceBrowser"] = _place("surface", "response surface")
     runs = finished() if runs is None else runs
     trained: dict[str, tuple[str, str, Callable[[], dict[str, Any]]]] = {
         "LossLens": ("lens", "one image under the loss", lambda: of_lens(runs["complete"], progress)),
