@@ -48,8 +48,9 @@ def highlighted(source: str, language: str) -> str:
 
 
 def colours() -> str:
-    """The style sheet of `highlighted`."""
-    return str(_FORMATTER.get_style_defs(".code"))
+    """The style sheet of `highlighted`, in light and dark."""
+    dark = HtmlFormatter(style="github-dark", nobackground=True).get_style_defs(".code")
+    return f"{_FORMATTER.get_style_defs('.code')}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
 
 
 class _Renderer(mistune.HTMLRenderer):

@@ -16,7 +16,8 @@ from urllib.parse import quote
 import nbformat
 from plotly.offline import get_plotlyjs
 
-from sa_lab.course import guides, markup
+from sa_lab.course import exhibits, guides, landing, markup
+from sa_lab.course.atlas import Grid
 from sa_lab.course.chapters import FIGURE, NOTEBOOKS, chapters
 from sa_lab.disk import atomic_path, write_text
 from sa_lab.plots import CONFIG
@@ -40,14 +41,19 @@ class Chapter:
     time: str
 
 
-def export(out: Path, folder: Path = NOTEBOOKS) -> list[Path]:
+def export(out: Path, folder: Path = NOTEBOOKS, grid: Grid | None = None, progress: bool = True) -> list[Path]:
     """Write chapters, guides, an index, and what they share (style, plotly.js, pictures) into ``out``.
+
+    In the checkout's chapters live figures stand where widgets are made; what they show is computed here, see
+    `sa_lab.course.exhibits`.
 
     Args:
         out: folder of the site; files of an earlier export are replaced.
         folder: where the chapters are; they are read as they stand, outputs included. From another folder than the
             checkout's, HTML in texts is shown as text, but for hints that unfold, and outputs that are HTML or SVG as
-            the plain text beside them.
+            the plain text beside them, and nothing is live.
+        grid: dials of the toy world.
+        progress: show bars.
 
     Returns:
         The index and the pages of the chapters.
@@ -59,12 +65,15 @@ def export(out: Path, folder: Path = NOTEBOOKS) -> list[Path]:
     series = [_describe(stem, notebook) for stem, notebook in notebooks.items()]
     pictures: dict[str, bytes] = {}
     trusted = folder.resolve() == NOTEBOOKS.resolve()
-    pages = {"index.html": _index(series, trusted)}
+    grid = grid or Grid()
+    shown = exhibits.write(out / "live", grid, progress) if trusted else {}
+    pages = {"index.html": _index(series, trusted, landing.shows(grid) and trusted)}
     for one in series:
-        pages[f"{one.stem}.html"] = _page(one, series, notebooks[one.stem], pictures, trusted)
+        pages[f"{one.stem}.html"] = _page(one, series, notebooks[one.stem], pictures, trusted, shown)
     beside = guides.read(folder)
     pages["index.html"] = pages["index.html"].replace("</main>", f"{_guides(beside)}</main>")
-    _write(out, pages | {guide.address: _guide(guide, trusted) for guide in beside}, pictures)
+    more = {guide.address: _guide(guide, trusted) for guide in beside}
+    _write(out, pages | more | ({"playground.html": _playground(shown)} if trusted else {}), pictures)
     return [out / name for name in pages]
 
 
@@ -93,8 +102,8 @@ def _write(out: Path, pages: Mapping[str, str], pictures: Mapping[str, bytes]) -
     """Pages, what they share, and their pictures."""
     shared = {
         "plotly.min.js": get_plotlyjs(),
-        "site.js": (resources.files(__package__) / "site.js").read_text(encoding="utf-8"),
-        "site.css": (resources.files("sa_lab.reporting") / "page.css").read_text(encoding="utf-8") + markup.colours(),
+        "site.js": _text("site.js"),
+        "site.css": "\n".join([_text("page.css", "sa_lab.reporting"), _text("live.css"), markup.colours()]),
     }
     for name, content in pictures.items():
         with atomic_path(out / name) as temporary:
@@ -104,6 +113,10 @@ def _write(out: Path, pages: Mapping[str, str], pictures: Mapping[str, bytes]) -
             path.unlink()
     for name, text in {**shared, **pages}.items():
         write_text(out / name, text)
+
+
+def _text(name: str, package: str = "sa_lab.course") -> str:
+    return (resources.files(package) / name).read_text(encoding="utf-8")
 
 
 def _describe(stem: str, notebook: nbformat.NotebookNode) -> Chapter:
@@ -122,15 +135,29 @@ def _describe(stem: str, notebook: nbformat.NotebookNode) -> Chapter:
 # Pages
 
 
-def _index(series: Sequence[Chapter], trusted: bool) -> str:
+def _index(series: Sequence[Chapter], trusted: bool, told: bool) -> str:
+    """``told``: with the idea, step by step."""
     entries = "".join(
         f'<li><h2><a href="{_address(one)}">{escape(one.title)}</a></h2>'
         f'<div class="question">{markup.markdown(one.question, one.stem, trusted)}</div>'
         f'<div class="time">{markup.markdown(one.time, one.stem, trusted)}</div></li>\n'
         for one in series
     )
-    body = f'<main class="index">\n<h1>{TITLE}</h1>\n<p class="lead">{SENTENCE}</p>\n<ol>\n{entries}</ol>\n</main>'
-    return _document(TITLE, body, "")
+    links = (
+        f'<a href="{_address(series[0])}">Begin the course</a><a href="playground.html">Move every dial yourself</a>'
+    )
+    story = f'{landing.story()}\n<p class="go">{links}</p>' if told else ""
+    body = (
+        f'<main class="index">\n<h1>{TITLE}</h1>\n<p class="lead">{SENTENCE}</p>\n{story}\n'
+        f'<ol class="chapters">\n{entries}</ol>\n</main>'
+    )
+    return _document(TITLE, body, exhibits.SCRIPTS if told else "")
+
+
+def _playground(shown: Mapping[str, str]) -> str:
+    live = exhibits.of_cell("widgets.Playground()", shown)
+    body = f'<main class="index">\n<p><a href="index.html">{TITLE}</a></p>\n<h1>Playground</h1>\n{live}\n</main>'
+    return _document("Playground", body, exhibits.SCRIPTS)
 
 
 def _guides(beside: Sequence[guides.Guide]) -> str:
@@ -157,8 +184,12 @@ def _page(
     notebook: nbformat.NotebookNode,
     pictures: dict[str, bytes],
     trusted: bool,
+    shown: Mapping[str, str] | None = None,
 ) -> str:
-    cells = [_cell(cell, chapter.stem, pictures, trusted) for cell in notebook.cells if cell.source.strip()]
+    """``shown``: live figures, see `sa_lab.course.exhibits.write`."""
+    cells = [
+        _cell(cell, chapter.stem, pictures, trusted, shown or {}) for cell in notebook.cells if cell.source.strip()
+    ]
     content = _with_unique_anchors("\n".join(cells))
     sections = re.findall(r'<h2 id="([^"]+)">(.+?)</h2>', content, re.S)
     links = "".join(f'<li><a href="#{name}">{text}</a></li>' for name, text in sections)
@@ -177,6 +208,7 @@ def _page(
     )
     body = f'{side}\n<main>\n{content}\n<nav class="steps" aria-label="chapters">{steps}</nav>\n</main>'
     scripts = '<script src="plotly.min.js"></script>\n' if 'class="graph"' in content else ""
+    scripts += exhibits.SCRIPTS if "data-live=" in content else ""
     return _document(chapter.title, body, scripts + '<script src="site.js"></script>\n')
 
 
@@ -198,7 +230,9 @@ def _document(title: str, body: str, scripts: str) -> str:
 # Cells and their outputs
 
 
-def _cell(cell: nbformat.NotebookNode, stem: str, pictures: dict[str, bytes], trusted: bool) -> str:
+def _cell(
+    cell: nbformat.NotebookNode, stem: str, pictures: dict[str, bytes], trusted: bool, shown: Mapping[str, str]
+) -> str:
     if cell.cell_type == "markdown":
         return f'<section class="text">{markup.markdown(cell.source, stem, trusted)}</section>'
     if cell.cell_type != "code":
@@ -206,7 +240,8 @@ def _cell(cell: nbformat.NotebookNode, stem: str, pictures: dict[str, bytes], tr
     name = re.sub(r"[^\w-]", "-", f"{stem}-{cell.id}")  # of a file as well
     outputs = "\n".join(_output(one, f"{name}-{i}", pictures, trusted) for i, one in enumerate(cell.outputs))
     outputs = f'<div class="outputs">{outputs}</div>' if outputs else ""
-    return f'<section class="cell">{markup.highlighted(cell.source, "python")}{outputs}</section>'
+    live = exhibits.of_cell(cell.source, shown)
+    return f'<section class="cell">{markup.highlighted(cell.source, "python")}{live}{outputs}</section>'
 
 
 def _output(output: nbformat.NotebookNode, name: str, pictures: dict[str, bytes], trusted: bool) -> str:
