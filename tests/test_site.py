@@ -112,10 +112,11 @@ def test_chapter_has_its_figures_formulas_tables_and_neighbours(
         assert figure["config"].items() >= site.CONFIG.items()
     assert text.count("<noscript><img") == len(figures)
     assert "$" not in page.text
-    source = "\n\n".join(
-        cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"
-    )
-    assert page.tags.count("math") == len([one for one in markup._CODE_OR_FORMULA.finditer(source) if not one["code"]])
+    cells = nbformat.read(path, as_version=4).cells
+    source = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    said = [output.get("data", {}).get("text/markdown", "") for cell in cells for output in cell.get("outputs", [])]
+    formulas = markup._CODE_OR_FORMULA.finditer("\n\n".join([source, *said]))
+    assert page.tags.count("math") == len([one for one in formulas if not one["code"]])
     assert page.tags.count("table") >= len(re.findall(r"^\|[-| ]+\|$", source, re.M))
     assert page.tags.count("details") == source.count("<details") + 2
     assert set(re.findall(r"^## (.+)$", source, re.M)) <= set(re.findall(r'<li><a href="#[^"]+">(.+?)</a>', text))
