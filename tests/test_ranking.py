@@ -162,8 +162,10 @@ def test_loose_pictures_are_embedded(run: Run, places: tuple[Path, Path], tmp_pa
 def test_a_figure_shows_both_images_and_each_part(run: Run, places: tuple[Path, Path]) -> None:
     found = run.rank(*places, k=1)
     figure = plots.similarity_map(*found.why(0, 0), names=("query", "first"), title="Why")
-    assert [type(trace).__name__ for trace in figure.data] == ["Image"] * 4 + ["Bar"]
-    np.testing.assert_allclose(figure.data[4].x, found.parts[0, 0], atol=1e-5)
+    why = found.why(0, 0)
+    assert [one.source for one in figure.layout.images[::2]] == [plots.data_uri(image) for image in why.images]
+    (bars,) = figure.data
+    np.testing.assert_allclose(bars.x, found.parts[0, 0], atol=1e-5)
     assert figure.layout.xaxis5.title.text == "share of the similarity"
 
 

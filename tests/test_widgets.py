@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -389,14 +390,16 @@ def test_a_picture_of_ones_own_asks_and_test_images_answer(runs: dict[str, Path]
     pixels = search.found.query.image(0)
     buffer = io.BytesIO()
     Image.fromarray(pixels[0]).save(buffer, "PNG")
-    search.upload.value = ({"name": "<me>.png", "type": "image/png", "content": buffer.getvalue(), "size": 1},)
+    file = {"type": "image/png", "size": 1, "last_modified": datetime.now(tz=UTC)}
+    search.upload.value = ({**file, "name": "<me>.png", "content": buffer.getvalue()},)
     assert search.found.query.embeddings.paths == ("<me>.png",)
     np.testing.assert_array_equal(search.found.best, expected, "the same picture, as a file")
     assert "your picture" in search.figure.layout.title.text
+    assert not search.figure.layout.shapes, "nobody knows who is right"
     search.place.value = 2
     assert f"place 2 has the similarity {search.found.similarity[0, 1]:.3f}" in search.why.layout.title.text
     np.testing.assert_allclose(search.why.data[-1].x, search.found.parts[0, 1], atol=1e-5)
-    search.upload.value = ({"name": "<b>.png", "type": "image/png", "content": b"no image", "size": 8},)
+    search.upload.value = ({**file, "name": "<b>.png", "content": b"no image"},)
     assert "&lt;b&gt;.png" in search.told.value
     assert "identity" in search.figure.layout.title.text, "test images ask again"
     search.clear.click()

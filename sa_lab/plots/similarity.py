@@ -54,10 +54,13 @@ def similarity_map(
     """
     shown = [one for pixels, places in zip(images, shares, strict=True) for one in (pixels, painted(pixels, places))]
     titles = [names[0], "where it lies", names[1], "where it lies", "part by part"]
-    figure = make_subplots(1, 5, subplot_titles=titles, column_widths=[1, 1, 1, 1, 2], horizontal_spacing=0.04)
+    figure = make_subplots(1, 5, subplot_titles=titles, column_widths=[1, 1, 1, 1, 1.6], horizontal_spacing=0.06)
     for column, pixels in enumerate(shown, start=1):
-        figure.add_trace(go.Image(z=pixels.transpose(1, 2, 0), hoverinfo="skip"), row=1, col=column)
-        figure.update_xaxes(visible=False, col=column).update_yaxes(visible=False, col=column)
+        _, height, width = pixels.shape
+        where = {"x": 0, "y": 0, "sizex": width, "sizey": height, "xref": f"x{column}", "yref": f"y{column}"}
+        figure.add_layout_image(source=data_uri(pixels), sizing="stretch", **where)
+        figure.update_xaxes(visible=False, range=[0, width], fixedrange=True, col=column)
+        figure.update_yaxes(visible=False, range=[-height, 0], fixedrange=True, scaleanchor=f"x{column}", col=column)
     numbers = [f"part {part + 1}" for part in range(len(parts))]
     figure.add_bar(
         x=parts, y=numbers, orientation="h", marker={"color": COLOURS[1]}, showlegend=False, row=1, col=5,

@@ -116,9 +116,9 @@ def refresh(widget: go.FigureWidget, figure: go.Figure) -> None:
         for shown, new, before, after in zip(
             (*widget.data, widget.layout), (*figure.data, figure.layout), widget._sent, texts, strict=True
         ):
-            for name in after:
-                if name not in ("uid", "template") and after[name] != before.get(name):
-                    shown[name] = new[name]
+            for name in {**before, **after}:
+                if name not in ("uid", "template") and after.get(name) != before.get(name):
+                    shown[name] = new[name] if name in after else None
     widget._sent = texts
 
 

@@ -99,12 +99,13 @@ class PictureSearch(Panel):
         self._own, self.told.value, self.clear.disabled = None, "", not self.upload.value
         if not self.upload.value:
             return
-        one = self.upload.value[0]
+        one, self.told.value = self.upload.value[0], "Your picture is described ..."
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / Path(one["name"]).name
             file.write_bytes(bytes(one["content"]))
             try:
                 self._own = ranking.pictures(self._run.folder, [file], SPECTRA[self.spectra.value], progress=False)
+                self.told.value = ""
             except (ValueError, OSError, Refusal) as error:
                 self.told.value = escape(str(error).replace(f"{folder}/", ""))
 
