@@ -386,7 +386,7 @@ def test_a_picture_of_ones_own_asks_and_test_images_answer(runs: dict[str, Path]
     asked = np.flatnonzero(tested.modality == 1)
     search.query.value = 3
     assert search.found.query.embeddings.paths == (tested.paths[asked[2]],)
-    expected = search.found.best
+    expected, person = search.found.best, search.found.query.embeddings.person_ids[0]
     pixels = search.found.query.image(0)
     buffer = io.BytesIO()
     Image.fromarray(pixels[0]).save(buffer, "PNG")
@@ -394,14 +394,17 @@ def test_a_picture_of_ones_own_asks_and_test_images_answer(runs: dict[str, Path]
     search.upload.value = ({**file, "name": "<me>.png", "content": buffer.getvalue()},)
     assert search.found.query.embeddings.paths == ("<me>.png",)
     np.testing.assert_array_equal(search.found.best, expected, "the same picture, as a file")
-    assert "your picture" in search.figure.layout.title.text
-    assert not search.figure.layout.shapes, "nobody knows who is right"
+    assert "Who comes back for your picture" in search.shown.value
+    assert "✗" not in search.shown.value, "nobody knows who is right"
     search.place.value = 2
-    assert f"place 2 has the similarity {search.found.similarity[0, 1]:.3f}" in search.why.layout.title.text
-    np.testing.assert_allclose(search.why.data[-1].x, search.found.parts[0, 1], atol=1e-5)
+    assert f"place 2 has the similarity {search.found.similarity[0, 1]:.3f}" in search.shown.value
+    for part, share in enumerate(search.found.parts[0, 1]):
+        assert f"part {part + 1}: {share:+.3f}" in search.shown.value
     search.upload.value = ({**file, "name": "<b>.png", "content": b"no image"},)
     assert "&lt;b&gt;.png" in search.told.value
-    assert "identity" in search.figure.layout.title.text, "test images ask again"
+    assert "Who comes back for identity" in search.shown.value, "test images ask again"
+    right = [one == person for one in search.found.gallery.embeddings.person_ids[search.found.best[0]]]
+    assert search.shown.value.count("✓") == 2 * sum(right), "in the caption and in the alternative text"
     search.clear.click()
     assert search.told.value == ""
     search.spectra.value = "visible among infrared"

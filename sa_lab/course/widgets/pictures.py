@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 import ipywidgets
 import numpy as np
-import plotly.graph_objects as go
+from jaxtyping import UInt8
 
 from sa_lab import plots, ranking
-from sa_lab.course import figures
-from sa_lab.course.widgets.controls import Dial, Panel, choice, live, refresh
+from sa_lab.course.widgets.controls import Dial, Panel, choice
 from sa_lab.disk import Refusal
+from sa_lab.plots import COLOURS
 from sa_lab.ranking import Pictures, Ranking
 from sa_lab.runs import Run
 from sa_lab.schema import Modality
 
 SPECTRA = {"infrared among visible": Modality.INFRARED, "visible among infrared": Modality.VISIBLE}
 """What is asked and what is searched, by the spectrum of the question."""
+
+_RIGHT, _WRONG = (" ✓", f"3px solid {COLOURS[3]}"), (" ✗", f"3px dashed {COLOURS[1]}")
 
 
 class PictureSearch(Panel):
@@ -33,7 +36,7 @@ class PictureSearch(Panel):
 
     Attributes:
         found: the last ranking.
-        figure, why: the live figures: who comes back, and where the similarity to the chosen one lies.
+        shown: HTML of who comes back, and of where the similarity to the chosen one lies.
 
     Raises:
         ValueError: no run.
@@ -60,7 +63,7 @@ class PictureSearch(Panel):
         self._own: Pictures | None = None
         self._limit()
         self.found = self._ranked()
-        self.figure, self.why = live(self._grid()), live(self._map())
+        self.shown = ipywidgets.HTML(self._strip() + self._explained())
         for control in (self.run, self.spectra):
             control.observe(lambda _: self._changed(), "value")
         self.query.observe(lambda _: self.show(), "value")
@@ -71,18 +74,17 @@ class PictureSearch(Panel):
             [self.run, self.spectra, self.query],
             [self.place, ipywidgets.HBox([self.upload, self.clear]), self.told],
         ]
-        super().__init__([ipywidgets.HBox([ipywidgets.VBox(one) for one in columns]), self.figure, self.why])
+        super().__init__([ipywidgets.HBox([ipywidgets.VBox(one) for one in columns]), self.shown])
 
     def show(self) -> None:
         """Ask again, and draw what comes back."""
         with self._lock:
             self.found = self._ranked()
-            refresh(self.figure, self._grid())
-            refresh(self.why, self._map())
+            self._explain()
 
     def _explain(self) -> None:
         with self._lock:
-            refresh(self.why, self._map())
+            self.shown.value = self._strip() + self._explained()
 
     def _changed(self) -> None:
         with self._lock:
@@ -130,27 +132,44 @@ class PictureSearch(Panel):
             query = Pictures(tested.store, tested.embeddings.subset(np.array([self.query.value - 1])))
         return ranking.ranked(self._run, query, self._of(asked.other), self.most)
 
-    def _grid(self) -> go.Figure:
+    def _strip(self) -> str:
+        """Who asks and who comes back, in a row; a frame says right (solid, a tick) or wrong (dashed, a cross)."""
         found = self.found
-        rows = found.best[0]
-        images = [found.query.image(0), *(found.gallery.image(int(row)) for row in rows)]
-        images += [np.full_like(images[0], 255)] * (1 + self.most - len(images))
-        told: list[str] = ["<b>asks</b>"]
-        right: list[bool | None] = [None] * (1 + self.most)
         person = None if self._own else found.query.embeddings.person_ids[0]
-        for place, row in enumerate(rows):
-            answer = found.gallery.embeddings.person_ids[row]
-            told.append(f"{place + 1}: {found.similarity[0, place]:.3f}<br>id {answer}")
-            right[1 + place] = None if person is None else bool(answer == person)
-        told += [""] * (len(images) - len(told))
+        shown = [_figure(found.query.image(0), "<b>asks</b>")]
+        for place, row in enumerate(found.best[0]):
+            answer, mark, frame = found.gallery.embeddings.person_ids[row], "", ""
+            if person is not None:
+                mark, frame = (
+                    (" ✓", f"3px solid {COLOURS[3]}") if answer == person else (" ✗", f"3px dashed {COLOURS[1]}")
+                )
+            told = f"{place + 1}: {found.similarity[0, place]:.3f}{mark}<br>id {answer}"
+            shown.append(_figure(found.gallery.image(int(row)), told, frame))
         who = "your picture" if self._own else f"identity {person}"
-        title = f"Who comes back for {who}: place and similarity of each"
-        return figures.image_grid(np.stack(images), told, title=title, columns=len(images), right=right)
+        return f"<h4>Who comes back for {who}: place, similarity, identity</h4>{_row(shown)}"
 
-    def _map(self) -> go.Figure:
+    def _explained(self) -> str:
+        """Where the similarity to the chosen place lies, and what each part adds, exactly."""
         place = min(self.place.value, self.found.best.shape[1]) - 1
         why, similar = self.found.why(0, place), self.found.similarity[0, place]
-        return plots.similarity_map(
-            why.images, why.shares, why.parts, names=("asks", f"place {place + 1}"),
-            title=f"Why place {place + 1} has the similarity {similar:.3f}: red adds, blue takes away",
-        )  # fmt: skip
+        pairs = zip(why.images, why.shares, ("asks", f"place {place + 1}"), strict=True)
+        shown = [
+            figure
+            for pixels, shares, name in pairs
+            for figure in (_figure(pixels, name), _figure(plots.painted(pixels, shares), "where it lies"))
+        ]
+        parts = "".join(f"<li>part {part + 1}: {share:+.3f}</li>" for part, share in enumerate(why.parts))
+        title = f"Why place {place + 1} has the similarity {similar:.3f}: red adds, blue takes away"
+        return f"<h4>{title}</h4>{_row([*shown, f'<ul>{parts}</ul>'])}"
+
+
+def _row(shown: Sequence[str]) -> str:
+    return f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{"".join(shown)}</div>'
+
+
+def _figure(pixels: UInt8[np.ndarray, "3 H W"], caption: str, frame: str = "") -> str:
+    """A picture with a caption; ``frame``: CSS of its border."""
+    style = f"border: {frame or '3px solid transparent'}; display: block"
+    alt = escape(re.sub("<[^>]*>", " ", caption))
+    picture = f'<img src="{plots.data_uri(pixels)}" alt="{alt}" height="128" style="{style}">'
+    return f'<figure style="margin: 0">{picture}<figcaption>{caption}</figcaption></figure>'
