@@ -6,7 +6,6 @@ import json
 import os
 import re
 import resource
-import statistics
 import subprocess
 import sys
 import textwrap
@@ -42,10 +41,11 @@ def cpu_seconds(*command: str) -> float:
 
 @pytest.mark.parametrize("arguments", ["--help", "train tiny --help", "course --help", "report"])
 def test_help_and_usage_errors_take_little_more_than_the_parser(arguments: str) -> None:
-    """A ratio of processor time, since machines differ, the median of five; 3 is the limit, about 1.5 is measured."""
+    """A ratio of processor time, since machines differ, each the least of five: other work beside only adds to it. 3 is
+    the limit, about 2 is measured."""
     floor = [sys.executable, "-c", "import numpy, tyro"]
     ours = [sys.executable, "-m", "sa_lab", *arguments.split()]
-    assert statistics.median(cpu_seconds(*ours) / cpu_seconds(*floor) for _ in range(5)) < 3
+    assert min(cpu_seconds(*ours) for _ in range(5)) / min(cpu_seconds(*floor) for _ in range(5)) < 3
 
 
 def test_help_stays_small_and_loads_no_engine() -> None:
