@@ -6,7 +6,7 @@ Source: Tan et al., arXiv:2302.01512, and its reference program, for ResNets; th
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple, cast
 
@@ -15,6 +15,7 @@ import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sa_lab.dials import few
 from sa_lab.disk import reason_of
 from sa_lab.provenance import function_in
 from sa_lab.schema import Refusal
@@ -69,28 +70,47 @@ def _loaded(backbone: str, state: Mapping[str, Tensor] | None) -> nn.Module:
     """The whole network, with the weights of ``state``."""
     network = _timm(backbone) if backbone.startswith("timm/") else _torchvision(backbone)
     if state is not None:
-        _fill(network, {name: one for name, one in state.items() if name.partition(".")[0] not in _HEADS}, backbone)
+        _fill(network, state, backbone)
     return network
 
 
 def _fill(network: nn.Module, state: Mapping[str, Tensor], backbone: str) -> None:
-    """Load weights by name, and raise WeightsError with the names that do not fit."""
-    wanted = {name: one for name, one in network.state_dict().items() if name.partition(".")[0] not in _HEADS}
-    missing = [name for name in wanted if name not in state]
-    unexpected = [name for name in state if name not in wanted]
+    """Load weights by name, but for the heads.
+
+    Raises:
+        WeightsError: names or shapes that do not fit.
+    """
+    if told := fill(network, state, _HEADS):
+        raise WeightsError(f"the weights do not fit {backbone}: {told}")
+
+
+def fill(network: nn.Module, state: Mapping[str, Tensor], but: Sequence[str]) -> str:
+    """Load weights by name if all of them fit.
+
+    Args:
+        network: changed in place.
+        state: weights by name.
+        but: first words of names that are left out on both sides.
+
+    Returns:
+        The names and shapes that do not fit, with which nothing was loaded; else nothing.
+    """
+    given, wanted = (
+        {name: one for name, one in weights.items() if name.partition(".")[0] not in but}
+        for weights in (state, network.state_dict())
+    )
+    missing = [name for name in wanted if name not in given]
+    unexpected = [name for name in given if name not in wanted]
     shapes = [
-        f"{name} {tuple(state[name].shape)}, expected {tuple(wanted[name].shape)}"
+        f"{name} {tuple(given[name].shape)}, expected {tuple(wanted[name].shape)}"
         for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
+        if name in given and given[name].shape != wanted[name].shape
     ]
-    told = [
-        f"{what} {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        if names
-    ]
-    if told:
-        raise WeightsError(f"the weights do not fit {backbone}: {'; '.join(told)}")
-    network.load_state_dict(state, strict=False)
+    found = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+    if told := "; ".join(f"{what} {few(names)}" for what, names in found if names):
+        return told
+    network.load_state_dict(given, strict=False)
+    return ""
 
 
 def _cut(network: nn.Module, backbone: str) -> tuple[nn.Module, nn.Module, int]:
@@ -134,7 +154,7 @@ def _unstride(block: nn.Module) -> None:
             module.kernel_size = module.stride = 1
 
 
-def _timm(backbone: str, **options: Any) -> nn.Module:
+def _timm(backbone: str) -> nn.Module:
     """A network of timm, drawn."""
     if importlib.util.find_spec("timm") is None:
         raise BackboneError(
@@ -146,11 +166,12 @@ def _timm(backbone: str, **options: Any) -> nn.Module:
     if not timm.is_model(name):
         near = ", ".join(get_close_matches(name, timm.list_models(), 3))
         raise BackboneError(f"backbone is {backbone!r}, which timm does not have{near and f'; it has {near}'}")
-    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **options)
-    if hasattr(network, "patch_embed") and not options:
-        try:
-            return _timm(backbone, dynamic_img_size=True, dynamic_img_pad=True)
-        except TypeError:
+    options: dict[str, Any] = {"pretrained": False, "num_classes": 0}
+    try:  # a transformer takes images of any size if it is asked to; other networks know no such option
+        network: nn.Module = timm.create_model(name, **options, dynamic_img_size=True, dynamic_img_pad=True)
+    except TypeError:
+        network = timm.create_model(name, **options)
+        if hasattr(network, "patch_embed"):
             raise BackboneError(f"{backbone} takes images of one size only; expected one that takes any") from None
     return network
 

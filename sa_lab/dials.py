@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from operator import index
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -29,6 +30,11 @@ def require(owner: str, **checks: tuple[Any, bool, str]) -> None:
     for name, (value, fits, expected) in checks.items():
         if not fits:
             raise ValueError(f"{owner}.{name} is {value!r}, expected {expected}")
+
+
+def few(names: Sequence[str]) -> str:
+    """The first three names, and how many there are besides."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def settle(owner: str, dials: Any) -> None:

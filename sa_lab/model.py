@@ -15,8 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sa_lab.backbones import two_streams
-from sa_lab.disk import reason_of
+from sa_lab.backbones import fill, two_streams
 from sa_lab.losses import prototype_logits
 from sa_lab.weights import WeightsError, backbone_state, state_of_run
 
@@ -145,16 +144,6 @@ def build_model(num_identities: int, backbone: str, num_parts: int, weights: str
 
 def _start_from(model: TwoStreamNet, state: Mapping[str, Tensor], weights: str) -> None:
     """Take what another network has learned, but for its classes."""
-    own = model.state_dict()
-    other = () if state["neck.norm.weight"].shape == own["neck.norm.weight"].shape else ("neck.",)
-    taken = {name: one for name, one in state.items() if not name.startswith(("classifier", *other))}
-    try:
-        left = model.load_state_dict(taken, strict=False)
-    except RuntimeError as error:
-        raise WeightsError(f"{weights} is of another network than {model.backbone}: {reason_of(error)}") from error
-    missing = [name for name in left.missing_keys if name.startswith(("stems.", "trunk."))]
-    if missing or left.unexpected_keys:
-        raise WeightsError(
-            f"{weights} is of another network than {model.backbone}: missing {missing[:3]}, unexpected "
-            f"{left.unexpected_keys[:3]}"
-        )
+    like = state["neck.norm.weight"].shape == model.neck.norm.weight.shape
+    if told := fill(model, state, ("classifier",) if like else ("classifier", "neck")):
+        raise WeightsError(f"{weights} is of another network than {model.backbone}: {told}")

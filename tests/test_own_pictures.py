@@ -104,15 +104,11 @@ def test_the_commands_of_the_guide(place: Path, capsys: pytest.CaptureFixture[st
         "descriptor-infrared.onnx", "descriptor-visible.onnx",
     }  # fmt: skip
     images = torch.rand(3, 3, 32, 16).numpy()
-    names = {"folder": trained_name(place), "images": images}
+    names = {"folder": place / "data" / "runs" / "synthetic-complete-seed0-x", "images": images}
     for block in re.findall(r"```python\n(.*?)```", text, re.S):
         exec(block, names)
     assert names["descriptors"].shape[0] == 3
     assert len(names["found"].names(0)) == 5
-
-
-def trained_name(place: Path) -> Path:
-    return next((place / "data" / "runs").glob("synthetic-complete-seed0-x"))
 
 
 def loose(root: Path) -> str:

@@ -67,11 +67,10 @@ def export(out: Path, folder: Path = NOTEBOOKS, grid: Grid | None = None, progre
     trusted = folder.resolve() == NOTEBOOKS.resolve()
     grid = grid or Grid()
     shown = exhibits.write(out / "live", grid, progress) if trusted else {}
-    pages = {"index.html": _index(series, trusted, landing.shows(grid) and trusted)}
+    beside = guides.read(folder)
+    pages = {"index.html": _index(series, beside, trusted, landing.shows(grid) and trusted)}
     for one in series:
         pages[f"{one.stem}.html"] = _page(one, series, notebooks[one.stem], pictures, trusted, shown)
-    beside = guides.read(folder)
-    pages["index.html"] = pages["index.html"].replace("</main>", f"{_guides(beside)}</main>")
     more = {guide.address: _guide(guide, trusted) for guide in beside}
     _write(out, pages | more | ({"playground.html": _playground(shown)} if trusted else {}), pictures)
     return [out / name for name in pages]
@@ -135,7 +134,7 @@ def _describe(stem: str, notebook: nbformat.NotebookNode) -> Chapter:
 # Pages
 
 
-def _index(series: Sequence[Chapter], trusted: bool, told: bool) -> str:
+def _index(series: Sequence[Chapter], beside: Sequence[guides.Guide], trusted: bool, told: bool) -> str:
     """``told``: with the idea, step by step."""
     entries = "".join(
         f'<li><h2><a href="{_address(one)}">{escape(one.title)}</a></h2>'
@@ -149,7 +148,7 @@ def _index(series: Sequence[Chapter], trusted: bool, told: bool) -> str:
     story = f'{landing.story()}\n<p class="go">{links}</p>' if told else ""
     body = (
         f'<main class="index">\n<h1>{TITLE}</h1>\n<p class="lead">{SENTENCE}</p>\n{story}\n'
-        f'<ol class="chapters">\n{entries}</ol>\n</main>'
+        f'<ol class="chapters">\n{entries}</ol>\n{_guides(beside)}</main>'
     )
     return _document(TITLE, body, exhibits.SCRIPTS if told else "")
 

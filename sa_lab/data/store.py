@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 from sa_lab.config import Resize
 from sa_lab.data.contents import contents_of, digest_of, hash_of
 from sa_lab.data.files import NOT_OF_THE_FILE, listed
+from sa_lab.dials import few
 from sa_lab.disk import check_folder, locked, new_array, read_json, replace, tell, write_json
 from sa_lab.provenance import code_digest
 from sa_lab.schema import DataError, Listing
@@ -369,10 +370,7 @@ def _build(
 def _told(unreadable: dict[str, str]) -> str:
     """A line for each reason: how many images it concerns, and three of them."""
     of_reason = _by_reason((path, error.split(f"{path}: ", 1)[-1]) for path, error in sorted(unreadable.items()))
-    shown = [
-        f"{', '.join(paths[:3])}{f' and {len(paths) - 3} more' if len(paths) > 3 else ''}: {reason}"
-        for reason, paths in of_reason.items()
-    ]
+    shown = [f"{few(paths)}: {reason}" for reason, paths in of_reason.items()]
     return listed(f"{len(unreadable)} images cannot be read; expected whole image files", shown)
 
 

@@ -65,14 +65,14 @@ def write(ranking: Ranking, out: Path) -> Path:
     ]
     parts = ranking.parts.shape[2]
     for row, path in enumerate(ranking.query.store.paths):
-        body += [f"<h2>{escape(path)}</h2>", _tag(ranking.query.image(row), "query")]
+        body += [f"<h2>{escape(path)}</h2>", tag(ranking.query.image(row), "query")]
         head = "".join(f"<th>part {part + 1}</th>" for part in range(parts))
         body.append(
             f"<table><thead><tr><th>place</th><th></th><th>picture</th><th>similarity</th>{head}</tr></thead><tbody>"
         )
         for place, (name, one) in enumerate(ranking.names(row)):
             shares = "".join(f"<td>{share:.3f}</td>" for share in ranking.parts[row, place])
-            shown = _tag(ranking.gallery.image(int(ranking.best[row, place])), name)
+            shown = tag(ranking.gallery.image(int(ranking.best[row, place])), name)
             body.append(
                 f"<tr><td>{place + 1}</td><td>{shown}</td><td>{escape(name)}</td><td>{one:.3f}</td>{shares}</tr>"
             )
@@ -86,7 +86,7 @@ def _why(ranking: Ranking, row: int) -> list[str]:
     told = []
     for place, (name, one) in enumerate(ranking.names(row)[:EXPLAINED]):
         why, alt = ranking.why(row, place), f"{name}: where the similarity lies"
-        shown = " ".join(_tag(painted(*pair), alt) for pair in zip(why.images, why.shares, strict=True))
+        shown = " ".join(tag(painted(*pair), alt) for pair in zip(why.images, why.shares, strict=True))
         told.append(f"<p>{shown} {place + 1}: {escape(name)}, {one:.3f}. Red adds, blue takes away.</p>")
     return told
 
@@ -95,9 +95,9 @@ def _picture(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels.transpose(1, 2, 0))
 
 
-def _tag(pixels: np.ndarray, name: str) -> str:
-    """A picture as it stands in a page."""
-    return f'<img src="{data_uri(pixels)}" alt="{escape(name)}" height="{HEIGHT}">'
+def tag(pixels: np.ndarray, name: str, style: str = "") -> str:
+    """A picture as it stands in a page; ``style``: CSS."""
+    return f'<img src="{data_uri(pixels)}" alt="{escape(name)}" height="{HEIGHT}" style="{style}">'
 
 
 def _fitting(pen: ImageDraw.ImageDraw, text: str, width: int) -> str:

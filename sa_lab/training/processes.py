@@ -57,19 +57,19 @@ def fabric_of(train: TrainConfig) -> Fabric:
     if train.threads:
         torch.set_num_threads(train.threads)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of every process that it starts
-    several: dict[str, Any] = {}
+    engine: dict[str, Any] = {"precision": train.precision}
     if size() > 1:
         if train.precision == "64-true":
             raise ValueError("train.precision is '64-true', expected another one on several processes")
         limit = timedelta(seconds=float(os.environ.get(TIMEOUT, "1800")))
         strategy = DDPStrategy(cluster_environment=TorchElasticEnvironment(), timeout=limit)
-        several = {"strategy": strategy, "num_nodes": size() // _here()}
+        engine |= {"strategy": strategy, "num_nodes": size() // _here()}
     try:
         if train.precision == "16-mixed":  # Fabric would take bfloat16 on a CPU
             kind = Fabric(accelerator=train.device, devices=1).device.type
-            several["plugins"] = MixedPrecision(train.precision, kind, torch.amp.GradScaler(kind))
-        precision = None if train.precision == "16-mixed" else train.precision
-        fabric = Fabric(accelerator=train.device, devices=_here(), precision=precision, **several)
+            scaled = MixedPrecision(train.precision, kind, torch.amp.GradScaler(kind))
+            engine |= {"precision": None, "plugins": scaled}
+        fabric = Fabric(accelerator=train.device, devices=_here(), **engine)
     except (RuntimeError, ValueError) as error:  # Fabric's words for a device that is not there
         raise ValueError(f"train.device is {train.device!r}, which this machine does not have; auto chooses") from error
     if size() > 1:

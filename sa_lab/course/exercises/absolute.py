@@ -10,7 +10,7 @@ from torch.nn.functional import cosine_similarity
 from sa_lab import losses
 from sa_lab.course.exercises.cases import problem
 from sa_lab.course.exercises.checking import Function, exercise
-from sa_lab.course.exercises.comparing import check_cases, reductions
+from sa_lab.course.exercises.comparing import check_cases, reductions, total
 
 
 @exercise("01.4")
@@ -35,9 +35,6 @@ def check_absolute_term(function: Function) -> str:
 
     def every(f: Tensor, w: Tensor, cross: Tensor) -> Tensor:
         return (1 - cosine_similarity(f[:, None], w[:, cross].transpose(0, 1)[None], dim=3)).square()  # (B,B,P)
-
-    def total(values: Tensor) -> Tensor:
-        return values.sum(1).mean()
 
     check_cases(
         function,

@@ -50,6 +50,11 @@ def check_cases(function: Function, cases: Sequence[Case], reference: Function, 
         raise (failed + complaints)[0]
 
 
+def total(values: Tensor) -> Tensor:
+    """The mean over the batch of losses (B,P), summed over the parts."""
+    return values.mean(0).sum()
+
+
 def reductions(each: Function) -> dict[str, Function]:
     """The mistakes of a mean over the batch and a sum over the parts; `each` gives the (B,P) losses."""
     return {

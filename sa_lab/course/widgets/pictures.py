@@ -18,6 +18,7 @@ from sa_lab.course.widgets.controls import Dial, Panel, choice
 from sa_lab.disk import Refusal
 from sa_lab.plots import COLOURS
 from sa_lab.ranking import Pictures, Ranking
+from sa_lab.reporting import ranks
 from sa_lab.runs import Run
 from sa_lab.schema import Modality
 
@@ -45,11 +46,8 @@ class PictureSearch(Panel):
     def __init__(self, runs: Mapping[str, Path], most: int = 8) -> None:
         if not runs:
             raise ValueError("runs is empty, expected the folder of a finished run by name")
-        self._runs, self.most, self._lock = (
-            {name: Run(Path(one)) for name, one in runs.items()},
-            most,
-            threading.RLock(),
-        )
+        self._runs = {name: Run(Path(one)) for name, one in runs.items()}
+        self.most, self._lock = most, threading.RLock()
         self._tested: dict[tuple[str, Modality], Pictures] = {}
         self.run = choice("network", list(runs), "whose descriptors are compared")
         self.spectra = choice("look for", list(SPECTRA), "spectrum of the question, and of what is searched")
@@ -140,9 +138,7 @@ class PictureSearch(Panel):
         for place, row in enumerate(found.best[0]):
             answer, mark, frame = found.gallery.embeddings.person_ids[row], "", ""
             if person is not None:
-                mark, frame = (
-                    (" ✓", f"3px solid {COLOURS[3]}") if answer == person else (" ✗", f"3px dashed {COLOURS[1]}")
-                )
+                mark, frame = _RIGHT if answer == person else _WRONG
             told = f"{place + 1}: {found.similarity[0, place]:.3f}{mark}<br>id {answer}"
             shown.append(_figure(found.gallery.image(int(row)), told, frame))
         who = "your picture" if self._own else f"identity {person}"
@@ -170,6 +166,5 @@ def _row(shown: Sequence[str]) -> str:
 def _figure(pixels: UInt8[np.ndarray, "3 H W"], caption: str, frame: str = "") -> str:
     """A picture with a caption; ``frame``: CSS of its border."""
     style = f"border: {frame or '3px solid transparent'}; display: block"
-    alt = escape(re.sub("<[^>]*>", " ", caption))
-    picture = f'<img src="{plots.data_uri(pixels)}" alt="{alt}" height="128" style="{style}">'
+    picture = ranks.tag(pixels, re.sub("<[^>]*>", " ", caption), style)
     return f'<figure style="margin: 0">{picture}<figcaption>{caption}</figcaption></figure>'
