@@ -42,8 +42,8 @@ def _reason(error: BaseException, kind: Any) -> str:
 class DataConfig:
     """Which images, at what size, and which identities are held back."""
 
-    dataset: Dataset = "synthetic"
-    """Where the images come from; synthetic and thermal are drawn on the spot, the others are read from root."""
+    dataset: Dataset = "thermal"
+    """Where the images come from; thermal and synthetic are drawn on the spot, the others are read from root."""
     root: str | None = None
     """Folder of the data set on disk, or the table of a manifest, made absolute; needed by all but synthetic and
     thermal."""
@@ -267,9 +267,9 @@ class TrainConfig:
     """Iterations in an epoch; none: as many as draw max(#visible, #infrared) images of each modality."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """Optimiser of the network and of the prototypes; sgd has Nesterov momentum 0.9."""
-    backbone_lr: float = 3e-4
+    backbone_lr: float = 2e-3
     """Learning rate of stems and trunk."""
-    head_lr: float = 2e-3
+    head_lr: float = 1e-3
     """Learning rate of neck and classifier."""
     prototype_lr: float = 2e-3
     """Learning rate of the modality prototypes."""
@@ -505,7 +505,7 @@ def _small() -> ExperimentConfig:
         model=ModelConfig(backbone="resnet18", num_parts=6, weights="imagenet"),
         train=TrainConfig(
             num_epochs=30, steps_per_epoch=None, ids_per_batch=16, images_per_id=4, milestones=(20,), eval_every=5,
-            augmentation="channel_mix", threads=0,
+            backbone_lr=3e-4, head_lr=2e-3, augmentation="channel_mix", threads=0,
         ),
     )  # fmt: skip
 

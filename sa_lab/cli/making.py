@@ -15,7 +15,7 @@ ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config")]
 
 
 def prepare(
-    dataset: Annotated[Dataset, tyro.conf.Positional] = "synthetic",
+    dataset: Annotated[Dataset, tyro.conf.Positional] = "thermal",
     root: str | None = None,
     height: int = DataConfig.height,
     width: int = DataConfig.width,
@@ -26,7 +26,7 @@ def prepare(
 
     Args:
         dataset: which images; of regdb all ten splits are checked.
-        root: its folder; needed by all but synthetic and thermal.
+        root: its folder; needed by all but thermal and synthetic.
         height: of the stored images in pixels.
         width: of the stored images in pixels.
         resize: filter that brings images to this size.

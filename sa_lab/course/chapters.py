@@ -62,9 +62,9 @@ def chapters(folder: Path = NOTEBOOKS) -> list[Path]:
 def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Path | None = None) -> str:
     """The main job: train softmax and ``loss`` side by side, execute the whole series with them, and compare the two.
 
-    A batch of more identities than there are to train on is made smaller, and that is said. Beside the synthetic people
-    before near-infrared cameras, the two losses are compared on those before a thermal one, whose images have less in
-    common with visible ones.
+    A batch of more identities than there are to train on is made smaller, and that is said. Beside the people
+    before a thermal camera, the two losses are compared on the synthetic ones before near-infrared cameras, whose images
+    have more in common with visible ones.
 
     Args:
         config: dials of all trainings.
@@ -98,7 +98,7 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
     prepare(config.data, listing=listing)
     out = out or home() / "executed" / _name(config, loss)
     configs = [split for name in ("softmax", loss) for split in experiment.of_every_split(variant(config, name))]
-    other = [one.replace("data.dataset", "thermal") for one in configs if data.dataset == "synthetic"]
+    other = [one.replace("data.dataset", "synthetic") for one in configs if data.dataset == "thermal"]
     jobs = 1 if torch.cuda.is_available() else 2
     trained = study.run_all([*configs, *other], jobs)  # the chapters find the first of them
     try:
@@ -109,7 +109,7 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
         ) from error
     text = _told(trained[: len(configs)], loss)
     if other:
-        text += f"\n\n# The same people before a thermal camera\n\n{_told(trained[len(configs) :], loss)}"
+        text += f"\n\n# The same people before near-infrared cameras\n\n{_told(trained[len(configs) :], loss)}"
     write_text(out / "report.md", text)
     return f"{text}\nexecuted notebooks and report.md are in {out}"
 

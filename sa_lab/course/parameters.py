@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from sa_lab.config import PRESETS, VARIANTS, ExperimentConfig, VariantName, variant
+from sa_lab.config import PRESETS, VARIANTS, DataConfig, ExperimentConfig, VariantName, variant
 from sa_lab.data import copies
 from sa_lab.runs import loss_name
 
@@ -58,7 +58,7 @@ def read(namespace: Mapping[str, Any]) -> Given:
             )
         chosen = {DIALS[name]: namespace[name] for name in DIALS if namespace.get(name) is not None}
         if not chosen.get("data.root"):
-            chosen["data.root"] = copies.default_root(str(chosen.get("data.dataset", "synthetic")), "") or None
+            chosen["data.root"] = copies.default_root(str(chosen.get("data.dataset", DataConfig.dataset)), "") or None
         if chosen.get("train.num_epochs") == 0:
             del chosen["train.num_epochs"]
         further = namespace.get("dials") or {}
