@@ -74,9 +74,9 @@ Rank-1 of 0.03 and a mAP of 0.05."""
 
 def test_main_job(tmp_path: Path) -> None:
     """Its numbers are those of a training that works, within wide bounds; nbval leaves them out."""
-    run_main_job(tmp_path / "synthetic")
+    run_main_job(tmp_path / "out")
     for loss, bounds in BOUNDS.items():
-        (folder,) = (place_of_runs() / "runs").glob(f"synthetic-{loss}-seed0-*")
+        (folder,) = (place_of_runs() / "runs").glob(f"thermal-{loss}-seed0-*")
         run = Run(folder)
         assert len(run.metrics()["total"]) == 320
         assert run.metrics()["prototype"][-1] < run.metrics()["prototype"][0] / 2, "the prototypes have learned"

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+from glob import glob
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import papermill
 import pytest
+from test_own_pictures import QUICK, people, picture
 
+from sa_lab import cli
 from sa_lab.course import chapters, exercises, guides, progress
 
 CHAPTERS = chapters.chapters()
+PAGES = {path.stem: path for path in (CHAPTERS[0].parent / "guides").glob("*.md")}
+PAGES["README"] = CHAPTERS[0].parents[1] / "README.md"
+ELSEWHERE = ("GPU", "licensed data")
+"""What a command says that cannot be run here."""
+LESS = {
+    "generate": "--train-ids 4 --test-ids 3 --images-per-camera 1", "study": "--variants softmax complete --seeds 0 1"
+}  # fmt: skip
+"""What is added to a command, so that it takes seconds."""
 EXERCISE = re.compile(r"^#+ Exercise (\d\d\.\d · .+)$", re.M)
 
 
@@ -84,3 +98,61 @@ def test_the_glossary_is_in_order_and_linked_from_the_chapters() -> None:
         linked.update(found)
     assert linked <= {term.replace(" ", "-") for term in terms}
     assert len(linked) >= 30
+
+
+def commands_of(path: Path) -> list[str]:
+    """The lines of the shell blocks of a page, without those that need what is not here."""
+    blocks = re.findall(r"```sh\n(.*?)```", path.read_text(encoding="utf-8"), re.S)
+    lines = re.sub(r"\\\n\s*", "", "".join(blocks)).splitlines()
+    return [line for line in lines if not any(word in line.partition("#")[2] for word in ELSEWHERE)]
+
+
+def run(line: str) -> None:
+    """A command with the network, the steps and the people of a test."""
+    line = re.sub(r"sa-lab (train|sweep|study) (tiny|small|paper)", r"sa-lab \1 --config quick.json tiny", line)
+    line = line.replace(" --train.ids-per-batch 8", "")
+    words = [
+        name for word in shlex.split(line, comments=True) for name in (sorted(glob(word)) if "*" in word else [word])
+    ]
+    cli.main([*words[1:], *LESS.get(words[1], "").split()])
+
+
+@pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")
+@pytest.mark.parametrize("name", sorted(PAGES.keys() - {"own_pictures"}))
+def test_the_commands_of_a_page_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the guide to one's own pictures have a test of their own."""
+    commands = commands_of(PAGES[name])
+    monkeypatch.setenv("SA_LAB_HOME", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    dials = json.loads(json.dumps(QUICK))
+    dials["data"] |= {"train_ids": 8, "test_ids": 3, "images_per_camera": 1, "validation_fraction": 0.25}
+    Path("quick.json").write_text(json.dumps(dials), encoding="utf-8")
+    people(Path("my_images"), 8)
+    picture(Path("query.png"), 7)
+    picture(Path("gallery/a.png"), 7, "RGB")
+    for block in re.findall(r"```python\n(.*?)```", PAGES["own_loss"].read_text(encoding="utf-8"), re.S):
+        Path("mine.py").write_text(block, encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", PAGES[name].read_text(encoding="utf-8"), re.S):
+        if "theirs.npz" in block:
+            exec(block, {})
+    targets = re.findall(r"^(\w+):", (PAGES["README"].parent / "Makefile").read_text(encoding="utf-8"), re.M)
+    for line in commands:
+        program, target = shlex.split(line, comments=True)[:2]
+        if program == "make":
+            assert target in targets, line
+        elif program == "papermill":
+            (chapter,) = [path for path in CHAPTERS if path.name == target]
+            known = papermill.inspect_notebook(chapter)
+            assert set(re.findall(r"-p (\w+)|-y '?\"?(\w+):", line)[0]) - {""} <= known.keys(), line
+        else:
+            assert program == "sa-lab", line
+            run(line)
+
+
+def test_the_pages_that_have_commands() -> None:
+    assert {name for name, path in PAGES.items() if commands_of(path)} >= {
+        "README",
+        "evaluation",
+        "cluster",
+        "own_loss",
+    }

@@ -161,7 +161,7 @@ def test_the_whole_grid_holds_all_presets_and_all_steps_of_the_idea() -> None:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     config = ExperimentConfig(
-        data=DataConfig(train_ids=10, test_ids=6, images_per_camera=1, height=32, width=16),
+        data=DataConfig("synthetic", train_ids=10, test_ids=6, images_per_camera=1, height=32, width=16),
         model=ModelConfig(num_parts=2, weights="random"),
         loss=LossConfig(warmup_steps=3),
         train=TrainConfig(ids_per_batch=4, num_epochs=2, steps_per_epoch=4, device="cpu", augmentation="none"),

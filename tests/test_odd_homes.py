@@ -63,7 +63,7 @@ def test_make_bears_blanks_and_umlauts(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     said = (place / "said").read_text(encoding="utf-8")
     assert "python -m pip install" in said
-    assert "sa-lab course --dataset synthetic" in said
+    assert "sa-lab course --dataset thermal" in said
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two losses, six steps each on drawn people."""
     place = tmp_path_factory.mktemp("runs")
     config = ExperimentConfig(
-        data=DataConfig(height=32, width=16, train_ids=20, test_ids=6, images_per_camera=1),
+        data=DataConfig("synthetic", height=32, width=16, train_ids=20, test_ids=6, images_per_camera=1),
         model=ModelConfig("resnet18", 2, "random"),
         loss=LossConfig(warmup_steps=2),
         train=TrainConfig(ids_per_batch=4, num_epochs=1, steps_per_epoch=6, num_probes=3, device="cpu"),

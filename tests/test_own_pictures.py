@@ -66,7 +66,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = ExperimentConfig().replace({**QUICK, "data.train_ids": 4, "data.test_ids": 3, "data.images_per_camera": 1})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SA_LAB_HOME", str(home))
-        return experiment.run(config, home / "runs" / "synthetic-complete-seed0-x", progress=False).folder
+        return experiment.run(config, home / "runs" / "thermal-complete-seed0-x", progress=False).folder
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Path) -> Pat
 
 def run(command: str) -> None:
     """A command of the guide, with the network and the steps of a test."""
-    words = command.replace("$RUN", "data/runs/synthetic-complete-seed0-x").replace(
+    words = command.replace("$RUN", "data/runs/thermal-complete-seed0-x").replace(
         "sa-lab train ", "sa-lab train --config quick.json "
     )
     cli.main(shlex.split(words.replace(" --train.ids-per-batch 8", ""))[1:])
@@ -104,7 +104,7 @@ def test_the_commands_of_the_guide(place: Path, capsys: pytest.CaptureFixture[st
         "descriptor-infrared.onnx", "descriptor-visible.onnx",
     }  # fmt: skip
     images = torch.rand(3, 3, 32, 16).numpy()
-    names = {"folder": place / "data" / "runs" / "synthetic-complete-seed0-x", "images": images}
+    names = {"folder": place / "data" / "runs" / "thermal-complete-seed0-x", "images": images}
     for block in re.findall(r"```python\n(.*?)```", text, re.S):
         exec(block, names)
     assert names["descriptors"].shape[0] == 3

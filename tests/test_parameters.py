@@ -23,9 +23,9 @@ SMALL = {
 
 
 def test_what_is_given_becomes_the_dials() -> None:
-    given = read({"dataset": "thermal", "seed": 3, "mask_value": 0, "epochs": 0, "root": "", "dials": SMALL, "x": 1})
+    given = read({"dataset": "synthetic", "seed": 3, "mask_value": 0, "epochs": 0, "root": "", "dials": SMALL, "x": 1})
     assert given.config == ExperimentConfig().replace(
-        {"data.dataset": "thermal", "seed": 3, "loss.mask_value": 0.0, **SMALL}
+        {"data.dataset": "synthetic", "seed": 3, "loss.mask_value": 0.0, **SMALL}
     )
     assert (given.ours, given.name) == (given.config, "no_mask")
     assert read({}).name == "SA-Softmax"

@@ -17,6 +17,7 @@ import readme
 import yaml
 from test_workers import CONFIG
 
+import sa_lab
 from sa_lab import cli, experiment
 from sa_lab.config import PRESETS, ExperimentConfig, TrainConfig
 from sa_lab.course import chapters, claims, exercises
@@ -28,13 +29,19 @@ from sa_lab.schema import Embeddings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+GUIDES = {path.stem: path.read_text() for path in sorted((ROOT / "notebooks" / "guides").glob("*.md"))}
 CHAPTERS = chapters.chapters()
 
 
-def test_readme_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def snippets(text: str) -> list[str]:
+    """The Python blocks of a page."""
+    return re.findall(r"```python\n(.*?)```", text, re.S)
+
+
+def test_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    loss, measures, descriptors, own, *loggers = re.findall(r"```python\n(.*?)```", README, re.S)
     scope: dict = {}
+    (loss,), (own,), (descriptors, measures) = map(snippets, (README, GUIDES["own_loss"], GUIDES["evaluation"]))
     exec(loss, scope)
     assert scope["criterion"].prototypes.grad is not None
     exec(measures, {})
@@ -42,6 +49,8 @@ def test_readme_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ours: dict = {}
     exec(own, ours)
     assert exercises.check_design(ours["closeness"]).status == "right"
+    loggers = snippets(GUIDES["cluster"])
+    assert len(loggers) == 2
     for logger in loggers:
         rows: list[dict] = []
         config = CONFIG.replace("seed", len(logger))
@@ -63,26 +72,34 @@ def double_of_a_logger(rows: list[dict]) -> ModuleType:
     return module
 
 
-def test_readme_prints_the_committed_results() -> None:
-    assert readme.filled(README) == README, "make readme"
+def test_pages_print_the_committed_results() -> None:
+    assert readme.filled(readme.texts()) == readme.texts(), "make readme"
     result = readme.result("bench-cpu")
     assert sum(result["overlap"]["seconds"].values()) < 300
     assert max(result["overlap"]["peak_gb"].values()) < 6
 
 
-def test_readme_says_what_the_options_cost() -> None:
-    assert all(len(readme.result(f"option-{name}")["seeds"]) >= 5 for name in readme.OPTIONS)
-    joined = readme.options()
-    mean_ap, alignment = (
-        claims.paired(joined, "reuse_features", "exact", name) for name in ("mean_ap", "prototype_alignment")
-    )
-    assert mean_ap["low"] > 0, "README: a little higher"
-    assert alignment["high"] < 0, "README: further apart"
+def test_readme_is_short() -> None:
+    assert len(README.split()) <= 900
+    assert len(README.splitlines()) <= 130
 
 
-def test_readme_commands_give_every_process_its_share() -> None:
+def test_what_the_readme_says_of_both_losses_holds() -> None:
+    first, second = (readme.result(f"main-{dataset}") for dataset in readme.SETS)
+    spans = {
+        (dataset["dataset"], name): claims.paired(dataset, "complete", "softmax", name)
+        for dataset in (first, second) for name in ("mean_ap", "stranger_ratio", "prototype_alignment")
+    }  # fmt: skip
+    assert len(first["seeds"]) >= 10
+    assert spans["thermal", "mean_ap"]["low"] > 0
+    assert spans["thermal", "stranger_ratio"]["high"] < 0, "the two spectra come closer"
+    assert spans["synthetic", "mean_ap"]["low"] < 0, "it does not hold"
+    assert max(spans[dataset, "prototype_alignment"]["high"] for dataset in readme.SETS) < 0, "nowhere"
+
+
+def test_commands_give_every_process_its_share() -> None:
     """The identities of a batch are shared evenly, and batch statistics are those of the whole batch."""
-    text = re.sub(r"\\\n\s*", "", README.split("### Several GPUs", 1)[1])
+    text = re.sub(r"\\\n\s*", "", GUIDES["cluster"].split("## Several GPUs", 1)[1])
     commands = [line for line in text.splitlines() if re.match(r"(sa-lab|torchrun|srun)", line)]
     assert len(commands) == 4
     for command in commands:
@@ -94,18 +111,19 @@ def test_readme_commands_give_every_process_its_share() -> None:
 
 
 def test_a_text_without_a_place_for_a_number_is_refused() -> None:
+    pages = {page: text.replace("<!-- playground -->", "") for page, text in readme.texts().items()}
     with pytest.raises(ValueError, match="0 places for playground, expected one"):
-        readme.filled(README.replace("<!-- playground -->", ""))
+        readme.filled(pages)
 
 
-def test_readme_names_every_protocol() -> None:
+def test_a_guide_names_every_protocol() -> None:
     for name in PROTOCOLS:
         base = re.sub(r"-\d+$", "-1", name).removesuffix("-official")
-        assert f"`{base}`" in README, name
+        assert f"`{base}`" in GUIDES["evaluation"], name
 
 
-@pytest.mark.parametrize("name", ["study-synthetic", "study-roadscene"])
-def test_readme_prints_a_whole_study(name: str) -> None:
+@pytest.mark.parametrize("name", ["study-thermal", "study-roadscene"])
+def test_a_whole_study_is_printed(name: str) -> None:
     result = readme.result(name)
     assert len(result["seeds"]) >= 5
     assert set(result["variants"]) >= {"softmax", "complete"}
@@ -115,6 +133,10 @@ def test_readme_names_files_and_chapters_that_exist() -> None:
     for target in re.findall(r"\]\(((?!http)[^)]+)\)", README):
         assert (ROOT / target).is_file(), target
     assert all(path.name in README for path in CHAPTERS)
+    assert all(f"guides/{name}.md" in README for name in GUIDES)
+    for name, text in GUIDES.items():
+        for target in re.findall(r"\]\(((?!http|#)[^)#]+)[^)]*\)", text):
+            assert (ROOT / "notebooks" / "guides" / target).is_file(), f"{target} in {name}"
 
 
 def test_environment_takes_its_versions_from_pyproject() -> None:
@@ -141,7 +163,7 @@ def test_only_the_agreed_top_level() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     assert {path.split("/")[0] for path in tracked} <= {
         "notebooks", "sa_lab", "data", "tests", "environment.yml", "README.md", "pyproject.toml", "Makefile", ".ci",
-        "LICENSE", "CHANGELOG.md", ".gitignore",
+        "LICENSE", "CHANGELOG.md", ".gitignore", ".github", ".pre-commit-config.yaml", "CITATION.cff",
     }  # fmt: skip
 
 
@@ -207,9 +229,24 @@ def test_only_decimals_of_trainings_are_left_out(output: str, compared: str) -> 
     assert output == compared
 
 
+def test_what_github_reads_agrees_with_the_repository() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    steps = workflow["jobs"]["test"]["steps"]
+    assert [step["run"] for step in steps if "run" in step] == [".ci/run", "make html"]
+    assert steps[-1]["with"]["path"] == "data/site"
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (cited["version"], cited["license"]) == (sa_lab.__version__, "MIT")
+    pins = dict(line.split("==") for line in (ROOT / ".ci" / "constraints.txt").read_text().split() if "==" in line)
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert [one["rev"].removeprefix("v") for one in hooks] == [pins["ruff"], pins["nbstripout"]]
+    contributing = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    assert set(re.findall(r"`make (\w+)`", contributing)) <= set(targets)
+
+
 def test_unknown_parameter_is_refused_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^01_\w+\.ipynb: no parameter datset, expected some of dataset, root, seed$"):
-        chapters.execute(tmp_path / "out", {"datset": "synthetic"}, only=["01"])
+        chapters.execute(tmp_path / "out", {"datset": "thermal"}, only=["01"])
     assert not (tmp_path / "out").exists()
 
 

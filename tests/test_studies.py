@@ -25,14 +25,14 @@ ALL = PAPER
 @pytest.mark.parametrize(
     ("dials", "variants", "seeds", "name"),
     [
-        ({}, ALL, SEEDS, r"study-synthetic\.json"),
+        ({}, ALL, SEEDS, r"study-thermal\.json"),
         ({"data.dataset": "thermal"}, ALL, SEEDS, r"study-thermal\.json"),
         ({"data.dataset": "roadscene", "data.root": "x"}, ALL, SEEDS, r"study-roadscene\.json"),
-        ({"loss.mask_value": 0}, ALL, SEEDS, r"study-synthetic-mask_value-0\.0-\w{8}\.json"),
-        ({}, ("softmax", "complete"), SEEDS, r"study-synthetic-softmax-complete-\w{8}\.json"),
-        ({}, ALL, (0, 1), r"study-synthetic-seeds-0-1-\w{8}\.json"),
-        ({"train.milestones": (2, 3)}, ALL, SEEDS, r"study-synthetic-milestones-2-3-\w{8}\.json"),
-        ({"model.weights": "/a/b c.pt"}, ALL, SEEDS, r"study-synthetic-weights-a-b-c\.pt-\w{8}\.json"),
+        ({"loss.mask_value": 0}, ALL, SEEDS, r"study-thermal-mask_value-0\.0-\w{8}\.json"),
+        ({}, ("softmax", "complete"), SEEDS, r"study-thermal-softmax-complete-\w{8}\.json"),
+        ({}, ALL, (0, 1), r"study-thermal-seeds-0-1-\w{8}\.json"),
+        ({"train.milestones": (2, 3)}, ALL, SEEDS, r"study-thermal-milestones-2-3-\w{8}\.json"),
+        ({"model.weights": "/a/b c.pt"}, ALL, SEEDS, r"study-thermal-weights-a-b-c\.pt-\w{8}\.json"),
     ],
 )
 def test_only_the_study_itself_writes_the_file_that_chapters_read(
@@ -94,14 +94,14 @@ def test_chapters_bear_any_study(
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
     monkeypatch.setattr("plotly.graph_objects.Figure.show", lambda figure: None)
     (tmp_path / "results").mkdir()
-    for data in ("synthetic", "roadscene"):
+    for data in ("thermal", "roadscene"):
         (tmp_path / "results" / f"study-{data}.json").write_text(json.dumps(ODD[name]))
     cells = [
         "".join(cell["source"])
         for cell in json.loads((ROOT / "notebooks" / f"{chapter}.ipynb").read_text())["cells"]
         if cell["cell_type"] == "code"
     ]
-    space: dict[str, Any] = {"dataset": "synthetic"}
+    space: dict[str, Any] = {"dataset": "thermal"}
     begun = False
     for place, source in enumerate(cells):
         begun = begun or "results" in source

@@ -29,18 +29,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def found(home: Path, monkeypatch: pytest.MonkeyPatch) -> Surface:
     monkeypatch.setenv("SA_LAB_HOME", str(home))
-    if not surface.place("synthetic").is_file():
+    if not surface.place("thermal").is_file():
         surface.write(CONFIG, 2, (0.0, 5.0), (0.0, 1.0), (0, 1))
     held = surface.load(CONFIG.data)
     assert held
-    for other in ({"data.dataset": "thermal"}, {"data.seed": 5}, {"data.images_per_camera": 1}):
+    for other in ({"data.dataset": "synthetic"}, {"data.seed": 5}, {"data.images_per_camera": 1}):
         assert surface.load(CONFIG.replace(other).data) is None, "measured on other images"
     return held
 
 
 def run_of(home: Path, mask: float, weight: float, seed: int) -> Run:
     (run,) = [
-        run for run in map(Run, (home / "runs").glob("synthetic-*"))
+        run for run in map(Run, (home / "runs").glob("thermal-*"))
         if (run.config.loss.mask_value, run.config.loss.similarity_weight, run.config.seed) == (mask, weight, seed)
     ]  # fmt: skip
     return run

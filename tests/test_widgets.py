@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> ExperimentConfig:
     return ExperimentConfig(
-        data=DataConfig(train_ids=10, test_ids=6, images_per_camera=1, height=32, width=16),
+        data=DataConfig("synthetic", train_ids=10, test_ids=6, images_per_camera=1, height=32, width=16),
         model=ModelConfig(num_parts=2, weights="random"),
         loss=LossConfig(warmup_steps=3),
         train=TrainConfig(ids_per_batch=4, num_epochs=2, steps_per_epoch=4, device="cpu", augmentation="none"),

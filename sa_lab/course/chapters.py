@@ -63,7 +63,7 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
     """The main job: train softmax and ``loss`` side by side, execute the whole series with them, and compare the two.
 
     A batch of more identities than there are to train on is made smaller, and that is said. Beside the people
-    before a thermal camera, the two losses are compared on the synthetic ones before near-infrared cameras, whose images
+    before a thermal camera, the two losses are compared on those before near-infrared cameras, whose images
     have more in common with visible ones.
 
     Args:

@@ -237,7 +237,7 @@ def gain(first: Path, second: Path, names: Sequence[str], seed: int = 0) -> str:
         f"What it shows: mAP of {names[1]} less that of {names[0]}, the same queries: {span}: {shown} "
         f"(95 % bootstrap over {people} people who were not trained on).", *nearer,
         "What it does not: one training of each says nothing of other trainings, of other people that are drawn, or of "
-        "real images, and nothing of other learning rates; README has several seeds, and rates that suit softmax.",
+        "real images; the guide to the results has several seeds and another set.",
     ])  # fmt: skip
 
 

@@ -69,6 +69,7 @@ class _Renderer(mistune.HTMLRenderer):
     def inline_html(self, html: str) -> str:
         if not self._escape:
             return html
+        html = re.sub(r"<!--.*?-->", "", html, flags=re.S)
         return re.sub(r"&lt;(/?(?:details|summary))&gt;", r"<\1>", escape(html))  # a hint does no harm
 
     def link(self, text: str, url: str, title: str | None = None) -> str:

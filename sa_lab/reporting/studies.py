@@ -78,7 +78,8 @@ def made_with(result: dict[str, Any]) -> str:
     made += [f"vector level {result['cpu']}"] if "cpu" in result else []
     made += [f"seeds {', '.join(map(str, result['seeds']))}"]
     made += [f"{result['date']}, commit {result['commit']}"] if "commit" in result else []
-    made += [f"{name} {value}" for name, value in {**result.get("changed", {}), **_other_dials(result)}.items()]
+    told = {**result.get("changed", {}), **_other_dials(result)}
+    made += [f"{name} {value}" for name, value in told.items() if value != ExperimentConfig().flat().get(name)]
     return f"{'; '.join(made)}. {ONE_MACHINE}"
 
 
