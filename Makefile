@@ -51,7 +51,7 @@ test: $(STAMP) ## everything that CI checks
 		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout=900 notebooks
 
 lab: $(STAMP) ## JupyterLab on this machine's loopback, with its token
-	jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
+	sa-lab lab
 
 html: $(STAMP) ## the series as a static site in data/site
 	python -c 'from pathlib import Path; from sa_lab.course import site; print(site.export(Path("data/site"))[0])'

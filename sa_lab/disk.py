@@ -56,6 +56,12 @@ def checkout() -> Path | None:
     return folder if (folder / "pyproject.toml").is_file() else None
 
 
+def notebooks() -> Path:
+    """The folder of the chapters: the checkout's, else the one that was installed with the library."""
+    folder = checkout()
+    return folder / "notebooks" if folder else Path(__file__).parent / "notebooks"
+
+
 def home() -> Path:
     """Folder of prepared data and runs: ``$SA_LAB_HOME``, else ``data/`` of the checkout, else the user's cache.
 

@@ -20,6 +20,7 @@ import pytest
 
 from sa_lab import cli, disk, experiment
 from sa_lab.config import ExperimentConfig
+from sa_lab.course import chapters
 from sa_lab.disk import Refusal, check_output, home, locked
 from sa_lab.schema import DataError, Embeddings
 from sa_lab.weights import save_state
@@ -217,13 +218,21 @@ def test_without_the_notebooks_the_extra_is_named(command: str, tmp_path: Path) 
     assert "pip install 'sa-lab[notebooks]'" in last_line(done)
 
 
-def test_a_wheel_has_no_chapters_and_says_so_at_once(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "sa_lab", tmp_path / "sa_lab", ignore=shutil.ignore_patterns("__pycache__"))
-    done = sa_lab("course", library=tmp_path, SA_LAB_HOME=str(tmp_path / "home"))
-    assert last_line(done) == (
-        "sa-lab: the course runs from a checkout of the repository, which has the chapters; this is a wheel"
-    )
-    assert not (tmp_path / "home").exists()
+def test_who_has_the_wheel_alone_gets_the_chapters(tmp_path: Path) -> None:
+    """As the wheel lays them out: beside the library's modules. A copy is to work in, and nothing of it is replaced."""
+    library, home = tmp_path / "library", tmp_path / "home"
+    shutil.copytree(ROOT / "sa_lab", library / "sa_lab", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "notebooks", library / "sa_lab" / "notebooks")
+    shutil.copytree(ROOT / "data" / "results", library / "sa_lab" / "results")
+    done = sa_lab("notebooks", str(tmp_path / "mine"), library=library, SA_LAB_HOME=str(home))
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "mine").glob("0*.ipynb")} == {path.name for path in chapters.chapters()}
+    assert (tmp_path / "mine" / "guides" / "glossary.md").is_file()
+    assert (home / "results" / "main-thermal.json").is_file(), "what the chapters show of the studies"
+    (tmp_path / "mine" / "00_start_here.ipynb").write_text("mine", encoding="utf-8")
+    again = sa_lab("notebooks", str(tmp_path / "mine"), library=library, SA_LAB_HOME=str(home))
+    assert last_line(again).endswith("is there already, expected a new or an empty folder")
+    assert (tmp_path / "mine" / "00_start_here.ipynb").read_text(encoding="utf-8") == "mine"
 
 
 # ---- what is written, and where

@@ -159,6 +159,11 @@ def test_constraints_pin_every_direct_dependency() -> None:
     assert names <= pinned, names - pinned
 
 
+def test_the_wheel_holds_chapters_and_results() -> None:
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["force-include"] == {"notebooks": "sa_lab/notebooks", "data/results": "sa_lab/results"}
+
+
 def test_only_the_agreed_top_level() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     assert {path.split("/")[0] for path in tracked} <= {

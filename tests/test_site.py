@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from browsing import Watched
 
-from sa_lab.course import chapters, markup, site
+from sa_lab.course import api, chapters, markup, site, symbols
 from sa_lab.course.atlas import Grid
 
 CHAPTERS = chapters.chapters()
@@ -69,6 +69,20 @@ def plotly_outputs(path: Path) -> list[dict]:
     cells = nbformat.read(path, as_version=4).cells
     data = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
     return [one[chapters.FIGURE] for one in data if chapters.FIGURE in one]
+
+
+def test_names_lead_to_the_librarys_pages(exported: Path) -> None:
+    found = {api.address(f"{one.function.__module__}.{one.function.__qualname__}") for one in symbols.SYMBOLS} - {None}
+    assert len(found) >= 12
+    for at in [*found, *(api.address(module) for module in api.MODULES)]:
+        page, _, anchor = str(at).partition("#")
+        text = (exported / page).read_text(encoding="utf-8")
+        assert not anchor or f'id="{anchor}"' in text, at
+        assert not re.search(r"<(script|link|img)[^>]+(src|href)=.?https?:", text), "fetched from elsewhere"
+    assert "Float[Tensor" in (exported / str(api.address("sa_lab.losses"))).read_text(encoding="utf-8"), "shapes"
+    chapter = (exported / "01_derivation.html").read_text(encoding="utf-8")
+    assert 'href="api/sa_lab/losses.html#sa_softmax_loss"><code>' in chapter
+    assert api.address("sa_lab.losses.nothing") is api.address("sa_lab.course.site") is None
 
 
 def test_everything_that_a_page_loads_lies_beside_it(exported: Path, pages: dict[str, Page]) -> None:

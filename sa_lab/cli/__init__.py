@@ -13,6 +13,7 @@ from sa_lab.cli.batches import course, study, sweep
 from sa_lab.cli.keeping import runs
 from sa_lab.cli.looking import rank
 from sa_lab.cli.making import app, export, generate, prepare, train
+from sa_lab.cli.reading import lab, notebooks
 from sa_lab.cli.scoring import compare, embed, evaluate, report
 from sa_lab.dials import plain_lines
 from sa_lab.disk import Refusal
@@ -21,7 +22,7 @@ from sa_lab.disk import Refusal
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; what a user can mend is told in one line, without a traceback."""
     making = (prepare, generate, train, embed, export, study, sweep, course)
-    commands = (*making, evaluate, rank, report, compare, app, runs)
+    commands = (*making, evaluate, rank, report, compare, app, lab, notebooks, runs)
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -10,7 +10,7 @@ import tyro
 
 from sa_lab.cli.making import ConfigFile
 from sa_lab.config import PAPER, Dataset, ExperimentConfig, Style, VariantName
-from sa_lab.disk import Refusal, check_folder, check_output, checkout, home, say, tell
+from sa_lab.disk import Refusal, check_folder, check_output, home, say, tell
 
 _TINY = ExperimentConfig()
 
@@ -113,8 +113,6 @@ def sweep(
     place = out or home() / "results" / name
     check_folder(place, "--out names another folder")
     if notebook:
-        if checkout() is None:
-            raise Refusal("chapters are executed from a checkout of the repository; this is a wheel")
         from sa_lab.course import record
 
         record.chapter_of(notebook)
@@ -164,8 +162,6 @@ def course(
         out: folder of the executed notebooks; by default executed/<dataset> in the data folder, with the dials that are
             not as usual in its name.
     """
-    if checkout() is None:
-        raise Refusal("the course runs from a checkout of the repository, which has the chapters; this is a wheel")
     from sa_lab.course import chapters
     from sa_lab.data import copies
 

@@ -7,6 +7,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -32,12 +33,12 @@ from sa_lab.course.parameters import parameters_of
 from sa_lab.data import list_images, prepare
 from sa_lab.data.store import split_identities
 from sa_lab.dials import file_word
-from sa_lab.disk import atomic_path, home, say, write_text
+from sa_lab.disk import Refusal, atomic_path, can_be_written, checkout, home, notebooks, say, write_text
 from sa_lab.reporting import comparison
 from sa_lab.runs import Run
 from sa_lab.training import processes
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = notebooks()
 SIZE_LIMIT = 500_000
 """Bytes that a committed notebook may have."""
 FIGURE = "application/vnd.plotly.v1+json"
@@ -49,14 +50,38 @@ def chapters(folder: Path = NOTEBOOKS) -> list[Path]:
     """The notebooks of the series in order.
 
     Raises:
-        FileNotFoundError: the library was installed without its checkout.
+        FileNotFoundError: there is none.
     """
     found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     if not found:
-        raise FileNotFoundError(
-            f"no chapters in {folder}; the course runs from a checkout, not from an installed wheel"
-        )
+        raise FileNotFoundError(f"no chapters in {folder}, expected those of the repository or of an installed wheel")
     return found
+
+
+def copy_to(folder: Path) -> Path:
+    """Copy chapters, guides and solutions into a new folder, for a reader to work in.
+
+    Raises:
+        Refusal: something is there already, which is left as it is.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Refusal(f"{folder} is there already, expected a new or an empty folder")
+    if not can_be_written(folder):
+        raise Refusal(f"{folder} cannot be made, expected a folder that can be written")
+    chapters()
+    shutil.copytree(NOTEBOOKS, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    return folder
+
+
+def bring_results() -> None:
+    """Without a checkout, put the studies that came with the library into the data folder, where chapters read them."""
+    brought = NOTEBOOKS.parent / "results"
+    if checkout() is None and brought.is_dir():
+        for file in (one for one in brought.rglob("*") if one.is_file()):
+            place = home() / "results" / file.relative_to(brought)
+            if not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, place)
 
 
 def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Path | None = None) -> str:
@@ -96,10 +121,15 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
         )
         config = config.replace("train.ids_per_batch", len(train_ids))
     prepare(config.data, listing=listing)
+    bring_results()
     out = out or home() / "executed" / _name(config, loss)
     configs = [split for name in ("softmax", loss) for split in experiment.of_every_split(variant(config, name))]
     other = [one.replace("data.dataset", "synthetic") for one in configs if data.dataset == "thermal"]
     jobs = 1 if torch.cuda.is_available() else 2
+    say(
+        f"First {len(configs) + len(other)} networks are trained, {jobs} at a time, {epochs} epochs each; then "
+        f"{len(chapters())} chapters are executed. What is finished is kept: after Ctrl-C the same command goes on."
+    )
     trained = study.run_all([*configs, *other], jobs)  # the chapters find the first of them
     try:
         execute(out, parameters_of(config, loss))
@@ -111,7 +141,11 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
     if other:
         text += f"\n\n# The same people before near-infrared cameras\n\n{_told(trained[len(configs) :], loss)}"
     write_text(out / "report.md", text)
-    return f"{text}\nexecuted notebooks and report.md are in {out}"
+    return (
+        f"{text}\n\nThe executed chapters and this text (report.md) are in {out}\n"
+        f"The networks are in {trained[0].folder.parent}\n"
+        "Next: make lab, and open 00_start_here.ipynb"
+    )
 
 
 def _told(runs: Sequence[Run], loss: str) -> str:
@@ -151,7 +185,9 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
         raise ValueError(f"{names}: no parameter {', '.join(unknown)}, expected some of {found}")
     out.mkdir(parents=True, exist_ok=True)
     os.environ["SA_LAB_HOME"] = str(home())  # a relative one would mean another folder in the chapters
-    for path in tqdm(chosen, unit="chapter", desc="course"):
+    bar = tqdm(chosen, unit="chapter")
+    for path in bar:
+        bar.set_description(path.stem)
         taken = {name: value for name, value in parameters.items() if name in known[path]}
         with _kernel_hears_interrupts(path.name) as managers:
             done = papermill.execute_notebook(

@@ -8,9 +8,9 @@ from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
-from sa_lab.disk import DamagedFileError, Refusal, home, locked, read_json, write_json
+from sa_lab.disk import DamagedFileError, Refusal, home, locked, notebooks, read_json, write_json
 
-_CHAPTERS = Path(__file__).parents[2] / "notebooks"
+_CHAPTERS = notebooks()
 _HEADING = re.compile(r"^### Exercise (\d\d\.\d) · (.+)$", re.M)
 
 

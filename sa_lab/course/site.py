@@ -16,7 +16,7 @@ from urllib.parse import quote
 import nbformat
 from plotly.offline import get_plotlyjs
 
-from sa_lab.course import exhibits, guides, landing, markup
+from sa_lab.course import api, exhibits, guides, landing, markup
 from sa_lab.course.atlas import Grid
 from sa_lab.course.chapters import FIGURE, NOTEBOOKS, chapters
 from sa_lab.disk import atomic_path, write_text
@@ -45,7 +45,7 @@ def export(out: Path, folder: Path = NOTEBOOKS, grid: Grid | None = None, progre
     """Write chapters, guides, an index, and what they share (style, plotly.js, pictures) into ``out``.
 
     In the checkout's chapters live figures stand where widgets are made; what they show is computed here, see
-    `sa_lab.course.exhibits`.
+    `sa_lab.course.exhibits`. They also come with the library's own pages, see `sa_lab.course.api`.
 
     Args:
         out: folder of the site; files of an earlier export are replaced.
@@ -72,6 +72,9 @@ def export(out: Path, folder: Path = NOTEBOOKS, grid: Grid | None = None, progre
     for one in series:
         pages[f"{one.stem}.html"] = _page(one, series, notebooks[one.stem], pictures, trusted, shown)
     more = {guide.address: _guide(guide, trusted) for guide in beside}
+    if trusted:
+        api.write(out)
+        pages, more = ({name: api.linked(page) for name, page in some.items()} for some in (pages, more))
     _write(out, pages | more | ({"playground.html": _playground(shown)} if trusted else {}), pictures)
     return [out / name for name in pages]
 
@@ -148,7 +151,7 @@ def _index(series: Sequence[Chapter], beside: Sequence[guides.Guide], trusted: b
     story = f'{landing.story()}\n<p class="go">{links}</p>' if told else ""
     body = (
         f'<main class="index">\n<h1>{TITLE}</h1>\n<p class="lead">{SENTENCE}</p>\n{story}\n'
-        f'<ol class="chapters">\n{entries}</ol>\n{_guides(beside)}</main>'
+        f'<ol class="chapters">\n{entries}</ol>\n{_guides(beside, trusted)}</main>'
     )
     return _document(TITLE, body, exhibits.SCRIPTS if told else "")
 
@@ -159,9 +162,10 @@ def _playground(shown: Mapping[str, str]) -> str:
     return _document("Playground", body, exhibits.SCRIPTS)
 
 
-def _guides(beside: Sequence[guides.Guide]) -> str:
-    """The list of the guides, if there are any."""
+def _guides(beside: Sequence[guides.Guide], trusted: bool) -> str:
+    """The list of the guides, if there are any, and of the library's pages."""
     links = "".join(f'<li><a href="{quote(one.address)}">{escape(one.title)}</a></li>' for one in beside)
+    links += f'<li><a href="{api.FOLDER}/index.html">The library, function by function</a></li>' if trusted else ""
     return f"<h2>Beside the chapters</h2>\n<ul>{links}</ul>\n" if beside else ""
 
 

@@ -85,6 +85,6 @@ def table() -> str:
     lines = ["| symbol | equation | function | source |", "|---|---|---|---|"]
     for one in SYMBOLS:
         file, number = one.where()
-        name = one.function.__qualname__
+        name = f"{one.function.__module__}.{one.function.__qualname__}"
         lines.append(f"| {one.symbol} | {one.equation} | `{name}` | `{file}`, line {number} |")
     return "\n".join(lines)
