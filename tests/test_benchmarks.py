@@ -15,7 +15,7 @@ from benchmarks import extraction, heads, inputs, iteration, loading, sizes, sta
 from torch.utils.flop_counter import FlopCounterMode
 
 from sa_lab.config import ExperimentConfig
-from sa_lab.course import figures, plain
+from sa_lab.course import plain
 from sa_lab.data.store import ImageStore
 from sa_lab.reporting import tables
 from sa_lab.study import measures
@@ -230,9 +230,6 @@ def test_tables_say_what_was_measured_and_whether_it_is_enough() -> None:
     text = " ".join(summary.show(RESULT | summary.ready(RESULT)).split())
     assert "| iteration, tiny | 450 | 300 | 1.50 [0.50, 40.00] | 1.25 | 1.00 | 1.3 | yes |" in text
     assert "| extraction, tiny | 200 | 100 | 2.00 [0.50, 40.00] | - | - | - | - |" in text
-    assert summary.stage_shares(RESULT) == dict.fromkeys(
-        ("tiny", "paper, bfloat16"), dict.fromkeys(stages.STAGES, 0.125)
-    )
     assert "| ranking | 38,000 | 2,000 | 19.00 [0.50, 40.00] | - | - | 20 | no |" in text
     assert "| heads and losses, paper | 27.3 | 150 | 180 | 64 | 90 |" in text
     assert "| tiny | 12.5 | 12.5 |" in text
@@ -287,7 +284,7 @@ def test_a_part_replaces_its_own_result_alone(
     assert "paper" not in result
     assert "paper is left out: it is measured on cuda alone" in capsys.readouterr().out
     nothing = benchmarks.run_all(CPU, ["paper"], tmp_path / "none.json")
-    assert nothing == {"tables": {}, "stage_shares": {}}
+    assert nothing == {"tables": {}}
     assert summary.show(nothing) == ""
     with pytest.raises(ValueError, match=r"only is speed, expected names among heads"):
         benchmarks.run_all(CPU, ["speed"], out)
@@ -301,14 +298,3 @@ def test_a_library_that_has_changed_since_its_commit_is_told(monkeypatch: pytest
     assert measures.conditions()["commit"] == "abc1234, changed"
     monkeypatch.setattr(measures, "_git", lambda *arguments: "")
     assert measures.conditions()["commit"] is None
-
-
-def test_stages_are_stacked_bars_with_hatching() -> None:
-    figure = figures.stages({"tiny": {"forward": 0.4, "rest": 0.6}, "small": {"forward": 0.5, "rest": 0.5}}, "Stages")
-    assert figure.layout.title.text == "Stages"
-    assert figure.layout.xaxis.title.text.endswith("%")
-    assert figure.layout.yaxis.title.text
-    assert [trace.name for trace in figure.data] == ["forward", "rest"]
-    assert list(figure.data[0].x) == [40, 50]
-    assert figure.layout.barmode == "stack"
-    assert figure.data[0].marker.pattern.shape != figure.data[1].marker.pattern.shape

@@ -171,9 +171,9 @@ def test_ranking_browser(lab: Lab) -> None:
     figure = notebook.figure(0, live=True)
     figure.show()
     captions = "g => g._fullLayout.annotations.map(a => a.text)"
-    choose(notebook, "show", "first is right")
+    choose(notebook, "show", "first answer is right")
     figure.wait_for(lambda f: f.graph.evaluate(captions)[1].startswith("✓"))
-    choose(notebook, "show", "first is wrong")
+    choose(notebook, "show", "first answer is somebody else")
     figure.wait_for(lambda f: f.graph.evaluate(captions)[1].startswith("✗"))
     first = figure.title
     notebook.slider("query").press("ArrowRight")

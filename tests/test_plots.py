@@ -83,6 +83,16 @@ def test_loss_lens_marks_the_sample_in_the_histogram() -> None:
     assert sum(shown["identity"].y) == 3
 
 
+def test_the_network_is_drawn_with_its_shapes() -> None:
+    boxes = ["visible images", "infrared images", "visible stem", "infrared stem", "trunk", "parts", "neck"]
+    shapes = {name: f"({i},)" for i, name in enumerate([*boxes, "classifier", "prototypes"])}
+    figure = figures.network(shapes, title="t")
+    texts = [one.text for one in figure.layout.annotations if one.text]
+    assert texts == [f"<b>{name}</b><br>{shape}" for name, shape in shapes.items()]
+    assert sum(one.showarrow is not False for one in figure.layout.annotations) == len(figure.layout.annotations) - 9
+    assert len(figure.layout.shapes) == 9
+
+
 def test_image_grid_places_every_image_and_frame() -> None:
     images = np.random.default_rng(0).integers(0, 255, (5, 3, 16, 8), dtype=np.uint8)
     figure = figures.image_grid(images, list("abcde"), title="t", columns=3, right=[None, True, None, False, None])

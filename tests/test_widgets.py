@@ -345,11 +345,13 @@ def test_ranking_browser_shows_what_the_search_found(runs: dict[str, Path]) -> N
         browser.outcome.value = outcome
         by_outcome[outcome] = set(browser.queries.tolist())
     assert len(by_outcome["every query"]) == everything
-    assert by_outcome["first is wrong"] | by_outcome["first is right"] == by_outcome["every query"]
-    assert not by_outcome["first is wrong"] & by_outcome["first is right"]
-    assert by_outcome["right in softmax alone"] <= by_outcome["first is right"]
-    assert by_outcome["right in complete alone"] <= by_outcome["first is wrong"]
-    browser.outcome.value = "first is right"
+    assert (
+        by_outcome["first answer is somebody else"] | by_outcome["first answer is right"] == by_outcome["every query"]
+    )
+    assert not by_outcome["first answer is somebody else"] & by_outcome["first answer is right"]
+    assert by_outcome["right in softmax alone"] <= by_outcome["first answer is right"]
+    assert by_outcome["right in complete alone"] <= by_outcome["first answer is somebody else"]
+    browser.outcome.value = "first answer is right"
     captions = [note.text for note in browser.figure.layout.annotations]
     assert captions[1].startswith("✓")
     assert len(browser.figure.layout.images) == 12
@@ -365,7 +367,7 @@ def test_ranking_browser_shows_what_the_search_found(runs: dict[str, Path]) -> N
 def test_the_right_firsts_are_those_of_the_report(runs: dict[str, Path]) -> None:
     browser = RankingBrowser({"complete": runs["complete"]})
     queries = Run(runs["complete"]).report.queries
-    browser.outcome.value = "first is right"
+    browser.outcome.value = "first answer is right"
     assert len(browser.queries) == (queries["first_rank"][queries["trial"] == 0] == 1).sum()
 
 

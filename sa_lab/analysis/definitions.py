@@ -91,7 +91,7 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "prototype_alignment": Definition(
         "prototype cosine", "[-1,1]", "higher",
-        "Cosine of a person's visible and infrared prototype; 1 is what the loss aims at.",
+        "Cosine of a person's visible and infrared prototype; 1: they coincide, which no term of the loss asks for.",
     ),
     "own_similarity": Definition(
         "cosine with own prototype", "[-1,1]", "higher",

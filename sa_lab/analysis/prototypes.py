@@ -36,7 +36,8 @@ class PrototypeSimilarities:
 
 
 def prototype_alignment(prototypes: Float[np.ndarray, "P C2 D"]) -> Float[np.ndarray, "P C"]:
-    """Cosine of the visible and the infrared prototype of each identity, in [-1,1]; 1 is what the loss aims at.
+    """Cosine of the visible and the infrared prototype of each identity, in [-1,1]; 1: they coincide, which no term
+    of the loss asks for.
 
     Args:
         prototypes: (P,2C,D), the visible half first.

@@ -144,7 +144,7 @@
   live.builders.rankings = async (part) => {
     const data = await live.numbers("rankings"), every = "every camera";
     const between = data.runs.length === 2 ? data.runs.map((run) => `right in ${run} alone`) : [];
-    const outcomes = ["every query", "first is wrong", "first is right", ...between];
+    const outcomes = ["every query", "first answer is somebody else", "first answer is right", ...between];
     const cameras = [every, ...data.cameras];
     const of = {
       protocol: choice("protocol", data.protocols.map((one) => one.name), data.protocols[0].name,

@@ -40,8 +40,8 @@ def rows_of(result: Result) -> dict[str, Rows]:
 
 
 def ready(result: Result) -> dict[str, Any]:
-    """What README and chapters show: ``tables``, the rows of each in `TITLES`, and ``stage_shares``."""
-    return {"tables": rows_of(result), "stage_shares": stage_shares(result)}
+    """What guides and chapters show: ``tables``, the rows of each in `TITLES`."""
+    return {"tables": rows_of(result)}
 
 
 TITLES = {
@@ -59,15 +59,6 @@ def show(result: Result) -> str:
     """All tables of a result file, each under a line that says what it is."""
     ready: dict[str, Rows] = result["tables"]
     return "\n\n".join(f"{TITLES[name]}\n\n{tables.render(rows, 'markdown')}" for name, rows in ready.items())
-
-
-def stage_shares(result: Result) -> dict[str, dict[str, float]]:
-    """Share in [0,1] of each stage, by preset, for `sa_lab.course.figures.stages`."""
-    return {
-        name: {stage: shares[stage] for stage in STAGES}
-        for part in result.values()
-        for name, shares in part.get("stages", {}).items()
-    }
 
 
 def ratios(result: Result) -> Rows:

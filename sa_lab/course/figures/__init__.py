@@ -1,20 +1,11 @@
 """Figures of chapters and widgets alone: data in, plotly Figure out, as in `sa_lab.plots`."""
 
-from sa_lab.course.figures.curves import (
-    cmc_curves,
-    effect,
-    intervals,
-    lines,
-    live_training,
-    scatter,
-    stages,
-    training_curves,
-)
+from sa_lab.course.figures.curves import cmc_curves, effect, intervals, lines, live_training, scatter, training_curves
 from sa_lab.course.figures.lens import loss_lens
-from sa_lab.course.figures.pictures import image_grid, protocol_map
+from sa_lab.course.figures.pictures import image_grid, network, protocol_map
 from sa_lab.course.figures.toy import toy_world
 
 __all__ = [
     "cmc_curves", "effect", "image_grid", "intervals", "lines", "live_training", "loss_lens",
-    "protocol_map", "scatter", "stages", "toy_world", "training_curves",
+    "network", "protocol_map", "scatter", "toy_world", "training_curves",
 ]  # fmt: skip

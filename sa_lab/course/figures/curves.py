@@ -11,8 +11,6 @@ from plotly.subplots import make_subplots
 
 from sa_lab.plots.style import COLOURS, DASHES, TERMS, finish
 
-_PATTERNS = ("", "/", "\\", "x", "-", "|", "+", ".")
-
 
 def lines(
     x: Float[np.ndarray, " N"],
@@ -105,27 +103,6 @@ def live_training(rows: Sequence[Mapping[str, float | int]], *, title: str) -> g
         figure.update_yaxes(title=unit, **place).update_xaxes(title="step", **place)
     finish(figure, title, height=620, width=820)
     return figure.update_layout(legend={"orientation": "h", "y": -0.12}, margin={"t": 80}, uirevision="same")
-
-
-def stages(shares: Mapping[str, Mapping[str, float]], title: str) -> go.Figure:
-    """One horizontal bar a preset, made of the shares of its stages; hatching tells apart what colours tell apart.
-
-    Args:
-        shares: ``shares[preset][stage]`` in [0,1], the stages in their order and the same in all.
-        title: says what is seen.
-    """
-    figure = go.Figure()
-    names = list(shares)
-    for i, stage in enumerate(dict.fromkeys(stage for one in shares.values() for stage in one)):
-        figure.add_bar(
-            y=names, x=[100 * one.get(stage, 0.0) for one in shares.values()], name=stage, orientation="h",
-            marker={"color": COLOURS[i % len(COLOURS)], "pattern": {"shape": _PATTERNS[i % len(_PATTERNS)]}},
-            hovertemplate="%{y}, " + stage + ": %{x:.1f} %<extra></extra>",
-        )  # fmt: skip
-    figure.update_layout(barmode="stack", legend={"traceorder": "normal"})
-    figure.update_xaxes(title="share of an iteration, %", range=[0, 100])
-    figure.update_yaxes(title="preset", autorange="reversed")
-    return finish(figure, title, height=180 + 70 * len(names))
 
 
 def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]], terms: Mapping[str, str]) -> go.Figure:

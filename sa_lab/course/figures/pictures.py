@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -77,3 +77,41 @@ def protocol_map(
     height = 190 + 58 * len(query_cameras)
     width = min(820, max(620, 220 + 90 * len(gallery_cameras)))  # a notebook at 1280 pixels shows 840
     return finish(figure, title, height=height, width=width).update_layout(margin={"l": 130})
+
+
+_BOXES = {
+    "visible images": (0, 3), "infrared images": (0, 1), "visible stem": (1, 3), "infrared stem": (1, 1),
+    "trunk": (2, 2), "parts": (3, 2), "neck": (4, 2), "classifier": (5, 3), "prototypes": (5, 1),
+}  # fmt: skip
+_ARROWS = (
+    ("visible images", "visible stem"), ("infrared images", "infrared stem"), ("visible stem", "trunk"),
+    ("infrared stem", "trunk"), ("trunk", "parts"), ("parts", "neck"), ("neck", "classifier"), ("neck", "prototypes"),
+)  # fmt: skip
+_OF_SPECTRUM = {"visible": COLOURS[0], "infrared": COLOURS[1]}
+
+
+def network(shapes: Mapping[str, str], *, title: str) -> go.Figure:
+    """The two-stream network, from the images to the two tables that the losses compare with.
+
+    Args:
+        shapes: what comes out of each box, in a few words: visible images, infrared images, visible stem, infrared
+            stem, trunk, parts, neck, classifier, prototypes.
+        title: of the figure.
+    """
+    figure = go.Figure()
+    for name, (x, y) in _BOXES.items():
+        colour = _OF_SPECTRUM.get(name.split(" ")[0], "#DDDDDD")
+        box = {"x0": x - 0.38, "x1": x + 0.38, "y0": y - 0.42, "y1": y + 0.42}
+        figure.add_shape(type="rect", **box, fillcolor=colour, opacity=0.45, line={"color": "#444444", "width": 1})
+        figure.add_annotation(x=x, y=y, text=f"<b>{name}</b><br>{shapes[name]}", showarrow=False, font={"size": 12})
+    for start, end in _ARROWS:
+        (x, y), (u, v) = _BOXES[start], _BOXES[end]
+        figure.add_annotation(
+            x=u - 0.39, y=v, ax=x + 0.39, ay=y, xref="x", yref="y", axref="x", ayref="y", text="", arrowhead=2,
+            arrowwidth=1.5, arrowcolor="#444444",
+        )  # fmt: skip
+    figure.add_scatter(x=[-0.4, 5.4], y=[0.5, 3.5], mode="markers", marker={"opacity": 0}, hoverinfo="skip")
+    figure.update_xaxes(visible=False, range=[-0.45, 5.45]).update_yaxes(visible=False, range=[0.4, 3.6])
+    return finish(figure, title, height=300, width=860).update_layout(
+        showlegend=False, margin={"l": 10, "r": 10, "b": 10}
+    )

@@ -22,7 +22,7 @@ from sa_lab.experiment import images_of
 from sa_lab.schema import Embeddings
 
 EVERY = "every camera"
-OUTCOMES = ("every query", "first is wrong", "first is right")
+OUTCOMES = ("every query", "first answer is somebody else", "first answer is right")
 
 
 class RankingBrowser(Panel):
