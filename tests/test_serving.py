@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import pytest
@@ -50,6 +51,8 @@ def test_a_port_that_cannot_be_had_is_refused() -> None:
             app.serve(port=port)
     with pytest.raises(ValueError, match="port is 70000, expected 0"):
         app.serve(port=70000)
+    with pytest.raises(ValueError, match="base_url is 'proxy/8866', expected a path that begins and ends with /"):
+        app.serve(base_url="proxy/8866")
 
 
 @pytest.mark.usefixtures("unstarted")
@@ -84,10 +87,11 @@ def test_the_page_works_offline_behind_its_token_and_ends_without_a_trace(
     run: Path, tmp_path: Path, page_at: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    served, address = _start(tmp_path, str(run))
+    served, address = _start(tmp_path, str(run), "--base-url", "/user/ann/proxy/absolute/8866/")
     log = tmp_path / "log"
     try:
         host = address.split("?")[0]
+        origin = "http://" + urlsplit(host).netloc
         stranger = page_at(1280)
         stranger.page.goto(host)
         assert "token" in stranger.page.url + stranger.page.inner_text("body").lower()
@@ -103,13 +107,13 @@ def test_the_page_works_offline_behind_its_token_and_ends_without_a_trace(
         watched.page.get_by_role("tab", name="Ranking browser").click()
         watched.page.wait_for_timeout(3000)
         assert watched.errors == []
-        assert [one for one in watched.requests if not one.startswith((host, "data:", f"blob:{host}"))] == []
+        assert [one for one in watched.requests if not one.startswith((host, "data:", f"blob:{origin}"))] == []
 
         served.send_signal(signal.SIGINT)
         assert served.wait(60) == 0, log.read_text()
         assert list(tmp_path.iterdir()) == [log]
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", int(host.rstrip("/").rpartition(":")[2])), timeout=5)
+            socket.create_connection(("127.0.0.1", urlsplit(host).port), timeout=5)
     finally:
         stop(served)
 
@@ -221,7 +225,7 @@ def test_the_token_is_on_no_command_line(home: str, tmp_path: Path, monkeypatch:
         file = Path(url2pathname(address.removeprefix("file://")))
         opened.append(address)
         assert file.stat().st_mode & 0o777 == 0o600
-        assert re.search(r"url=http://127\.0\.0\.1:\d+/\?token=\w{48}", file.read_text(encoding="utf-8"))
+        assert re.search(r"url=http://127\.0\.0\.1:\d+/\S*?\?token=\w{48}", file.read_text(encoding="utf-8"))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(app.webbrowser, "open", look)
@@ -235,7 +239,7 @@ def test_the_token_is_on_no_command_line(home: str, tmp_path: Path, monkeypatch:
 
 def _address(served: subprocess.Popen[bytes], log: Path) -> str:
     deadline = time.monotonic() + 90
-    while not (found := re.search(r"http://127\.0\.0\.1:\d+/\?token=\w+", log.read_text(encoding="utf-8"))):
+    while not (found := re.search(r"http://127\.0\.0\.1:\d+/\S*?\?token=\w+", log.read_text(encoding="utf-8"))):
         assert served.poll() is None, log.read_text(encoding="utf-8")
         assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
         time.sleep(0.2)

@@ -150,7 +150,11 @@ def export(
 
 
 def app(
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (), port: int = 0, browser: bool = True, tabs: int = 8
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = (),
+    port: int = 0,
+    browser: bool = True,
+    tabs: int = 8,
+    base_url: str = "/",
 ) -> None:
     """Serve the prototype playground and the rankings of finished runs as a page on this machine, until Ctrl-C.
 
@@ -159,7 +163,8 @@ def app(
         port: on 127.0.0.1; 0 takes a free one.
         browser: open the page in the browser, too; its address is printed in any case.
         tabs: open at a time at most, each with a kernel of about a gigabyte.
+        base_url: path of the page behind a proxy, as in /user/ann/proxy/absolute/8866/ on a JupyterHub.
     """
     from sa_lab.course.app import serve
 
-    serve(runs, port, browser, tabs)
+    serve(runs, port, browser, tabs, base_url)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -58,7 +59,7 @@ _TEMPLATE = """\
 """
 
 
-def serve(runs: Sequence[Path] = (), port: int = 0, browser: bool = True, tabs: int = 8) -> None:
+def serve(runs: Sequence[Path] = (), port: int = 0, browser: bool = True, tabs: int = 8, base_url: str = "/") -> None:
     """Serve the page until it is interrupted; its address is printed.
 
     Args:
@@ -66,9 +67,11 @@ def serve(runs: Sequence[Path] = (), port: int = 0, browser: bool = True, tabs: 
         port: on 127.0.0.1; 0 takes a free one.
         browser: open the page in the browser, too.
         tabs: open at a time at most, each with a kernel of about a gigabyte; one more is told to wait.
+        base_url: path of the page, where a proxy such as jupyter-server-proxy passes it on with its prefix.
 
     Raises:
-        ValueError: a folder without a report, more than two, a port that is taken, no tabs, or voila is not installed.
+        ValueError: a folder without a report, more than two, a port that is taken, no tabs, a path that is none, or
+            voila is not installed.
     """
     folders = [folder.expanduser().absolute() for folder in runs]
     for folder in folders:
@@ -78,13 +81,15 @@ def serve(runs: Sequence[Path] = (), port: int = 0, browser: bool = True, tabs: 
         raise ValueError(f"runs are {len(folders)} folders, expected one or two")
     if tabs < 1:
         raise ValueError(f"tabs is {tabs}, expected at least 1")
+    if not re.fullmatch(r"/([\w.~@%-]+/)*", base_url):
+        raise ValueError(f"base_url is {base_url!r}, expected a path that begins and ends with /, as in /proxy/8866/")
     if find_spec("voila") is None:
         raise ValueError("voila is not installed, expected sa-lab with its notebooks: pip install 'sa-lab[notebooks]'")
     with tempfile.TemporaryDirectory(prefix="sa-lab-app-", ignore_cleanup_errors=True) as temporary:
-        _serve(Path(temporary), folders, _free(port), browser, tabs)
+        _serve(Path(temporary), folders, _free(port), browser, tabs, base_url)
 
 
-def _serve(place: Path, folders: list[Path], port: int, browser: bool, tabs: int) -> None:
+def _serve(place: Path, folders: list[Path], port: int, browser: bool, tabs: int, base_url: str) -> None:
     """Start the server in ``place``, tell its address, and stay until it ends or is interrupted."""
     notebook = _write(place, folders)
     # where any browser may look, also one that sees the user's own files alone
@@ -93,11 +98,12 @@ def _serve(place: Path, folders: list[Path], port: int, browser: bool, tabs: int
     private = {
         "JUPYTER_CONFIG_DIR": place / "config", "JUPYTER_DATA_DIR": place / "data",
         "JUPYTER_RUNTIME_DIR": place / "run", "IPYTHONDIR": place / "ipython", "SA_LAB_HOME": home(),
-        _PLACE: place, _PARENT: os.getpid(), _TABS: tabs, _REDIRECT: redirect,
+        _PLACE: place, _PARENT: os.getpid(), _TABS: tabs, _REDIRECT: redirect, _BASE: base_url,
     }  # fmt: skip
     options = {
-        "Voila.ip": _HOST, "Voila.port": port, "Voila.port_retries": 0, "Voila.open_browser": False,
-        "Voila.auto_token": True, "Voila.root_dir": notebook.parent, "Voila.connection_dir_root": place,
+        "Voila.ip": _HOST, "Voila.port": port, "Voila.base_url": base_url, "Voila.port_retries": 0,
+        "Voila.open_browser": False, "Voila.auto_token": True, "Voila.root_dir": notebook.parent,
+        "Voila.connection_dir_root": place,
         "VoilaConfiguration.template": "sa_lab", "VoilaConfiguration.strip_sources": True,
         "VoilaConfiguration.show_tracebacks": True,
     }  # fmt: skip
@@ -109,7 +115,7 @@ def _serve(place: Path, folders: list[Path], port: int, browser: bool, tabs: int
         server = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
     try:
         _wait_until_it_answers(server, port, log)
-        address = f"http://{_HOST}:{port}/?token={token}"
+        address = f"http://{_HOST}:{port}{base_url}?token={token}"
         print(f"{TITLE}: {address}\nCtrl-C ends it", flush=True)
         if browser:
             webbrowser.open(_redirect(redirect, address).as_uri())
@@ -140,7 +146,7 @@ def _redirect(file: Path, address: str) -> Path:
 
 
 _PLACE, _PARENT, _TABS = "SA_LAB_APP_PLACE", "SA_LAB_APP_PARENT", "SA_LAB_APP_TABS"
-_REDIRECT = "SA_LAB_APP_REDIRECT"
+_REDIRECT, _BASE = "SA_LAB_APP_REDIRECT", "SA_LAB_APP_BASE"
 """Environment variables: what the server is told of its command."""
 
 
@@ -148,6 +154,7 @@ def configure(c: Any) -> None:
     """What the server does beside serving; called in it with its settings ``c``."""
     from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
     from tornado.web import HTTPError
+    from voila.voila_identity_provider import VoilaIdentityProvider
 
     most, starting = int(os.environ[_TABS]), 0
 
@@ -175,6 +182,13 @@ def configure(c: Any) -> None:
         request.set_header("X-Frame-Options", "DENY")
         _ = request.xsrf_token  # sets the cookie without which the closing page is not heard
 
+    class Door(VoilaIdentityProvider):
+        def get_handlers(self) -> list[tuple[str, object]]:
+            """Where voila sends strangers to: it looks for them without the prefix."""
+            base = os.environ[_BASE].rstrip("/")
+            return [(f"{base}{path}", handler) for path, handler in super().get_handlers()]
+
+    c.Voila.identity_provider_class = Door
     c.VoilaConfiguration.multi_kernel_manager_class = Kernels
     c.VoilaConfiguration.prelaunch_hook = admit
     c.MappingKernelManager.cull_idle_timeout = _IDLE

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from joblib import Parallel, delayed
 from torch.nn import functional
+from tqdm.auto import tqdm
 
 from sa_lab import study
 from sa_lab.analysis import prototype_alignment
@@ -124,7 +126,8 @@ def write(config: ExperimentConfig, seeds: Sequence[int] = study.SEEDS, jobs: in
     """Train what is missing, measure all networks, and write mean and interval over the ``seeds``, at least two."""
     configs = [variant(config, name).seeded(seed) for name in LOSSES for seed in seeds]
     runs = study.run_all(configs, jobs)
-    found = [cosines(run.training_embeddings) for run in runs]
+    # minutes of a core for each network
+    found = Parallel(n_jobs=jobs)(delayed(cosines)(run.training_embeddings) for run in tqdm(runs, unit="fit"))
     content: dict[str, Any] = {"dataset": config.data.dataset, "seeds": list(seeds), **study.conditions(), "losses": {}}
     for i, name in enumerate(LOSSES):
         mine = found[i * len(seeds) : (i + 1) * len(seeds)]
