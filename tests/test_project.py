@@ -95,6 +95,9 @@ def test_what_the_readme_says_of_both_losses_holds() -> None:
     assert spans["thermal", "stranger_ratio"]["high"] < 0, "the two spectra come closer"
     assert spans["synthetic", "mean_ap"]["low"] < 0, "it does not hold"
     assert max(spans[dataset, "prototype_alignment"]["high"] for dataset in readme.SETS) < 0, "nowhere"
+    pieces = claims.effects(readme.result("pieces-thermal"), "complete")
+    assert max(pieces["own_target"][2], pieces["synchronous"][2]) < 0, "needed"
+    assert all(low < 0 < high for _, low, high in (pieces["no_mask"], pieces["no_absolute"])), "no difference"
 
 
 def test_commands_give_every_process_its_share() -> None:
