@@ -78,9 +78,9 @@ def summary() -> str:
         f"It holds before a thermal camera: over {len(first['seeds'])} seeds SA-Softmax gains {_less(first)} points of "
         f"mAP, and a person's two spectra come closer. It does not hold before near-infrared cameras ({_less(second)}; "
         f"{len(second['seeds'])} seeds), and nowhere do the two prototypes of an identity come to overlap (cosine "
-        f"{_less(first, 'prototype_alignment')}). Of its pieces, the cross target and the turns are needed; without the "
-        "mask, or without the absolute term, no difference is seen. The benchmarks of the paper were not tested: their "
-        "images need an agreement.",
+        f"{_less(first, 'prototype_alignment')}). On thermal people the cross target and the turns are "
+        "needed; without the mask, or without the absolute term, no difference is seen. The benchmarks of the paper "
+        "were not tested: their images need an agreement.",
     ])  # fmt: skip
 
 
