@@ -96,8 +96,8 @@ def _other_dials(result: dict[str, Any]) -> dict[str, Any]:
 
 
 ONE_MACHINE = (
-    "Of one machine: with the same seed, another vector level of the processor gives other digits, as another seed "
-    "does; no interval covers that."
+    "Measured on one machine. On a processor with another vector level the digits differ, as they do with another seed; "
+    "no interval covers this."
 )
 
 
