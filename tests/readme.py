@@ -75,12 +75,12 @@ def summary() -> str:
     first, second = (result(f"main-{dataset}") for dataset in SETS)
     return "\n\n".join([
         tables.render(rows, "markdown"),
-        f"With a thermal camera the claim holds: over {len(first['seeds'])} seeds SA-Softmax gains {_less(first)} points "
-        "of mAP, and a person's two spectra come closer. With near-infrared cameras it does not "
-        f"({_less(second)} points; {len(second['seeds'])} seeds), and on neither set do the two prototypes of an identity "
-        f"come to overlap (their cosine changes by {_less(first, 'prototype_alignment')}). On thermal people the cross "
-        "target and the turns are needed; without the mask, or without the absolute term, no difference is seen. The "
-        "benchmarks of the paper were not tested, because their images need an agreement.",
+        f"With a thermal camera the claim holds: over {len(first['seeds'])} seeds SA-Softmax gains {_less(first)} "
+        "points of mAP, and a person's two spectra come closer. With near-infrared cameras it does not "
+        f"({_less(second)} points; {len(second['seeds'])} seeds), and on neither set do the two prototypes of an "
+        f"identity come to overlap (their cosine changes by {_less(first, 'prototype_alignment')}). "
+        "On thermal people the cross target and the turns are needed; without the mask, or without the absolute term, "
+        "no difference is seen. The benchmarks of the paper were not tested, because their images need an agreement.",
     ])  # fmt: skip
 
 
@@ -193,8 +193,9 @@ def losses() -> str:
         more, less = ([row["loss"] for row in rows if row[""] == word] for word in ("higher", "lower"))
         told.append(
             f"On {dataset} people, of the {len(rows)} others (softmax and SA-Softmax's own ablations among them), more "
-            f"mAP than SA-Softmax: {', '.join(more) or 'none'}; not told apart: {len(rows) - len(more) - len(less)} losses; "
-            f"less mAP: {len(less)} losses. mAP of SA-Softmax {100 * compared['variants']['complete']['mean_ap']['mean']:.1f} %."
+            f"mAP than SA-Softmax: {', '.join(more) or 'none'}; not told apart: {len(rows) - len(more) - len(less)} "
+            f"losses; less mAP: {len(less)} losses. mAP of SA-Softmax "
+            f"{100 * compared['variants']['complete']['mean_ap']['mean']:.1f} %."
         )
         told += [tables.render(rows, "markdown"), f"*{studies.made_with(compared)}*"]
     return "\n\n".join(told)

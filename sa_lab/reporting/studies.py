@@ -96,8 +96,8 @@ def _other_dials(result: dict[str, Any]) -> dict[str, Any]:
 
 
 ONE_MACHINE = (
-    "Measured on one machine. On a processor with another vector level the digits differ, as they do with another seed; "
-    "no interval covers this."
+    "Measured on one machine. On a processor with another vector level the digits differ, as they do with another "
+    "seed; no interval covers this."
 )
 
 
