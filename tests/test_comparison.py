@@ -93,5 +93,5 @@ def test_runs_of_other_code_are_other_methods(tmp_path: Path) -> None:
     found = comparison.methods(folders)
     assert [len(group) for group in found.values()] == [2, 2]
     assert len({name for name in found}) == 2
-    assert next(iter(found)).startswith("synthetic, complete, aaaaaaaa, dddddddd, ")
-    assert list(comparison.methods(folders[:2])) == ["synthetic, complete (2 seeds)"]
+    assert next(iter(found)).startswith("thermal, complete, aaaaaaaa, dddddddd, ")
+    assert list(comparison.methods(folders[:2])) == ["thermal, complete (2 seeds)"]

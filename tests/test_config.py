@@ -15,7 +15,7 @@ from sa_lab import disk
 from sa_lab.config import PRESETS, VARIANTS, DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
 
 OTHER_VALUES = {
-    "dataset": "thermal", "root": "elsewhere", "backbone": "resnet18", "weights": "random", "optimizer": "sgd",
+    "dataset": "synthetic", "root": "elsewhere", "backbone": "resnet18", "weights": "random", "optimizer": "sgd",
     "milestones": (1, 2), "augmentation": "none", "precision": "64-true", "device": "cpu", "steps_per_epoch": None,
     "resize": "bilinear", "asynchronous": False, "own": "mine-12345678",
     "terms": "identity 1 + triplet 0.5", "margin": 0.2, "target": "own", "prototypes": "no_rival",

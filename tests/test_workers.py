@@ -24,7 +24,7 @@ from sa_lab.training.objective import OwnLoss
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ExperimentConfig(
-    DataConfig(height=16, width=8, train_ids=8, test_ids=4, images_per_camera=1, validation_fraction=0.0),
+    DataConfig("synthetic", height=16, width=8, train_ids=8, test_ids=4, images_per_camera=1, validation_fraction=0.0),
     ModelConfig("resnet18", 1, "random"), LossConfig(warmup_steps=1),
     TrainConfig(
         ids_per_batch=4, num_epochs=2, steps_per_epoch=2, milestones=(1,), augmentation="none", device="cpu",
