@@ -185,17 +185,17 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
         raise ValueError(f"{names}: no parameter {', '.join(unknown)}, expected some of {found}")
     out.mkdir(parents=True, exist_ok=True)
     os.environ["SA_LAB_HOME"] = str(home())  # a relative one would mean another folder in the chapters
-    bar = tqdm(chosen, unit="chapter")
-    for path in bar:
-        bar.set_description(path.stem)
-        taken = {name: value for name, value in parameters.items() if name in known[path]}
-        with _kernel_hears_interrupts(path.name) as managers:
-            done = papermill.execute_notebook(
-                path, out / path.name, taken, cwd=path.parent, progress_bar=False, kernel_manager_class=managers
-            )
-        done.metadata.pop("widgets", None)  # the state of a live figure: megabytes that nobody can open
-        with atomic_path(out / path.name) as temporary:
-            nbformat.write(done, temporary)
+    with tqdm(chosen, unit="chapter") as bar:
+        for path in bar:
+            bar.set_description(path.stem)
+            taken = {name: value for name, value in parameters.items() if name in known[path]}
+            with _kernel_hears_interrupts(path.name) as managers:
+                done = papermill.execute_notebook(
+                    path, out / path.name, taken, cwd=path.parent, progress_bar=False, kernel_manager_class=managers
+                )
+            done.metadata.pop("widgets", None)  # the state of a live figure: megabytes that nobody can open
+            with atomic_path(out / path.name) as temporary:
+                nbformat.write(done, temporary)
     return [out / path.name for path in chosen]
 
 
