@@ -355,7 +355,7 @@ def test_a_refusal_names_the_dial_with_both_values(people_config: ExperimentConf
     for dial, value, told in (
         ("loss.mask_value", 0, r"loss\.mask_value 50\.0 there, 0\.0 here"),
         ("seed", 3, "seed 0 there, 3 here"),
-        ("train.head_lr", 0.5, r"train\.head_lr 0\.002 there, 0\.5 here"),
+        ("train.head_lr", 0.5, r"train\.head_lr 0\.001 there, 0\.5 here"),
     ):
         with pytest.raises(ValueError, match=rf"is of a run of another config: {told}; remove"):
             experiment.run(people_config.replace(dial, value), run.folder, progress=False)
