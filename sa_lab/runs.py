@@ -36,6 +36,9 @@ class Run:
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))  # a text does as well
+
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
 

@@ -29,6 +29,10 @@ def rank(
     if len(pictures) < 2:
         raise ValueError("one place is given, expected a query and then the folder that is searched")
     check_output(out, ".html", ".htm")
+    written = {path.resolve() for path in (out, out.with_suffix(".png"))}
+    asked = {path.resolve() for path in pictures[:-1]}
+    if written & asked or any(path.is_relative_to(pictures[-1].resolve()) for path in written):
+        raise ValueError(f"--out is {out}: page or contact sheet would lie among the pictures; expected another name")
     from sa_lab import ranking
     from sa_lab.reporting import ranks, tables
     from sa_lab.schema import Modality
