@@ -186,6 +186,16 @@ def test_what_cannot_be_ranked_is_said(run: Run, places: tuple[Path, Path], tmp_
         cli.main(["rank", str(run.folder), str(query)])
 
 
+def test_a_sheet_replaces_no_picture_that_is_asked_or_searched(run: Run, places: tuple[Path, Path]) -> None:
+    query, gallery = places
+    searched = next(gallery.rglob("*.png"))
+    for picture in (query, searched):
+        before = picture.read_bytes()
+        with pytest.raises(SystemExit, match="the contact sheet would replace the picture"):
+            cli.main(["rank", str(run.folder), str(query), str(gallery), "--out", str(picture.with_suffix(".html"))])
+        assert picture.read_bytes() == before
+
+
 def test_pictures_of_one_name_keep_their_places(run: Run, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

@@ -29,14 +29,13 @@ def rank(
     if len(pictures) < 2:
         raise ValueError("one place is given, expected a query and then the folder that is searched")
     check_output(out, ".html", ".htm")
-    written = {path.resolve() for path in (out, out.with_suffix(".png"))}
-    asked = {path.resolve() for path in pictures[:-1]}
-    if written & asked or any(path.is_relative_to(pictures[-1].resolve()) for path in written):
-        raise ValueError(f"--out is {out}: page or contact sheet would lie among the pictures; expected another name")
     from sa_lab import ranking
     from sa_lab.reporting import ranks, tables
     from sa_lab.schema import Modality
 
+    sheet = ranks.beside(out)
+    if sheet.exists() and any(sheet.resolve().is_relative_to(place.resolve()) for place in pictures):
+        raise ValueError(f"--out is {out}: the contact sheet would replace the picture {sheet}; expected another name")
     *query, gallery = pictures
     found = ranking.rank(run, query, gallery, k, Modality[modality.upper()])
     for row, path in enumerate(found.query.store.paths):
@@ -45,5 +44,5 @@ def rank(
             for place, (name, one) in enumerate(found.names(row))
         ]
         say(f"{path}\n{tables.render(rows)}\n")
-    sheet = ranks.write(found, out)
+    ranks.write(found, out)
     say(f"the page is {out}, the contact sheet {sheet}")

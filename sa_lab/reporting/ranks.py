@@ -42,6 +42,11 @@ def sheet(ranking: Ranking) -> Image.Image:
     return drawn
 
 
+def beside(out: Path) -> Path:
+    """Where the sheet of a page ``out`` is written."""
+    return out.with_suffix(".png")
+
+
 def write(ranking: Ranking, out: Path) -> Path:
     """Write the page, and the sheet beside it as PNG.
 
@@ -54,7 +59,7 @@ def write(ranking: Ranking, out: Path) -> Path:
     """
     from sa_lab.reporting.page import with_figures
 
-    picture = out.with_suffix(".png")
+    picture = beside(out)
     with atomic_path(picture) as temporary:
         sheet(ranking).save(temporary, "PNG", optimize=True)
     body = [
