@@ -26,6 +26,9 @@ from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig,
 from sa_lab.course import app
 from sa_lab.data import copies
 
+PREFIX = "/user/ann/proxy/absolute/8866"
+"""Of the page's path, behind a proxy."""
+
 
 @pytest.fixture
 def unstarted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +90,7 @@ def test_the_page_works_offline_behind_its_token_and_ends_without_a_trace(
     run: Path, tmp_path: Path, page_at: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    served, address = _start(tmp_path, str(run), "--base-url", "/user/ann/proxy/absolute/8866/")
+    served, address = _start(tmp_path, str(run), "--base-url", f"{PREFIX}/")
     log = tmp_path / "log"
     try:
         host = address.split("?")[0]
@@ -225,7 +228,7 @@ def test_the_token_is_on_no_command_line(home: str, tmp_path: Path, monkeypatch:
         file = Path(url2pathname(address.removeprefix("file://")))
         opened.append(address)
         assert file.stat().st_mode & 0o777 == 0o600
-        assert re.search(r"url=http://127\.0\.0\.1:\d+/\S*?\?token=\w{48}", file.read_text(encoding="utf-8"))
+        assert re.search(r"url=http://127\.0\.0\.1:\d+/\?token=\w{48}", file.read_text(encoding="utf-8"))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(app.webbrowser, "open", look)
@@ -239,7 +242,9 @@ def test_the_token_is_on_no_command_line(home: str, tmp_path: Path, monkeypatch:
 
 def _address(served: subprocess.Popen[bytes], log: Path) -> str:
     deadline = time.monotonic() + 90
-    while not (found := re.search(r"http://127\.0\.0\.1:\d+/\S*?\?token=\w+", log.read_text(encoding="utf-8"))):
+    while not (
+        found := re.search(rf"http://127\.0\.0\.1:\d+(?:{PREFIX})?/\?token=\w+", log.read_text(encoding="utf-8"))
+    ):
         assert served.poll() is None, log.read_text(encoding="utf-8")
         assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
         time.sleep(0.2)
