@@ -18,7 +18,6 @@ from PIL import Image, PngImagePlugin
 
 from sa_lab.course import claims, figures, surface
 from sa_lab.disk import atomic_path, write_text
-from sa_lab.evaluation.reports import SHARES
 from sa_lab.reporting import studies, tables
 from sa_lab.study import sweeps
 
@@ -70,7 +69,7 @@ def summary() -> str:
     for dataset in SETS:
         for loss, title in (("softmax", "softmax"), ("complete", "SA-Softmax")):
             measured = result(f"main-{dataset}")["variants"][loss]
-            spans = {shown: _span(measured[key], key, signed=False) for key, shown in names.items()}
+            spans = {shown: claims.span(measured[key], key, sign="") for key, shown in names.items()}
             rows.append({"people": dataset, "loss": title, **spans})
     first, second = (result(f"main-{dataset}") for dataset in SETS)
     return "\n\n".join([
@@ -84,17 +83,9 @@ def summary() -> str:
     ])  # fmt: skip
 
 
-def _span(one: Mapping[str, float], measure: str, signed: bool = True) -> str:
-    """A mean with its interval, in points of shares."""
-    scale, digits = (100, 1) if measure in SHARES else (1, 2)
-    sign = "+" if signed else ""
-    mean, low, high = (f"{scale * one[key]:{sign}.{digits}f}" for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
-
-
 def _less(found: dict[str, Any], measure: str = "mean_ap") -> str:
     """What SA-Softmax has more of a measure than softmax, paired by seed."""
-    return _span(claims.paired(found, "complete", "softmax", measure), measure)
+    return claims.span(claims.paired(found, "complete", "softmax", measure), measure)
 
 
 def paper() -> str:
@@ -106,11 +97,9 @@ def paper() -> str:
 
 def both(dataset: str) -> str:
     """Both main losses on a set, and in a sentence what SA-Softmax gains."""
-    name = f"main-{dataset}"
-    found = result(name)
-    return (
-        f"mAP of SA-Softmax less that of softmax, {len(found['seeds'])} seeds: {_less(found)} points.\n\n{study(name)}"
-    )
+    found = result(f"main-{dataset}")
+    told = f"mAP of SA-Softmax less that of softmax, {len(found['seeds'])} seeds: {_less(found)} points."
+    return f"{told}\n\n{study(f'main-{dataset}')}"
 
 
 def searched() -> str:
@@ -122,21 +111,20 @@ def searched() -> str:
 
 def parted() -> str:
     """The cosine of an identity's two spectra: of mean embeddings, of prototypes as trained and as fitted anew."""
-    for name, found in known("parting-thermal").items():
-        rows = [
-            {"cosine of": measure, **{loss: _span(one[measure], "") for loss, one in found["losses"].items()}}
-            for measure in next(iter(found["losses"].values()))
-        ]
-        told = f"Of people trained on, {name.split('-')[1]}, {len(found['seeds'])} seeds:"
-        return f"{told}\n\n{tables.render(rows, 'markdown')}"
-    return NOT_YET
+    found = known("parting-thermal").get("parting-thermal")
+    if not found:
+        return NOT_YET
+    rows = [
+        {"cosine of": measure, **{loss: claims.span(one[measure], "") for loss, one in found["losses"].items()}}
+        for measure in next(iter(found["losses"].values()))
+    ]
+    return f"Of people trained on, {len(found['seeds'])} seeds:\n\n{tables.render(rows, 'markdown')}"
 
 
 def changed() -> str:
     """SA-Softmax with one piece changed."""
-    for found in known("pieces-thermal").values():
-        return f"{tables.render(claims.against(found, 'complete'), 'markdown')}\n\n*{studies.made_with(found)}*"
-    return NOT_YET
+    found = result("pieces-thermal")
+    return f"{tables.render(claims.against(found, 'complete'), 'markdown')}\n\n*{studies.made_with(found)}*"
 
 
 def lasting() -> str:
@@ -147,13 +135,10 @@ def lasting() -> str:
         measures = ("mean_ap", "stranger_ratio", "prototype_alignment")
         shown = studies.sweep_table(sweeps.read(folder), names=measures) if folder.is_dir() else NOT_YET
         told.append(f"**{title}.**\n\n{shown}")
-    processors = [
-        tables.render(claims.processors(result("main-thermal"), one), "markdown")
-        for one in known("avx2-thermal").values()
-    ]
-    told.append(
-        "**A processor with shorter vectors** adds in another order:\n\n" + (processors[0] if processors else NOT_YET)
-    )
+    narrow = known("avx2-thermal").get("avx2-thermal")
+    rows = claims.processors(result("main-thermal"), narrow) if narrow else []
+    shown = tables.render(rows, "markdown") if rows else NOT_YET
+    told.append(f"**A processor with shorter vectors** adds in another order:\n\n{shown}")
     return "\n\n".join(told)
 
 
@@ -175,10 +160,11 @@ def rendered(bench: dict[str, Any], *names: str) -> list[str]:
 
 def gpu() -> str:
     """What `make gpu` has timed, or that it has not run."""
-    for bench in known("bench-cuda").values():
-        device = next(iter(bench.values()))["run"]["device"]
-        return "\n\n".join([f"{device}:", *rendered(bench, "ratios", "limits", "stages", "utilisation")])
-    return "Nothing was timed on a GPU yet: `make gpu` does; what it finds is put here."
+    bench = known("bench-cuda").get("bench-cuda")
+    if not bench:
+        return "Nothing was timed on a GPU yet: `make gpu` does; what it finds is put here."
+    device = next(iter(bench.values()))["run"]["device"]
+    return "\n\n".join([f"{device}:", *rendered(bench, "ratios", "limits", "stages", "utilisation")])
 
 
 def losses() -> str:
@@ -203,10 +189,7 @@ def losses() -> str:
 
 def dials() -> str:
     """How far mask and similarity weight move the mAP."""
-    file = RESULTS / "surface-thermal.json"
-    if not file.is_file():
-        return NOT_YET
-    found = surface.read(file)
+    found = surface.read(RESULTS / "surface-thermal.json")
     moves = [
         f"{one['mean']:.1f} points [{one['low']:.1f}, {one['high']:.1f}] along `{dial}`"
         for dial, one in found.effects().items()

@@ -22,7 +22,6 @@ def notebooks(folder: Annotated[Path, tyro.conf.Positional]) -> None:
     """
     from sa_lab.course import chapters
 
-    chapters.bring_results()
     say(f"The chapters are in {chapters.copy_to(folder)}; sa-lab lab {folder} opens them")
 
 
@@ -37,7 +36,6 @@ def lab(folder: Annotated[Path | None, tyro.conf.Positional] = None) -> None:
 
     chosen = folder or (place_of_chapters() if checkout() else Path("sa_lab_chapters"))
     if not chosen.exists():
-        chapters.bring_results()
         chapters.copy_to(chosen)
     if not chosen.is_dir():
         raise Refusal(f"{chosen} is a file, expected a folder with the chapters")

@@ -33,7 +33,7 @@ from sa_lab.course.parameters import parameters_of
 from sa_lab.data import list_images, prepare
 from sa_lab.data.store import split_identities
 from sa_lab.dials import file_word
-from sa_lab.disk import Refusal, atomic_path, can_be_written, checkout, home, notebooks, say, write_text
+from sa_lab.disk import Refusal, atomic_path, check_folder, checkout, home, notebooks, say, write_text
 from sa_lab.reporting import comparison
 from sa_lab.runs import Run
 from sa_lab.training import processes
@@ -66,9 +66,9 @@ def copy_to(folder: Path) -> Path:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Refusal(f"{folder} is there already, expected a new or an empty folder")
-    if not can_be_written(folder):
-        raise Refusal(f"{folder} cannot be made, expected a folder that can be written")
+    check_folder(folder, "expected another one")
     chapters()
+    bring_results()
     shutil.copytree(NOTEBOOKS, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", "__pycache__"))
     return folder
 
@@ -80,8 +80,8 @@ def bring_results() -> None:
         for file in (one for one in brought.rglob("*") if one.is_file()):
             place = home() / "results" / file.relative_to(brought)
             if not place.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, place)
+                with atomic_path(place) as temporary:
+                    shutil.copyfile(file, temporary)
 
 
 def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Path | None = None) -> str:

@@ -36,11 +36,23 @@ _ALIKE = "not told apart"
 
 
 def _told(difference: Mapping[str, float], measure: str, unit: str = "") -> tuple[str, str]:
-    """A difference with its interval (``unit``: of shares, after the mean), and whether that leaves 0 out."""
+    """A difference with its interval, see `span`, and whether that leaves 0 out."""
+    word = "higher" if difference["low"] > 0 else "lower" if difference["high"] < 0 else _ALIKE
+    return span(difference, measure, unit), word
+
+
+def span(one: Mapping[str, float], measure: str, unit: str = "", sign: str = "+") -> str:
+    """A mean with its interval, of shares in percent.
+
+    Args:
+        one: mean, low and high.
+        measure: a name in `sa_lab.study.MEANINGS`, or anything else that is no share.
+        unit: of shares, after the mean.
+        sign: empty for values, which have no plus.
+    """
     scale, digits, unit = (100, 1, unit) if measure in SHARES else (1, 2, "")
-    mean, low, high = (difference[key] * scale for key in ("mean", "low", "high"))
-    word = "higher" if low > 0 else "lower" if high < 0 else _ALIKE
-    return f"{mean:+.{digits}f}{unit} [{low:+.{digits}f}, {high:+.{digits}f}]", word
+    mean, low, high = (f"{one[key] * scale:{sign}.{digits}f}" for key in ("mean", "low", "high"))
+    return f"{mean}{unit} [{low}, {high}]"
 
 
 def relation(

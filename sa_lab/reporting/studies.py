@@ -78,8 +78,7 @@ def made_with(result: dict[str, Any]) -> str:
     made += [f"vector level {result['cpu']}"] if "cpu" in result else []
     made += [f"seeds {', '.join(map(str, result['seeds']))}"]
     made += [f"{result['date']}, commit {result['commit']}"] if "commit" in result else []
-    told = {**result.get("changed", {}), **_other_dials(result)}
-    made += [f"{name} {value}" for name, value in told.items() if value != ExperimentConfig().flat().get(name)]
+    made += [f"{name} {value}" for name, value in _other_dials(result).items()]
     return f"{'; '.join(made)}. {ONE_MACHINE}"
 
 
@@ -91,8 +90,9 @@ def _other_dials(result: dict[str, Any]) -> dict[str, Any]:
         for group, dials in result.get("config", {}).items() if isinstance(dials, dict) and group != "loss"
         for name, value in dials.items()
     }  # fmt: skip
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in mine.items()}
-    return {name: mine[name] for name, value in plain.items() if name not in named and value != usual.get(name, value)}
+    told = {**result.get("changed", {}), **{name: value for name, value in mine.items() if name not in named}}
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    return {name: told[name] for name, value in plain.items() if value != usual.get(name, value)}
 
 
 ONE_MACHINE = (
