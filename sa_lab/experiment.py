@@ -493,7 +493,7 @@ def load_model(folder: Path) -> tuple[TwoStreamNet, torch.Tensor, np.ndarray]:
         FileNotFoundError: no model was selected yet.
         WeightsError: the file is damaged.
     """
-    config = ExperimentConfig.load(folder / "config.json")
+    config = Run(folder).config
     state = load_state(folder / "model.pt")
     try:
         train_ids = state["train_ids"].numpy()

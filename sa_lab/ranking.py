@@ -149,7 +149,7 @@ def rank(
         DataError: no such pictures, or none that can be read.
         FileNotFoundError: the run has no network.
     """
-    run = run if isinstance(run, Run) else Run(Path(run))
+    run = (run if isinstance(run, Run) else Run(Path(run))).there()
     asked, searched = (
         pictures(run.folder, places, spectrum, progress)
         for places, spectrum in ((query, modality), (gallery, Modality(modality).other))

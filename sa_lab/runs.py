@@ -39,6 +39,17 @@ class Run:
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", Path(self.folder))  # a text does as well
 
+    def there(self) -> Run:
+        """This run, if there is one.
+
+        Raises:
+            FileNotFoundError: the folder is missing, or no run's.
+        """
+        if not (self.folder / "config.json").is_file():
+            what = "has no config.json" if self.folder.is_dir() else "is no folder"
+            raise FileNotFoundError(f"{self.folder} {what}, expected the folder of a run, as `sa-lab runs` lists them")
+        return self
+
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
 
@@ -54,7 +65,7 @@ class Run:
     @property
     def config(self) -> ExperimentConfig:
         """The dials."""
-        return ExperimentConfig.load(self.folder / "config.json")
+        return ExperimentConfig.load(self.there().folder / "config.json")
 
     @property
     def embeddings(self) -> Embeddings:

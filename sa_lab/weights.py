@@ -52,9 +52,8 @@ def load_state(path: Path) -> Any:
             raise
         raise WeightsError(f"{path} is damaged, or no file of weights: {error}") from error
     except Exception as error:  # damaged files fail in many ways
-        raise WeightsError(
-            f"{path} is damaged, or no file of weights: {reason_of(error).split('. This')[0]}"
-        ) from error
+        told = "it holds a program, not only tensors; save its state_dict()" if "weights_only" in str(error) else ""
+        raise WeightsError(f"{path} is damaged, or no file of weights: {told or reason_of(error)}") from error
 
 
 def check_weights(backbone: str, weights: str) -> None:

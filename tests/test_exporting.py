@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from sa_lab import cli, experiment, exporting
+from sa_lab import cli, experiment, exporting, transforms
 from sa_lab.config import ExperimentConfig
 from sa_lab.evaluation.embedding import embed
 from sa_lab.runs import Run
@@ -47,6 +47,7 @@ def test_onnx_gives_what_embed_gives(run: Run, modality: Modality, tmp_path: Pat
 
 
 def test_a_program_of_torch_gives_what_embed_gives(run: Run, tmp_path: Path) -> None:
+    transforms._colour.cache_clear()  # as in a program that has seen no image yet
     files = exporting.export(run.folder, tmp_path, "torch")
     assert [file.name for file in files] == ["descriptor-visible.pt2", "descriptor-infrared.pt2"]
     for file, modality in zip(files, Modality, strict=True):

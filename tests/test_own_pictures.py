@@ -199,11 +199,52 @@ def whole_model(root: Path) -> str:
     return weights_of((root / "w.pth").read_bytes())(root)
 
 
+def two_runs(root: Path) -> str:
+    shutil.copytree(root / "data" / "runs" / "thermal-complete-seed0-x", root / "data" / "runs" / "thermal-complete-y")
+    picture(root / "query.png", 1)
+    return "sa-lab rank data/runs/thermal-complete-seed0-x data/runs/thermal-complete-y query.png ."
+
+
+def no_run(command: str) -> Callable[[Path], str]:
+    def made(root: Path) -> str:
+        picture(root / "pictures" / "a.png", 1, "RGB")
+        return command
+
+    return made
+
+
+def one_person(root: Path) -> str:
+    """Of two, one is for testing."""
+    people(root / "people", 2)
+    return "sa-lab train tiny --data.dataset folder --data.root people --run runs/x"
+
+
+def same_pictures(root: Path) -> str:
+    """A run that starts from one of the same pictures, which tested other people."""
+    people(root / "people", 9)
+    run("sa-lab train tiny --data.dataset folder --data.root people --run runs/first")
+    return (
+        "sa-lab train tiny --data.dataset folder --data.root people --data.seed 5 --model.weights runs/first/model.pt "
+        "--run runs/second"
+    )
+
+
+def mixed(root: Path) -> str:
+    """Infrared of twelve bits, but for one picture."""
+    picture(people(root / "people", 6, kind="12") / "infrared" / "p00" / "0.png", 3, "L")
+    return "sa-lab prepare folder --root people"
+
+
 WORKS = {
     "three people": of_kind(3, "png", "L"), "thirty people": of_kind(30, "png", "L"),
     "grey of twelve bits": of_kind(6, "png", "12"), "TIFF": of_kind(6, "tif", "L"), "WebP": of_kind(6, "webp", "L"),
     "a name in two spellings": two_spellings, "a table with the slashes of Windows": of_table(str, "\\"),
-    "a query of nobody": of_nobody,
+    "a query of nobody": of_nobody, "twelve bits and eight": mixed,
+    "a person in two spellings": of_table(
+        lambda text: text.replace("png,p00", unicodedata.normalize("NFC", "png,zoë"), 1).replace(
+            "png,p00", unicodedata.normalize("NFD", "png,zoë")
+        )
+    ),
 }  # fmt: skip
 
 REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
@@ -220,7 +261,22 @@ REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
     "half a download": (weights_of(b"PK\x03\x04" + bytes(99)), r"w\.pth is damaged, or no file of weights"),
     "a web page": (weights_of(b"<!DOCTYPE html><html></html>"), r"w\.pth is damaged, or no file of weights"),
     "an empty file": (weights_of(b""), r"w\.pth is damaged, or no file of weights"),
-    "a whole program": (whole_model, r"w\.pth is damaged, or no file of weights"),
+    "a whole program": (whole_model, r"w\.pth is damaged.*it holds a program, not only tensors; save its state_dict"),
+    "a pattern that fits two runs": (two_runs, "thermal-complete-y is a second run, expected one and then pictures"),
+    "pictures in place of a run": (
+        no_run("sa-lab rank pictures pictures pictures"), "pictures has no config.json, expected the folder of a run",
+    ),
+    "no folder in place of a run": (no_run("sa-lab export nowhere"), "nowhere is no folder, expected .* of a run"),
+    "to go on from no run": (
+        no_run("sa-lab train --from nowhere tiny --run runs/x"), "nowhere is no folder, expected the folder of a run",
+    ),
+    "one person left to learn": (one_person, "folder leaves 1 identities for training, expected at least 2"),
+    "a dial out of range": (no_run("sa-lab train tiny --model.num-parts 0"), "^sa-lab: model.num_parts is 0, expected"),
+    "no root": (no_run("sa-lab prepare folder"), "^sa-lab: --root is None, expected the folder"),
+    "semicolons": (
+        of_table(lambda text: text.replace(",", ";")), "lacks the column path, .*; expected .*, separated by commas",
+    ),
+    "people of the run before": (same_pictures, r"the same pictures, or copies of them\); expected the split of that"),
 }  # fmt: skip
 
 
@@ -237,6 +293,13 @@ def test_every_refusal_says_in_one_line_what_to_do(place: Path, name: str) -> No
     message = str(caught.value.code)
     assert re.search(told, message), message
     assert "\n" not in message.strip()
+
+
+def test_mixed_depths_are_told(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(mixed(place))
+    said = "".join(capfd.readouterr())
+    assert re.search(r"11 images have more than eight bits; [\d.]+ becomes black and [\d.]+ white", said), said
+    assert "11 of 12 infrared images have more than eight bits" in said
 
 
 def test_a_dead_link_is_counted_and_named(place: Path, capfd: pytest.CaptureFixture[str]) -> None:

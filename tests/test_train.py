@@ -602,6 +602,7 @@ def test_one_forward_serves_both_steps(micro_store: ImageStore) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: the GPU path is not exercised here")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_no_step_waits_for_the_gpu(micro_store: ImageStore) -> None:
     """But for RandomLinear, which asks which images go on."""
     training = start(config_of(device="cuda", augmentation="channel_mix"), micro_store)

@@ -74,7 +74,7 @@ def _show(folders: list[Path], place: Path) -> None:
             row["dials"] = ", ".join(f"{name.split('.')[-1]} {value}" for name, value in apart.items())
         days = (time.time() - folder.stat().st_mtime) / 86_400
         rows.append({**row, "MB": f"{_bytes(folder) / 1e6:,.0f}", "days old": f"{days:.1f}"})
-    say(tables.render(rows) if rows else f"no run is in {place}")
+    say(tables.render(rows) if rows else f"no run is in {place}; --root names another folder")
 
 
 _ELSEWHERE = ("data.dataset", "data.root", "seed")

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sa_lab.cli.presets import with_options
 from sa_lab.config import DataConfig, Dataset, ExperimentConfig, Resize, VariantName, variant
-from sa_lab.disk import say
+from sa_lab.disk import say, tell
 
 ConfigFile = Annotated[Path | None, tyro.conf.arg(name="config")]
 """Read before everything else, see `sa_lab.cli.presets`."""
@@ -36,9 +37,10 @@ def prepare(
 
     from sa_lab.data import list_images, published_counts, regdb, statistics
     from sa_lab.data import prepare as open_store
+    from sa_lab.data.store import split_identities
     from sa_lab.reporting import tables
 
-    data = DataConfig(dataset=dataset, root=root, height=height, width=width, resize=resize)
+    data = with_options(DataConfig(), dataset=dataset, root=root, height=height, width=width, resize=resize)
     if dataset == "regdb":
         regdb.check(data.root or "")
     images = list_images(data)
@@ -55,6 +57,11 @@ def prepare(
     say(tables.render(rows))
     if expected and images.name != dataset:
         say("This is a generated copy: its counts and its results are not those of the real data set.")
+    trained, held = split_identities(images, data.validation_fraction, data.seed)
+    say(
+        f"Of the train identities {len(held)} are held back for validation (data.validation_fraction "
+        f"{data.validation_fraction:g}); a batch can hold the other {len(trained)} at most"
+    )
     store = open_store(data, listing=images)
     if verify:
         say(f"{store.verify()} of {len(store):,} stored images were damaged; all are as they were written now")
@@ -111,13 +118,15 @@ def train(
         start: a run to train further, in a new folder: its dials, and network, classifier and prototypes as they are,
             without warm-up; optimisers and schedule begin anew, and options go before its dials.
     """
-    del file, start  # read ahead, see `sa_lab.cli.presets`
+    del file  # read ahead, as the dials of `start` are, see `sa_lab.cli.presets`
     from sa_lab import experiment
     from sa_lab.reporting import comparison
     from sa_lab.training.objective import from_file
     from sa_lab.training.processes import is_first
 
     chosen = variant(config, loss_variant) if loss_variant else config
+    if start:
+        tell(f"{start} is trained for {chosen.train.num_epochs} epochs more (--train.num-epochs)")
     own = from_file(own_loss) if own_loss else None
     done = (
         experiment.run_splits(chosen, run, True, processes, keep_checkpoint, own)

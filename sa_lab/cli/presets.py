@@ -6,17 +6,30 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from sa_lab.config import PRESETS, ExperimentConfig, read_dials
+from sa_lab.config import PRESETS, DataConfig, ExperimentConfig, read_dials
 
 _MEANINGS = {
     "tiny": "one CPU core, minutes", "small": "one GPU, minutes",
     "paper": "the reference's recipe, but for batches an epoch and drawing without replacement",
 }  # fmt: skip
+
+
+def with_options(data: DataConfig, **options: Any) -> DataConfig:
+    """Images that options of a command name, those that are not None.
+
+    Raises:
+        ValueError: a value that does not fit, told as the option and not as the dial.
+    """
+    try:
+        return replace(data, **{name: value for name, value in options.items() if value is not None})
+    except ValueError as error:
+        raise ValueError(str(error).replace("data.", "--", 1)) from error
 
 
 def annotation(arguments: Sequence[str]) -> Any:
@@ -35,8 +48,10 @@ def annotation(arguments: Sequence[str]) -> Any:
     given = vars(reader.parse_known_args(arguments)[0])
     changes: list[dict[str, Any]] = []
     if run := given["from"]:  # its prototypes are warm
+        from sa_lab.runs import Run
+
         go_on = {"model.weights": f"{run}/model.pt", "loss.warmup_steps": 0}
-        changes += [read_dials(Path(run) / "config.json"), go_on]
+        changes += [read_dials(Run(Path(run)).there().folder / "config.json"), go_on]
     if given["config"]:
         changes.append(read_dials(Path(given["config"])))
     presets = {name: functools.reduce(ExperimentConfig.replace, changes, preset()) for name, preset in PRESETS.items()}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from sa_lab.cli.presets import with_options
 from sa_lab.config import LAYOUTS, DataConfig, Dataset, Device, Style, TrainConfig
 from sa_lab.disk import can_be_written, check_folder, check_output, home, read_json, say, tell, write_json, write_text
 
@@ -86,7 +87,9 @@ def evaluate(
             from sa_lab.data import prepare
             from sa_lab.evaluation import reference
 
-            data = DataConfig(dataset=dataset or "sysu", root=root, split=split or 1, height=height, width=width)
+            data = with_options(
+                DataConfig(), dataset=dataset or "sysu", root=root, split=split, height=height, width=width
+            )
             theirs = reference.embed_reference(source, prepare(data), _device(device), folder / "embeddings.npz")
         write_json(folder / "source.json", note)
         tested = theirs
@@ -185,9 +188,8 @@ def embed(
     config = Run(run).config
     if dataset not in (None, config.data.dataset):
         split = split or 1  # that of the run is another data set's
-    named = {"dataset": dataset, "root": root, "split": split}
-    data = replace(config.data, **{k: v for k, v in named.items() if v is not None})  # type: ignore[arg-type]
-    if any(named.values()):
+    data = with_options(config.data, dataset=dataset, root=root, split=split)
+    if dataset or root or split:
         span = experiment.thermal_range_of(run) if (run / "made_of.json").is_file() else None
         store = prepare(replace(data, thermal_range=data.thermal_range or span))  # one black and white for all it sees
     elif (run / "images.csv").is_file():  # nobody's other images, wherever the run says that its own are

@@ -42,7 +42,10 @@ def listing(table: Path | str, test_fraction: float = 1 / 3, seed: int = 0) -> L
     columns = set(rows[0][1])
     if missing := [name for name in NEEDED if name not in columns]:
         told = ", ".join(sorted(columns))
-        raise DataError(f"{table} lacks the column {', '.join(missing)} among {told}; expected {', '.join(NEEDED)}")
+        advice = ", separated by commas" if len(columns) == 1 else ""
+        raise DataError(
+            f"{table} lacks the column {', '.join(missing)} among {told}; expected {', '.join(NEEDED)}{advice}"
+        )
     faults: list[str] = []
     found: list[Found] = []
     kept: list[Mapping[str, str]] = []
@@ -54,10 +57,9 @@ def listing(table: Path | str, test_fraction: float = 1 / 3, seed: int = 0) -> L
             continue
         found.append(one)
         kept.append(row)
-        if (other := names.setdefault(one.person, row["person"])) != row["person"]:
-            faults.append(
-                f"{table}, line {line}: persons {other!r} and {row['person']!r} have the same number; rename one"
-            )
+        person = name_of(row["person"])
+        if (other := names.setdefault(one.person, person)) != person:
+            faults.append(f"{table}, line {line}: persons {other!r} and {person!r} have the same number; rename one")
     refuse(table, faults)
     roles = held = None
     if "split" in columns:

@@ -33,7 +33,7 @@ from sa_lab.data.files import NOT_OF_THE_FILE, listed
 from sa_lab.dials import few
 from sa_lab.disk import check_folder, locked, new_array, read_json, replace, tell, write_json
 from sa_lab.provenance import code_digest
-from sa_lab.schema import DataError, Listing
+from sa_lab.schema import DataError, Listing, Modality
 
 FORMAT_VERSION = 2
 _CHUNK = 256
@@ -226,7 +226,7 @@ def build_store(
     span = _Span(listing, thermal_range)
 
     def pixels(i: int) -> UInt8[np.ndarray, "3 H W"]:
-        return _pixels(span.eight_bits(listing.read(i)), height, width, resize)
+        return _pixels(span.eight_bits(i, listing.read(i)), height, width, resize)
 
     record = {"digest": content, "filter": resize, "shape": list(shape), "code": code_digest(("data",))}
     with locked(folder, f"prepares {listing.name}"):
@@ -237,6 +237,8 @@ def build_store(
             for line in _counted(listing.passed_over):
                 tell(f"{listing.name}: {line}")
             known = _build(listing, pixels, shape, record, folder, progress, span)
+            for line in span.told():
+                tell(f"{listing.name}: {line}")
         sums, span.bounds = tuple(known["sums"]), known["thermal_range"]
         images = np.load(folder / "images.npy", mmap_mode="c")
     checks = _Checks(folder / "images.npy", sums, np.zeros(len(listing), dtype=bool), pixels)
@@ -259,20 +261,42 @@ class _Span:
     Attributes:
         listing: the images.
         bounds: the two; None until an image asks for them.
+        deep: which images had more than eight bits.
     """
 
     listing: Listing
     bounds: tuple[float, float] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
+    deep: set[int] = field(default_factory=set)
 
-    def eight_bits(self, image: Image.Image) -> Image.Image:
-        """The image as it is, or, of more than eight bits, as mode ``L``."""
+    def eight_bits(self, i: int, image: Image.Image) -> Image.Image:
+        """Image ``i`` as it is, or, of more than eight bits, as mode ``L``."""
         if image.mode != "F":
             return image
         with self.lock:
             low, high = self.bounds = self.bounds or self._percentiles()
+            self.deep.add(i)
         scaled = (np.asarray(image) - low) * (255 / max(high - low, 1e-9))
         return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
+
+    def told(self) -> list[str]:
+        """What the user should know of images with more than eight bits."""
+        lines = []
+        if self.bounds:
+            low, high = self.bounds
+            lines.append(
+                f"{len(self.deep)} images have more than eight bits; {low:g} becomes black and {high:g} white "
+                f"(data.thermal_range sets other bounds, a run keeps them in made_of.json)"
+            )
+        deep = np.isin(np.arange(len(self.listing)), list(self.deep))
+        for modality in Modality:
+            of = self.listing.modality == modality
+            if 0 < (count := int(deep[of].sum())) < of.sum():
+                lines.append(
+                    f"{count} of {of.sum()} {modality.name.lower()} images have more than eight bits and are scaled by "
+                    "these bounds, the others have eight and stay as they are; expected one kind, so save them alike"
+                )
+        return lines
 
     def _percentiles(self) -> tuple[float, float]:
         found = []

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from html import escape
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from sa_lab.disk import atomic_path, write_text
 from sa_lab.plots import data_uri, painted
 from sa_lab.ranking import Ranking
 
-HEIGHT = 128
-"""Of a picture in the sheet, in pixels."""
-_PAD, _TEXT = 6, 26
-EXPLAINED = 3
+HEIGHT = 160
+"""Of a picture in sheet and page, in pixels."""
+_PAD, _LINE = 6, 15
+EXPLAINED = 10
 """How many of what came back are explained place by place on the page."""
+_FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "arial.ttf")
+"""Fonts of operating systems that have letters with accents, which Pillow's own lacks."""
 
 
 def sheet(ranking: Ranking) -> Image.Image:
     """One picture: a row a query, which stands at its left, best first, each with name and similarity."""
     _, _, height, width = ranking.query.store.images.shape
-    tile = max(round(HEIGHT * width / height), 84)
-    columns, step = 1 + ranking.best.shape[1], HEIGHT + _TEXT + 2 * _PAD
+    tile = max(round(HEIGHT * width / height), 96)
+    columns, step = 1 + ranking.best.shape[1], HEIGHT + 2 * _LINE + 2 * _PAD
     drawn = Image.new("RGB", (columns * (tile + _PAD) + _PAD, len(ranking.best) * step + _PAD), "white")
-    pen = ImageDraw.Draw(drawn)
+    pen, (font, spelled) = ImageDraw.Draw(drawn), _lettering()
     for row, found in enumerate(ranking.best):
         shown = [(ranking.query.image(row), ranking.query.store.paths[row], "query")]
         shown += [
@@ -36,8 +42,8 @@ def sheet(ranking: Ranking) -> Image.Image:
             left, top = _PAD + column * (tile + _PAD), _PAD + row * step
             picture = _picture(pixels).resize((round(HEIGHT * width / height), HEIGHT))
             drawn.paste(picture, (left, top))
-            pen.text((left, top + HEIGHT + 2), told, fill="black")
-            pen.text((left, top + HEIGHT + 13), _fitting(pen, name, tile), fill="#5a6675")
+            pen.text((left, top + HEIGHT + 2), told, "black", font)
+            pen.text((left, top + HEIGHT + 2 + _LINE), _fitting(font, spelled(name), tile), "#5a6675", font)
         pen.line([(_PAD, (row + 1) * step), (drawn.width - _PAD, (row + 1) * step)], fill="#dfe4ea")
     return drawn
 
@@ -105,9 +111,21 @@ def tag(pixels: np.ndarray, name: str, style: str = "") -> str:
     return f'<img src="{data_uri(pixels)}" alt="{escape(name)}" height="{HEIGHT}" style="{style}">'
 
 
-def _fitting(pen: ImageDraw.ImageDraw, text: str, width: int) -> str:
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@cache
+def _lettering() -> tuple[Font, Callable[[str], str]]:
+    """A font, and how a name is spelled in it: where the machine has none but Pillow's, without accents."""
+    for name in _FONTS:
+        with suppress(OSError):
+            return ImageFont.truetype(name, 12), str
+    return ImageFont.load_default(12), lambda text: normalize("NFKD", text).encode("ascii", "ignore").decode()
+
+
+def _fitting(font: Font, text: str, width: int) -> str:
     """The end of a text, as much of it as fits."""
     shown = text
-    while pen.textlength(shown) > width and len(shown) > 4:
+    while font.getlength(shown) > width and len(shown) > 4:
         shown = "…" + shown[2:]
     return shown

@@ -160,11 +160,16 @@ def plan(config: ExperimentConfig, images: Listing | ImageStore) -> Plan:
     """
     train, loss = config.train, config.loss
     train_ids, _ = split_identities(images, config.data.validation_fraction, config.data.seed)
+    if len(train_ids) < 2:
+        raise ValueError(
+            f"{images.name} leaves {len(train_ids)} identities for training, expected at least 2 to tell apart: add "
+            "people, or lower data.test_fraction or data.validation_fraction"
+        )
     if train.ids_per_batch > len(train_ids):
         raise ValueError(
-            f"train.ids_per_batch is {train.ids_per_batch}, expected at most {len(train_ids)}, the "
-            f"identities left for training: --train.ids-per-batch {len(train_ids)}, or in a chapter dials = "
-            f"{{'train.ids_per_batch': {len(train_ids)}}}"
+            f"train.ids_per_batch is {train.ids_per_batch}, expected at most {len(train_ids)}, the identities left "
+            f"for training after those for test and validation: --train.ids-per-batch {len(train_ids)}, or in a "
+            f"chapter dials = {{'train.ids_per_batch': {len(train_ids)}}}"
         )
     train_index = np.flatnonzero(np.isin(images.person_ids, train_ids))
     sampler = CrossModalityIdentitySampler(

@@ -47,10 +47,12 @@ def note_origin(weights: str, folder: Path, store: ImageStore, train_ids: Int[np
     if _has_images(before, store):
         strangers = np.union1d(strangers, np.setdiff1d(known["train_ids"].numpy(), train_ids))
     if len(strangers):
+        shown = [store.paths[np.flatnonzero(store.person_ids == one)[0]] for one in strangers[:3]]
         raise LeakageError(
-            f"{weights} was trained on {len(strangers)} people who are here for validation or test "
-            f"({', '.join(map(str, strangers[:3]))}, ...); expected the split of that run: its data.seed and "
-            "data.validation_fraction"
+            f"{weights} comes from a run that had images of {len(strangers)} people for training or validation who are "
+            f"here for validation or test (of {', '.join(shown)}{', ...' if len(strangers) > 3 else ''}: the same "
+            "pictures, or copies of them); expected the split of that run, so its data.seed, data.test_fraction and "
+            "data.validation_fraction, or other pictures for test"
         )
     write_csv(folder / _BEFORE, [{"content": one} for one in sorted(_trained(before))])
 
