@@ -10,11 +10,13 @@ STAMP := $(VENV)/.stamp
 DATASET ?= thermal
 ROOT ?=
 RUNS ?=
+DEVICE ?= auto
+JOBS ?= 2
 
 export NUMBA_CACHE_DIR := $(CURDIR)/data/cache/numba
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help run test check lab html app render readme bench gpu search study options clean
+.PHONY: help run test check lab html app render readme bench gpu search growth study options clean
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -76,17 +78,19 @@ study: $(STAMP) ## all studies on drawn people, many hours; DATASET=roadscene RO
 		mask_500 no_absolute --out data/results/pieces-thermal.json
 	python -c 'from sa_lab.config import ExperimentConfig; from sa_lab.course import parting; parting.write(ExperimentConfig(), jobs=2)'
 	for set in synthetic thermal; do sa-lab study tiny --tuned --jobs 2 --data.dataset $$set; done
-	# longer, with more people, on a narrower processor, with other batches, and over the dials
-	sweep="sa-lab sweep tiny --loss softmax complete --seeds 0 1 2 --jobs 2"
-	$$sweep --over train.steps-per-epoch 40 80 160 320 --out data/results/longer-thermal
-	$$sweep --over data.train-ids 100 200 400 --out data/results/people-thermal
+	# on a narrower processor, and over the dials
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 SA_LAB_HOME=data/cache/avx2 $$main --seeds 0 1 2 --out data/results/avx2-thermal.json
 	python -c 'from sa_lab.config import ExperimentConfig; from sa_lab.course import surface; surface.write(ExperimentConfig(), jobs=2)'
-	sa-lab study tiny --jobs 2 --variants softmax complete triplet hetero_center_triplet --seeds 0 1 2 \
-		--train.ids-per-batch 8 --train.images-per-id 4 --out data/results/batches-thermal.json
 
-search: $(STAMP) ## learning rates for both losses, tried on validation identities alone
-	sa-lab sweep tiny --validation --loss softmax complete --seeds 0 1 2 3 4 --jobs 2 \
+growth: $(STAMP) ## longer trainings, more people, other batches: hours, or ten minutes with DEVICE=cuda JOBS=12
+	sweep="sa-lab sweep tiny --loss softmax complete --seeds 0 1 2 --jobs $(JOBS) --train.device $(DEVICE)"
+	$$sweep --over train.steps-per-epoch 320 160 80 40 --out data/results/longer-thermal
+	$$sweep --over data.train-ids 100 200 400 --out data/results/people-thermal
+	sa-lab study tiny --jobs $(JOBS) --variants softmax complete triplet hetero_center_triplet --seeds 0 1 2 \
+		--train.ids-per-batch 8 --train.images-per-id 4 --train.device $(DEVICE) --out data/results/batches-thermal.json
+
+search: $(STAMP) ## learning rates for both losses, tried on validation identities alone; DEVICE=cuda JOBS=12 on a GPU
+	sa-lab sweep tiny --validation --loss softmax complete --seeds 0 1 2 3 4 --jobs $(JOBS) --train.device $(DEVICE) \
 		--over train.backbone-lr 1e-3 2e-3 4e-3 --out data/results/search-rates
 
 options: $(STAMP) ## what reuse_features costs in quality: the complete loss, five seeds each

@@ -35,9 +35,7 @@ def rank(
     from sa_lab.schema import Modality
 
     if further := [place for place in pictures if (place / "model.pt").is_file()]:
-        raise ValueError(
-            f"{further[0]} is a second run, expected one and then pictures; a pattern may fit several"
-        )
+        raise ValueError(f"{further[0]} is a second run, expected one and then pictures; a pattern may fit several")
     Run(run).there()
     sheet = ranks.beside(out)
     if sheet.exists() and any(sheet.resolve().is_relative_to(place.resolve()) for place in pictures):

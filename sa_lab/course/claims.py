@@ -17,6 +17,7 @@ from sa_lab.evaluation.reports import SHARES, Measure, Report, bounds_over_peopl
 from sa_lab.intervals import Interval, bootstrap_statistic, student_interval
 from sa_lab.reporting.studies import TITLES, label
 from sa_lab.runs import measure_folder as folder_measures
+from sa_lab.study.sweeps import Sweep
 
 
 def verdicts(result: dict[str, Any], measures: Sequence[str] = ("rank_1", "mean_ap", "stranger_ratio")) -> list[str]:
@@ -271,3 +272,17 @@ def breakdown(report: Report, column: str, measure: str = "mean_ap", seed: int =
         low, high = bounds_over_people(values[chosen], report.queries["person_id"][chosen], seed, 1000)
         parts[key.item()] = Measure(float(means.mean()), deviation(means), low, high)
     return parts
+
+
+def swept_gain(swept: Sweep, one: tuple[str, Any], other: tuple[str, Any], measure: str = "mean_ap") -> str:
+    """A measure of one loss and value of a sweep's dial less that of another, paired by seed, see `span`."""
+    found = {(row["loss"], row[swept.dials[0]], row["seed"]): row[measure] for row in swept.rows}
+    seeds = sorted({seed for *_, seed in found})
+    change = np.array([found[*one, seed] - found[*other, seed] for seed in seeds])
+    return span(student_interval(change, (-1.0, 1.0)), measure)
+
+
+def gains_along(swept: Sweep) -> str:
+    """What SA-Softmax gains over softmax at each value of the one dial of a sweep, in points of mAP."""
+    values = sorted({row[swept.dials[0]] for row in swept.rows})
+    return "; ".join(f"at {value:g}: {swept_gain(swept, ('complete', value), ('softmax', value))}" for value in values)
