@@ -17,14 +17,17 @@ _ADDS, _TAKES = (213, 43, 30), (0, 90, 181)
 
 
 def painted(pixels: UInt8[np.ndarray, "3 H W"], shares: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "3 H W"]:
-    """An image in grey with the shares of its places over it: red adds to the similarity, blue takes away."""
+    """An image in grey with the shares of its places over it: red adds to the similarity, blue takes away.
+
+    The colour is as strong as the square of the share, so that the places that matter stand out.
+    """
     _, height, width = pixels.shape
     most = float(np.abs(shares).max()) or 1.0
     strength = Image.fromarray((shares / most).astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
     signed = np.asarray(strength)[None]
     grey = pixels.mean(0, keepdims=True).repeat(3, 0)
     tint = np.where(signed > 0, np.array(_ADDS).reshape(3, 1, 1), np.array(_TAKES).reshape(3, 1, 1))
-    weight = 0.65 * np.abs(signed)
+    weight = 0.75 * signed**2
     return np.asarray(((1 - weight) * grey + weight * tint).round().astype(np.uint8))
 
 

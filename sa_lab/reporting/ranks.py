@@ -72,34 +72,33 @@ def write(ranking: Ranking, out: Path) -> Path:
         "<h1>Who comes back</h1>",
         f"<p>Network: {escape(ranking.run.folder.name)}. {len(ranking.gallery.store):,} pictures were searched. "
         "The similarity is 1 for an image and itself; it is a sum over the horizontal parts, the head first, and over "
-        "the places of each map, so the shares below are exact.</p>",
+        "the places of each map, so the shares below are exact. Where: red adds to the similarity, blue takes away, "
+        "the stronger the more.</p>",
     ]
-    parts = ranking.parts.shape[2]
+    head = "".join(f"<th>part {part + 1}</th>" for part in range(ranking.parts.shape[2]))
+    titles = (
+        f"<th>place</th><th></th><th>picture</th><th>similarity</th>{head}<th>query: where</th><th>picture: where</th>"
+    )
     for row, path in enumerate(ranking.query.store.paths):
         body += [f"<h2>{escape(path)}</h2>", tag(ranking.query.image(row), "query")]
-        head = "".join(f"<th>part {part + 1}</th>" for part in range(parts))
-        body.append(
-            f"<table><thead><tr><th>place</th><th></th><th>picture</th><th>similarity</th>{head}</tr></thead><tbody>"
-        )
-        for place, (name, one) in enumerate(ranking.names(row)):
-            shares = "".join(f"<td>{share:.3f}</td>" for share in ranking.parts[row, place])
-            shown = tag(ranking.gallery.image(int(ranking.best[row, place])), name)
-            body.append(
-                f"<tr><td>{place + 1}</td><td>{shown}</td><td>{escape(name)}</td><td>{one:.3f}</td>{shares}</tr>"
-            )
-        body += ["</tbody></table>", "<h3>Why</h3>", *_why(ranking, row)]
+        body.append(f"<table><thead><tr>{titles}</tr></thead><tbody>")
+        body += [_found(ranking, row, place) for place in range(len(ranking.best[row]))]
+        body.append("</tbody></table>")
     write_text(out, with_figures("Who comes back", body))
     return picture
 
 
-def _why(ranking: Ranking, row: int) -> list[str]:
-    """The first matches of a query with the place of the similarity painted over both pictures."""
-    told = []
-    for place, (name, one) in enumerate(ranking.names(row)[:EXPLAINED]):
+def _found(ranking: Ranking, row: int, place: int) -> str:
+    """What came back for a query at a place, as a row of the table."""
+    name, similarity = ranking.names(row)[place]
+    numbers = "".join(f"<td>{share:.3f}</td>" for share in ranking.parts[row, place])
+    shown, where = tag(ranking.gallery.image(int(ranking.best[row, place])), name), ""
+    if place < EXPLAINED:
         why, alt = ranking.why(row, place), f"{name}: where the similarity lies"
-        shown = " ".join(tag(painted(*pair), alt) for pair in zip(why.images, why.shares, strict=True))
-        told.append(f"<p>{shown} {place + 1}: {escape(name)}, {one:.3f}. Red adds, blue takes away.</p>")
-    return told
+        where = "".join(f"<td>{tag(painted(*pair), alt)}</td>" for pair in zip(why.images, why.shares, strict=True))
+    return (
+        f"<tr><td>{place + 1}</td><td>{shown}</td><td>{escape(name)}</td><td>{similarity:.3f}</td>{numbers}{where}</tr>"
+    )
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:
@@ -108,7 +107,7 @@ def _picture(pixels: np.ndarray) -> Image.Image:
 
 def tag(pixels: np.ndarray, name: str, style: str = "") -> str:
     """A picture as it stands in a page; ``style``: CSS."""
-    return f'<img src="{data_uri(pixels)}" alt="{escape(name)}" height="{HEIGHT}" style="{style}">'
+    return f'<img src="{data_uri(pixels)}" alt="{escape(name)}" style="height:{HEIGHT}px;{style}">'
 
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
