@@ -36,6 +36,13 @@ def test_training_curves_have_one_panel_a_term_and_one_legend_entry_a_run() -> N
     assert sum(trace.showlegend for trace in figure.data) == 2
 
 
+def test_another_training_is_drawn_pale_behind_as_far_as_this_one_is() -> None:
+    rows = [{"step": step, "identity": 3.0} for step in range(4)]
+    columns = {"step": np.arange(9.0), "identity": np.arange(9.0), "rank_1": np.full(9, np.nan)}
+    pale = [one for one in figures.live_training(rows, title="t", behind=columns).data if one.opacity]
+    assert [list(one.y) for one in pale] == [[0, 1, 2, 3, 4], []]
+
+
 def test_live_training_shows_each_column_where_it_was_taken() -> None:
     rows = [{"step": step, "identity": 3.0, "sas_weight": 0.7, "mask_value": 50.0} for step in range(4)]
     rows[2] |= {"rank_1": 0.25, "stranger_ratio": 0.8}
@@ -58,14 +65,17 @@ def test_toy_world_draws_pulls_as_arrows_from_the_centres_outwards(dimensions: i
         centres, np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), rng.random((4, dimensions)), centres, pulls,
         [{"step": 0, "identity": 1.0}], title="t",
     )  # fmt: skip
-    assert_named(figure)
+    assert figure.layout.title.text
+    for number in ("", 2, 3) if dimensions == 2 else (2, 3):
+        assert figure.layout[f"xaxis{number}"].title.text
+        assert figure.layout[f"yaxis{number}"].title.text
     arrows = {trace.name: trace for trace in figure.data}
     x, y = arrows["SA-Softmax: pull and loss"].x, arrows["SA-Softmax: pull and loss"].y
     np.testing.assert_allclose([x[1] - x[0], y[1] - y[0]], [0, 0.25], atol=1e-9)
     assert np.hypot(x[0], y[0]) > 3
     far = arrows["identity: pull and loss"]
     assert np.hypot(far.x[1] - far.x[0], far.y[1] - far.y[0]) == pytest.approx(1.5), "no longer than half the radius"
-    assert x[2] is None
+    assert x[-1] is None
 
 
 def test_loss_lens_marks_the_sample_in_the_histogram() -> None:

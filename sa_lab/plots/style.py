@@ -5,6 +5,10 @@ Colours are a colour-blind-safe set, doubled by marker shape: circles are visibl
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.colors import qualitative
@@ -34,6 +38,33 @@ def use_config() -> None:
     for name in pio.renderers:
         if hasattr(pio.renderers[name], "config"):  # the others draw pictures
             pio.renderers[name].config = CONFIG
+
+
+def end_labels(
+    lines: Sequence[Mapping[str, Any]], bounds: tuple[float, float] | None, height: int
+) -> list[dict[str, Any]]:
+    """The name of each line at its right end, in its colour, in place of a legend; names keep apart.
+
+    Args:
+        lines: scatter traces of one panel as plotly describes them, with ``line.color``.
+        bounds: of its vertical axis; by default those of the lines.
+        height: of the panel in pixels.
+
+    Returns:
+        Annotations of the layout.
+    """
+    known = [(one, [y for y in one["y"] if y is not None and y == y]) for one in lines]
+    known = sorted(((one, ys) for one, ys in known if ys), key=lambda line: line[1][-1])
+    low, high = bounds or (min(min(ys) for _, ys in known), max(max(ys) for _, ys in known)) if known else (0.0, 1.0)
+    apart, at, found = 16 * max(high - low, 1e-9) / height, -np.inf, []
+    for one, ys in known:
+        at = max(min(ys[-1], high), at + apart)
+        found.append({
+            "x": one["x"][-1], "y": float(at), "text": one["name"], "xref": one.get("xaxis", "x"),
+            "yref": one.get("yaxis", "y"), "showarrow": False, "xanchor": "left", "yanchor": "middle", "xshift": 6,
+            "font": {"color": one["line"]["color"], "size": 12},
+        })  # fmt: skip
+    return found
 
 
 def finish(figure: go.Figure, title: str, height: int = 420, width: int = 760) -> go.Figure:

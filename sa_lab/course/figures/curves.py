@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
-from sa_lab.plots.style import COLOURS, DASHES, TERMS, finish
+from sa_lab.plots.style import COLOURS, DASHES, TERMS, end_labels, finish
 
 
 def lines(
@@ -71,13 +71,17 @@ def scatter(
     return finish(figure, title, width=560 if diagonal or groups else 520)
 
 
-def live_training(rows: Sequence[Mapping[str, float | int]], *, title: str) -> go.Figure:
+def live_training(
+    rows: Sequence[Mapping[str, float | int]], *, title: str, behind: Mapping[str, np.ndarray] | None = None
+) -> go.Figure:
     """One training as it goes: loss terms, the weights in use, retrieval on validation identities, overlap.
 
     Args:
         rows: one a step; measures of validation and overlap where they were taken.
         title: says what is seen.
+        behind: columns of another training's log, drawn pale behind it, up to the same step.
     """
+    until = len(rows) if rows else -1
     panels: tuple[tuple[str, str, dict[str, str]], ...] = (
         ("loss terms", "nats, sum over parts", {term: name for term, (name, _, _) in TERMS.items()}),
         ("weights in use", "weight; mask / 50",
@@ -88,12 +92,19 @@ def live_training(rows: Sequence[Mapping[str, float | int]], *, title: str) -> g
           "prototype_alignment": "prototype cosine"}),
     )  # fmt: skip
     scales = {"rank_1": 100.0, "mean_ap": 100.0, "mask_value": 0.02}
-    figure = make_subplots(2, 2, subplot_titles=[name for name, _, _ in panels], vertical_spacing=0.18)
+    titles = [name for name, _, _ in panels]
+    figure = make_subplots(2, 2, subplot_titles=titles, vertical_spacing=0.18, horizontal_spacing=0.22)
     for panel, (_, unit, columns) in enumerate(panels):
         place = {"row": panel // 2 + 1, "col": panel % 2 + 1}
         for i, (column, name) in enumerate(columns.items()):
             colour, dash = TERMS[column][1:] if column in TERMS else (COLOURS[(4 * panel + i) % 10], DASHES[i])
             taken = [row for row in rows if column in row]
+            if behind and column in behind:
+                seen = np.isfinite(behind[column]) & (behind["step"] <= until)
+                figure.add_scatter(
+                    x=behind["step"][seen], y=behind[column][seen] * scales.get(column, 1.0), mode="lines",
+                    line={"color": colour, "width": 1, "shape": "linear"}, opacity=0.45, name="", **place,
+                )  # fmt: skip
             figure.add_scatter(
                 x=np.array([row["step"] for row in taken]), name=name, **place,
                 y=np.array([row[column] for row in taken]) * scales.get(column, 1.0),
@@ -101,8 +112,11 @@ def live_training(rows: Sequence[Mapping[str, float | int]], *, title: str) -> g
                 line={"color": colour, "dash": dash, "width": 2},
             )  # fmt: skip
         figure.update_yaxes(title=unit, **place).update_xaxes(title="step", **place)
-    finish(figure, title, height=620, width=820)
-    return figure.update_layout(legend={"orientation": "h", "y": -0.12}, margin={"t": 80}, uirevision="same")
+        lines = [trace.to_plotly_json() for trace in figure.select_traces(**place)]
+        names = end_labels([line for line in lines if len(line["x"]) and line["name"]], None, 180)
+        figure.layout.annotations += tuple(names)
+    finish(figure, title, height=560, width=860)
+    return figure.update_layout(margin={"t": 80, "r": 140}, showlegend=False, uirevision="same")
 
 
 def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]], terms: Mapping[str, str]) -> go.Figure:

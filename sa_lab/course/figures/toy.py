@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float, Int
-from plotly.subplots import make_subplots
 
-from sa_lab.plots.style import COLOURS, DASHES, SPECTRA, SYMBOLS, TERMS, finish
+from sa_lab.plots.style import COLOURS, DASHES, SPECTRA, SYMBOLS, TEMPLATE, TERMS, end_labels
 
 _OVERLAP = {"stranger_ratio": "modality gap", "prototype_alignment": "prototype cosine"}
 
 
-def toy_world(
+def toy_world(*scene: Any, title: str, **more: Any) -> go.Figure:
+    """A circle or sphere with its samples, prototypes and pulls, losses and overlap beside: arguments of `toy_spec`."""
+    return go.Figure(toy_spec(*scene, title=title, **more))
+
+
+def toy_spec(
     samples: Float[np.ndarray, "N D"],
     labels: Int[np.ndarray, " N"],
     modality: Int[np.ndarray, " N"],
@@ -26,27 +30,24 @@ def toy_world(
     *,
     title: str,
     arrow_scale: float = 2.5,
-) -> go.Figure:
-    """A circle (D=2) or sphere (D=3) with its samples, prototypes and pulls; losses and overlap over the steps beside.
+) -> dict[str, Any]:
+    """`toy_world` as plain data and layout: plotly's checks take ten times as long as the rest, too long for a drag.
 
     Args:
-        samples, labels, modality, prototypes, centres, pulls: as in `sa_lab.course.toy.Scene`.
+        samples, labels, modality, prototypes, centres, pulls: as in `sa_lab.course.toy.Scene`; D=2 is a circle, D=3 a
+            sphere.
         rows: one a step, as in `sa_lab.course.toy.Toy`.
         title: says what is seen.
-        arrow_scale: length of an arrow for a gradient of length 1; arrows are at most half the radius long, and those
-            below a fiftieth of it are left out.
+        arrow_scale: length of an arrow for a gradient of length 1; arrows are at most half the radius long, and at
+            least 8 % of it where there is a pull at all, so that its direction is seen.
     """
     flat, radius = samples.shape[1] == 2, round(float(np.linalg.norm(samples[0])), 3)
-    figure = make_subplots(
-        2, 2, specs=[[{"rowspan": 2, "type": "xy" if flat else "scene"}, {}], [None, {}]], column_widths=[0.56, 0.44],
-        horizontal_spacing=0.1, vertical_spacing=0.2, subplot_titles=["", "loss terms", "overlap of the spectra"],
-    )  # fmt: skip
-    draw = go.Scatter if flat else go.Scatter3d
+    data: list[dict[str, Any]] = []
 
     def add(places: np.ndarray, **how: Any) -> None:
         gaps = [[None if np.isnan(value) else value for value in column] for column in places.T.tolist()]
         columns = dict(zip("xyz", gaps, strict=False))
-        figure.add_trace(draw(columns, hoverinfo="skip", **how), 1, 1)
+        data.append({"type": "scatter" if flat else "scatter3d", **columns, "hoverinfo": "skip", **how})
 
     half = len(prototypes) // 2
     people = [COLOURS[label % len(COLOURS)] for label in range(half)]
@@ -62,50 +63,82 @@ def toy_world(
         line = {"line": {"width": 3.5, "color": people}} if flat else {}
         add(
             prototypes[m * half : (m + 1) * half], mode="markers+text", name=f"{spectrum} prototype, with its identity",
-            text=[str(label) for label in range(half)], textfont={"size": 10}, marker=marker | line,
+            text=[str(label) for label in range(half)], textfont={"size": 12}, marker=marker | line,
         )  # fmt: skip
-    for lane, term in enumerate(("identity", "sa_softmax", "absolute")):
+    for lane, term in enumerate(_PULLS):
         name, colour, _ = TERMS[term]
         pull = arrow_scale * pulls.get(term, np.zeros_like(centres))
         length = np.linalg.norm(pull, axis=1, keepdims=True)
-        pull = pull * np.minimum(1, radius / 2 / np.maximum(length, 1e-9))
-        pull[length[:, 0] < 0.02 * radius] = np.nan  # too short to have a direction
+        shown = length.clip(_SHORTEST * radius, radius / 2)
+        pull = np.where(length > 1e-3 * radius, pull * shown / np.maximum(length, 1e-9), np.nan)
         start = (1.1 + 0.09 * lane) * centres + 0 * pull  # one lane a term outside the circle
+        marks = {} if flat else {"marker": _heads(colour, len(centres))}
         add(
-            _segments(start, start + pull), mode="lines+markers", name=f"{name}: pull and loss", legendgroup=term,
-            line={"color": colour, "width": 2.5 if flat else 4}, marker=_heads(colour, len(centres), flat),
+            _arrows(start, start + pull, 0.12 * radius) if flat else _segments(start, start + pull),
+            mode="lines" if flat else "lines+markers", name=f"{name}: pull and loss",
+            line={"color": colour, "width": 2.5 if flat else 4}, **marks,
         )  # fmt: skip
-    steps = [row["step"] for row in rows]
-    for term, (name, colour, dash) in TERMS.items():
-        figure.add_scatter(
-            x=steps, y=[row.get(term) for row in rows], mode="lines+markers", name=f"{name} loss",
-            legendgroup=term, showlegend=term == "prototype", marker={"size": 3},
-            line={"color": colour, "dash": dash, "width": 2}, row=1, col=2,
-        )  # fmt: skip
-    for i, (measure, name) in enumerate(_OVERLAP.items()):
-        figure.add_scatter(
-            x=steps, y=[row.get(measure) for row in rows], mode="lines+markers", name=name,
-            line={"color": COLOURS[4 + i], "dash": DASHES[i], "width": 2}, marker={"size": 3}, row=2, col=2,
-        )  # fmt: skip
-    reach = 1.6 * radius
+    losses = [_curve(rows, term, f"{name} loss", 2, colour, dash) for term, (name, colour, dash) in TERMS.items()]
+    overlap = [_curve(rows, one, name, 3, COLOURS[4 + i], DASHES[i]) for i, (one, name) in enumerate(_OVERLAP.items())]
+    reach = 1.5 * radius
     while reach < float(np.abs(prototypes).max()):
         reach *= 1.5
-    _axes(figure, flat, reach)
-    figure.update_yaxes(title="nats", row=1, col=2).update_yaxes(title="cosine, ratio", range=[-1.1, 1.5], row=2, col=2)
-    figure.update_xaxes(title="step", col=2)
-    finish(figure, title, height=620, width=820)
-    return figure.update_layout(legend={"orientation": "h", "y": -0.14, "font": {"size": 11}}, uirevision="same")
+    names = [*end_labels(losses, None, _HEIGHT // 3), *end_labels(overlap, _BOUNDS, _HEIGHT // 3)]
+    layout = {
+        "title": {"text": title, "x": 0.02, "font": {"size": 16}}, "template": TEMPLATE.to_plotly_json(),
+        "height": _HEIGHT, "width": 860, "margin": {"l": 50, "r": 140, "t": 60, "b": 120}, "showlegend": False,
+        "uirevision": "same", "annotations": [*_CAPTIONS, *names], **_map_axes(flat, reach),
+        "xaxis2": {"anchor": "y2", "domain": [0.64, 1], "title": {"text": "step"}},
+        "xaxis3": {"anchor": "y3", "domain": [0.64, 1], "matches": "x2", "title": {"text": "step"}},
+        "yaxis2": {"anchor": "x2", "domain": [0.6, 1], "title": {"text": "nats"}},
+        "yaxis3": {"anchor": "x3", "domain": [0, 0.4], "title": {"text": "cosine, ratio"}, "range": [*_BOUNDS]},
+    }  # fmt: skip
+    return {"data": [*data, *losses, *overlap], "layout": layout}
 
 
-def _axes(figure: go.Figure, flat: bool, reach: float) -> None:
+def _curve(
+    rows: Sequence[Mapping[str, float | int]], column: str, name: str, panel: int, colour: str, dash: str
+) -> dict[str, Any]:
+    """A column of the log over the steps."""
+    return {
+        "type": "scatter", "x": [row["step"] for row in rows], "y": [row.get(column) for row in rows],
+        "mode": "lines+markers", "name": name, "marker": {"size": 3}, "xaxis": f"x{panel}", "yaxis": f"y{panel}",
+        "line": {"color": colour, "dash": dash, "width": 2},
+    }  # fmt: skip
+
+
+def _map_axes(flat: bool, reach: float) -> dict[str, Any]:
+    """Axes of the plane, or the scene, at the left."""
     if flat:
-        place = {"range": [-reach, reach], "row": 1, "col": 1}
-        figure.update_xaxes(title="first coordinate (arbitrary)", constrain="domain", **place)
-        figure.update_yaxes(title="second coordinate (arbitrary)", scaleanchor="x", **place)
-    else:
-        names = {"x": "1st", "y": "2nd", "z": "3rd"}
-        axes = {f"{x}axis": {"title": {"text": name}, "range": [-reach, reach]} for x, name in names.items()}
-        figure.update_scenes(aspectmode="cube", camera={"eye": {"x": 1.3, "y": 1.3, "z": 0.9}}, **axes)
+        left = {"domain": [0, 0.54], "constrain": "domain", "range": [-reach, reach]}
+        return {
+            "xaxis": {**left, "anchor": "y", "title": {"text": "first coordinate (arbitrary)"}},
+            "yaxis": {"anchor": "x", "range": [-reach, reach], "scaleanchor": "x",
+                      "title": {"text": "second coordinate (arbitrary)"}},
+        }  # fmt: skip
+    axes = {f"{x}axis": {"title": {"text": name}, "range": [-reach, reach]} for x, name in _NAMES.items()}
+    camera = {"eye": {"x": 1.3, "y": 1.3, "z": 0.9}}
+    return {"scene": {"domain": {"x": [0, 0.54], "y": [0, 1]}, "aspectmode": "cube", "camera": camera, **axes}}
+
+
+def _key() -> str:
+    """What the marks and arrows of the map are, in place of a legend."""
+    arrows = " ".join(f'<span style="color:{TERMS[term][1]}"><b>→ {TERMS[term][0]}</b></span>' for term in _PULLS)
+    return (
+        "one colour a person: ● visible sample, ◆ infrared sample,<br>○ ◇ with a number: prototypes, a line joins both"
+        f"<br>pull on the samples by each loss: {arrows}"
+    )
+
+
+_PULLS = ("identity", "sa_softmax", "absolute")
+_HEIGHT, _SHORTEST, _BOUNDS, _NAMES = 570, 0.08, (-1.1, 1.5), {"x": "1st", "y": "2nd", "z": "3rd"}
+_PAPER = {"xref": "paper", "yref": "paper", "showarrow": False, "xanchor": "left", "align": "left"}
+_OVER = {"yanchor": "bottom", "font": {"size": 14}, **_PAPER}
+_CAPTIONS = [
+    {"text": "loss terms", "x": 0.64, "y": 1.01, **_OVER},
+    {"text": "overlap of the spectra", "x": 0.64, "y": 0.41, **_OVER},
+    {"text": _key(), "x": 0, "y": -0.14, "yanchor": "top", "font": {"size": 12}, **_PAPER},
+]  # fmt: skip
 
 
 def _circles(flat: bool) -> np.ndarray:
@@ -126,8 +159,18 @@ def _segments(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     return joined
 
 
-def _heads(colour: str, count: int, flat: bool) -> dict[str, Any]:
-    """Marks on the ends of segments alone."""
-    if flat:
-        return {"symbol": "arrow", "angleref": "previous", "size": [0, 10, 0] * count, "color": colour}
+def _arrows(start: np.ndarray, end: np.ndarray, head: float) -> np.ndarray:
+    """Arrows in the plane as one line each, heads of length ``head`` at most and gaps between them, (6M,2)."""
+    shaft = end - start
+    length = np.linalg.norm(shaft, axis=1, keepdims=True)
+    along = shaft / np.maximum(length, 1e-9) * np.minimum(head, 0.5 * length)
+    across = 0.5 * np.stack([-along[:, 1], along[:, 0]], axis=1)
+    joined = np.full((6 * len(start), 2), np.nan)
+    for place, points in enumerate((start, end, end - along + across, end, end - along - across)):
+        joined[place::6] = points
+    return joined
+
+
+def _heads(colour: str, count: int) -> dict[str, Any]:
+    """Marks on the ends of segments in space alone."""
     return {"symbol": "diamond", "size": [0, 3, 0] * count, "color": colour, "line": {"width": 0}}

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import ipywidgets
 
-from sa_lab.course.widgets.controls import static_figure
 from sa_lab.course.widgets.live_training import LiveTraining
 from sa_lab.course.widgets.loss_lens import LossLens
 from sa_lab.course.widgets.pictures import PictureSearch
@@ -22,7 +21,7 @@ from sa_lab.runs import Run, loss_name
 
 __all__ = [
     "LiveTraining", "LossLens", "PictureSearch", "Playground", "ProjectionBrowser", "Quiz", "RankingBrowser",
-    "SurfaceBrowser", "app", "static_figure",
+    "SurfaceBrowser", "app",
 ]  # fmt: skip
 
 if "google.colab" in sys.modules:  # its pages refuse the widgets of other packages unless asked to

@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets
-import plotly.graph_objects as go
 import traitlets
-from plotly.utils import PlotlyJSONEncoder
 
 from sa_lab.config import LossConfig
-from sa_lab.plots import CONFIG
+
+_STYLE = """<style>
+[data-jp-theme-light="false"] .js-plotly-plot { filter: invert(0.92) hue-rotate(180deg) }
+[data-jp-theme-light="false"] .js-plotly-plot image { filter: invert(1) hue-rotate(180deg) }
+</style>"""
+"""In a dark theme figures are dark as well, but for the pictures in them."""
 
 
 class Panel(ipywidgets.VBox):
-    """Dials round a figure; a front end that cannot show them shows the one line that this is as text."""
+    """A figure with its controls: in a narrow column beside it, or in a window too narrow for both, in rows below.
+
+    A front end that cannot show controls shows the one line that this is as text.
+
+    Args:
+        stage: the figures.
+        controls: what moves them.
+        below: what stands under both, as wide as there is room.
+    """
+
+    def __init__(
+        self, stage: Sequence[ipywidgets.DOMWidget], controls: Sequence[ipywidgets.DOMWidget] = (),
+        below: Sequence[ipywidgets.DOMWidget] = (),
+    ) -> None:  # fmt: skip
+        figures = ipywidgets.VBox(list(stage), layout={"flex": "1000 1 600px", "min_width": "0"})
+        column = ipywidgets.Box(
+            list(controls), layout={"flex": "1 1 236px", "flex_flow": "row wrap", "align_content": "flex-start"}
+        )
+        both = ipywidgets.Box([figures, column] if controls else [figures], layout={"flex_flow": "row wrap"})
+        super().__init__([ipywidgets.HTML(_STYLE, layout={"display": "none"}), both, *below])
 
     def __repr__(self) -> str:
         return "Controls: JupyterLab, VS Code and Colab show them (ipywidgets 8); here the figure below stands still."
 
 
-class Dial(ipywidgets.HBox):
+class Dial(ipywidgets.VBox):
     """A slider and a number box that show one ``value``; the slider obeys the arrow keys, the box takes any number.
+
+    While the slider is dragged, its page sends the newest value as soon as the last one was answered: box and figure
+    follow, and no value waits in a queue.
 
     Args:
         label: what it sets.
@@ -36,8 +60,8 @@ class Dial(ipywidgets.HBox):
 
     @traitlets.validate("value")
     def _checked(self, proposal: Any) -> float | int:
-        """A page sends 1 for 1.0."""
-        return self._kind(min(max(proposal["value"], self.slider.min), self.slider.max))
+        """A page sends 1 for 1.0, and 0.7000000000000001 for a slider's 0.7."""
+        return self._kind(f"{min(max(proposal['value'], self.slider.min), self.slider.max):.12g}")
 
     def __init__(
         self, label: str, value: float | int, low: float | int, high: float | int, step: float | int, tooltip: str
@@ -47,11 +71,9 @@ class Dial(ipywidgets.HBox):
             ipywidgets.FloatSlider, ipywidgets.BoundedFloatText)  # fmt: skip
         self._kind = int if whole else float
         limits = {"value": value, "min": low, "max": high, "step": step, "tooltip": f"{label}: {tooltip}"}
-        self.slider = kinds[0](**limits, readout=False, continuous_update=False, layout={"width": "170px"})
-        self.box = kinds[1](
-            **limits, description=label, style={"description_width": "140px"}, layout={"width": "220px"}
-        )
-        super().__init__([self.box, self.slider], value=value)
+        self.slider = kinds[0](**limits, readout=False, layout={"width": "212px"})
+        self.box = kinds[1](**limits, description=label, style=_NAME, layout=_WIDTH)
+        super().__init__([self.box, self.slider], value=value, layout={"width": "226px"})
         for shown in (self.slider, self.box):
             traitlets.link((self, "value"), (shown, "value"))
 
@@ -60,6 +82,9 @@ class Dial(ipywidgets.HBox):
         self.value = self.slider.min
         for shown in (self.slider, self.box):
             shown.max = high
+
+
+_NAME, _WIDTH = {"description_width": "128px"}, {"width": "220px"}
 
 
 def loss_dials(loss: LossConfig) -> dict[str, Dial]:
@@ -80,52 +105,15 @@ def loss_of(dials: Mapping[str, Dial], **others: Any) -> LossConfig:
 def choice(label: str, options: Any, tooltip: str, **more: Any) -> ipywidgets.Dropdown:
     """A drop-down list."""
     return ipywidgets.Dropdown(
-        options=options, description=label, tooltip=tooltip, style={"description_width": "140px"},
-        layout={"width": "390px"}, **more,
-    )  # fmt: skip
+        options=options, description=label, tooltip=tooltip, style={"description_width": "84px"}, layout=_WIDTH, **more
+    )
 
 
 def button(label: str, tooltip: str, act: Callable[[], None], icon: str = "") -> ipywidgets.Button:
     """A button that calls ``act``."""
-    made = ipywidgets.Button(description=label, tooltip=tooltip, icon=icon, layout={"width": "104px"})
+    made = ipywidgets.Button(description=label, tooltip=tooltip, icon=icon, layout={"width": "106px"})
     made.on_click(lambda _: act())
     return made
-
-
-def live(figure: go.Figure) -> go.FigureWidget:
-    """A figure that can be changed, with the library's tool bar: no upload, export as SVG."""
-    widget = go.FigureWidget(figure)
-    widget._config = CONFIG
-    widget._sent = _texts(figure)
-    return widget
-
-
-def static_figure(widget: go.FigureWidget) -> go.Figure:
-    """What a live figure shows now, for paper and for pages without a kernel."""
-    return go.Figure(widget)
-
-
-def refresh(widget: go.FigureWidget, figure: go.Figure) -> None:
-    """Make ``widget`` show ``figure``, which has the same traces in the same order.
-
-    Only what differs from the last figure is sent, so that zoom and rotation in the page stay. Gaps in curves are to be
-    None: a NaN equals nothing, not even itself, and a page would send it back as a change.
-    """
-    texts = _texts(figure)
-    with widget.batch_update():
-        for shown, new, before, after in zip(
-            (*widget.data, widget.layout), (*figure.data, figure.layout), widget._sent, texts, strict=True
-        ):
-            for name in {**before, **after}:
-                if name not in ("uid", "template") and after.get(name) != before.get(name):
-                    shown[name] = new[name] if name in after else None
-    widget._sent = texts
-
-
-def _texts(figure: go.Figure) -> list[dict[str, str]]:
-    """The properties of each trace and of the layout, as texts that are equal where the values are."""
-    parts = [part.to_plotly_json() for part in (*figure.data, figure.layout)]
-    return [{name: json.dumps(value, cls=PlotlyJSONEncoder) for name, value in part.items()} for part in parts]
 
 
 class Worker:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import ipywidgets
+import numpy as np
 
 from sa_lab.analysis.descriptors import QUICK, measure_embeddings
 from sa_lab.config import ExperimentConfig, LossConfig
 from sa_lab.course import figures
-from sa_lab.course.widgets.controls import Panel, Worker, button, live, loss_dials, refresh
+from sa_lab.course.widgets.controls import Panel, Worker, button, loss_dials
+from sa_lab.course.widgets.live_figure import LiveFigure
 from sa_lab.data import prepare
 from sa_lab.disk import home, write_csv
 from sa_lab.evaluation.validation import ValidationSet
@@ -33,6 +36,8 @@ class LiveTraining(Panel):
             one named after the config among the runs.
         measure_every: steps between two looks at the validation identities.
         most_images: of validation identities that are looked at.
+        behind: a log to draw pale behind the curves, such as that of a finished run with the usual weights
+            (`sa_lab.runs.Run.metrics`), so that what a dial does is seen as a difference.
 
     Attributes:
         rows: what was logged, one row a step.
@@ -40,28 +45,32 @@ class LiveTraining(Panel):
     """
 
     def __init__(
-        self, config: ExperimentConfig, folder: Path | None = None, measure_every: int = 40, most_images: int = 240
+        self,
+        config: ExperimentConfig,
+        folder: Path | None = None,
+        measure_every: int = 40,
+        most_images: int = 240,
+        behind: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.config = config
         self.folder = self._wanted = folder or home() / "runs" / f"live-{config.digest()}"
         self.rows: list[LogRow] = []
         self._measure_every, self._most_images = measure_every, most_images
+        self._behind, self._rate, self._total = behind, 0.0, 0
         self._iteration: Iterator[LogRow] | None = None
         self._measure: Callable[[], LogRow] = dict
         self.dials = loss_dials(config.loss)
-        self.figure = live(figures.live_training([], title="Nothing trained yet: press Start"))
+        self.figure = LiveFigure(figures.live_training([], title="Press Start to train"))
         self.message = ipywidgets.HTML()
         self.worker = Worker(self._advance, self._failed)
         self._halt = threading.Event()
-        buttons = (
-            button("Start", "train, or go on", self.start, "play"),
-            button("Pause", "stop after this step; Start goes on", self.pause, "pause"),
-            button("Stop", "end; Start begins anew", self.stop, "stop"),
-        )
-        super().__init__(
-            [ipywidgets.HBox([*self.dials.values()][:2]), [*self.dials.values()][2], ipywidgets.HBox([*buttons]),
-             self.message, self.figure]
-        )  # fmt: skip
+        self.buttons = {
+            "start": button("Start", "train, or go on", self.start, "play"),
+            "pause": button("Pause", "stop after this step; Start goes on", self.pause, "pause"),
+            "stop": button("Stop", "end; Start begins anew", self.stop, "stop"),
+        }
+        super().__init__([self.figure], [*self.buttons.values(), *self.dials.values()], [self.message])
+        self._enable()
 
     @property
     def loss(self) -> LossConfig:
@@ -72,6 +81,7 @@ class LiveTraining(Panel):
         """Train in the background, from where it stands."""
         self.message.value = "Training; Pause and Stop write its log."
         self.worker.start()
+        self._enable()
 
     def advance(self, num_steps: int) -> None:
         """Train ``num_steps`` steps here and now, under the dials as they stand; ends early where the training ends."""
@@ -81,6 +91,7 @@ class LiveTraining(Panel):
                 if self._halt.is_set() or not self._advance():
                     break
             self._show()
+        self._enable()
 
     def pause(self) -> None:
         """Stop after the step in hand and write the log."""
@@ -88,22 +99,36 @@ class LiveTraining(Panel):
         self.worker.pause()
         with self.worker.lock:
             self._save()
+        self._enable()
 
     def stop(self) -> None:
         """Stop, write the log and forget the network."""
         self.pause()
         with self.worker.lock:
             self._iteration = None
+        self._enable()
+
+    def _enable(self) -> None:
+        """What can be pressed now; the rest is grey."""
+        going, begun = self.worker.running, self._iteration is not None
+        self.buttons["start"].disabled = going
+        self.buttons["start"].description = "Go on" if begun else "Start anew" if self.rows else "Start"
+        self.buttons["pause"].disabled = not going
+        self.buttons["stop"].disabled = not (going or begun)
 
     def _advance(self) -> bool:
         if self._iteration is None:
             self.rows = []
             self._iteration = self._begin()
+        begin = time.perf_counter()
         row = next(self._iteration, None)
         if row is None:
             self._iteration = None
             self._save()
+            self._enable_idle()
             return False
+        taken = 1 / max(time.perf_counter() - begin, 1e-6)
+        self._rate = 0.9 * self._rate + 0.1 * taken if self._rate else taken
         self.rows.append(row)
         if (len(self.rows)) % self._measure_every == 0:
             row |= self._measure()
@@ -119,6 +144,7 @@ class LiveTraining(Panel):
             self.folder = self._wanted.with_name(f"{self._wanted.name}-{number}")
         store = prepare(self.config.data, progress=False)
         training = loop.start(self.config, store)
+        self._rate, self._total = 0.0, self.config.train.num_epochs * len(training.sampler)
         held = ValidationSet.of(self.config, store, self._most_images)
 
         def measure() -> LogRow:
@@ -132,11 +158,15 @@ class LiveTraining(Panel):
         return loop.iterate(training, lambda step: self.loss)
 
     def _show(self) -> None:
-        refresh(self.figure, figures.live_training(self.rows, title=f"Step {len(self.rows)}: {self._last()}"))
+        self.figure.show(figures.live_training(self.rows, title=self._told(), behind=self._behind))
 
-    def _last(self) -> str:
-        known = [row for row in self.rows if "rank_1" in row]
-        return f"validation Rank-1 {100 * known[-1]['rank_1']:.1f} %" if known else "not yet measured"
+    def _told(self) -> str:
+        """How far it is, how fast, and what it finds."""
+        done, known = len(self.rows), [row for row in self.rows if "rank_1" in row]
+        left = (self._total - done) / max(self._rate, 1e-6)
+        speed = f", {self._rate:.1f} steps/s, {left:.0f} s left" if self.worker.running and left > 0 else ""
+        found = f"; validation Rank-1 {100 * known[-1]['rank_1']:.1f} %" if known else ""
+        return f"Step {done} of {self._total}{speed}{found}"
 
     def _save(self) -> None:
         if not self.rows:
@@ -150,6 +180,12 @@ class LiveTraining(Panel):
         self._iteration = None
         self._save()
         self.message.value = f"<b>It stopped:</b> {error}"
+        self._enable_idle()
+
+    def _enable_idle(self) -> None:
+        """As `_enable`, from the worker's own thread, which ends now."""
+        self.buttons["start"].disabled, self.buttons["start"].description = False, "Start anew"
+        self.buttons["pause"].disabled = self.buttons["stop"].disabled = True
 
 
 def replay(rows: Sequence[LogRow], own: str = "") -> Callable[[int], LossConfig]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-import ipywidgets
 import plotly.graph_objects as go
 
 from sa_lab import plots
 from sa_lab.config import LossConfig
 from sa_lab.course import figures
 from sa_lab.course.lens import Lens
-from sa_lab.course.widgets.controls import Dial, Panel, live, loss_dials, loss_of, refresh
+from sa_lab.course.widgets.controls import Dial, Panel, loss_dials, loss_of
+from sa_lab.course.widgets.live_figure import LiveFigure
 from sa_lab.runs import Run
 
 
@@ -35,12 +35,10 @@ class LossLens(Panel):
         trained = Run(folder).config.loss
         self.sample = Dial("sample", 0, 0, len(self.lens) - 1, 1, "which training image")
         self.dials = loss_dials(trained)
-        self.figure = live(self._draw())
+        self.figure = LiveFigure(self._draw())
         for dial in (self.sample, *self.dials.values()):
             dial.observe(lambda _: self.show(), "value")
-        dials = list(self.dials.values())
-        columns = [ipywidgets.VBox([self.sample, dials[0]]), ipywidgets.VBox(dials[1:])]
-        super().__init__([ipywidgets.HBox(columns), self.figure])
+        super().__init__([self.figure], [self.sample, *self.dials.values()])
 
     @property
     def loss(self) -> LossConfig:
@@ -50,7 +48,7 @@ class LossLens(Panel):
     def show(self) -> None:
         """Draw the sample under the loss that the dials stand for."""
         with self._lock:
-            refresh(self.figure, self._draw())
+            self.figure.show(self._draw())
 
     def _draw(self) -> go.Figure:
         i, loss, count = self.sample.value, self.loss, len(self.lens.person_ids)

@@ -68,11 +68,9 @@ class PictureSearch(Panel):
         self.place.observe(lambda _: self._explain(), "value")
         self.upload.observe(lambda _: self._changed(), "value")
         self.clear.on_click(lambda _: self._forget())
-        columns = [
-            [self.run, self.spectra, self.query],
-            [self.place, ipywidgets.HBox([self.upload, self.clear]), self.told],
-        ]
-        super().__init__([ipywidgets.HBox([ipywidgets.VBox(one) for one in columns]), self.shown])
+        super().__init__(
+            [self.shown], [self.query, self.place, self.run, self.spectra, self.upload, self.clear, self.told]
+        )
 
     def show(self) -> None:
         """Ask again, and draw what comes back."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import ipywidgets
-import plotly.graph_objects as go
 
 from sa_lab.config import LossConfig
 from sa_lab.course import figures, toy
-from sa_lab.course.widgets.controls import Dial, Panel, Worker, button, choice, live, loss_dials, loss_of, refresh
+from sa_lab.course.widgets.controls import Dial, Panel, Worker, button, choice, loss_dials, loss_of
+from sa_lab.course.widgets.live_figure import LiveFigure
 
 
 class Playground(Panel):
@@ -31,7 +33,7 @@ class Playground(Panel):
         world = world or toy.World()
         self.toy = toy.Toy(world)
         self.preset = choice("preset", list(toy.PRESETS), "sets the loss; every dial can be changed", value=preset)
-        warmup = Dial("warm-up steps", 20, 0, 200, 5, "first steps, in which samples follow the identity loss alone")
+        warmup = Dial("warm-up steps", 0, 0, 200, 5, "first steps, in which samples follow the identity loss alone")
         self.dials = loss_dials(LossConfig()) | {"warmup_steps": warmup}
         self.rates = {
             "network_lr": Dial("sample rate", 0.03, 0.0, 0.2, 0.005, "learning rate of the samples (the network)"),
@@ -43,8 +45,7 @@ class Playground(Panel):
         self.asynchronous = ipywidgets.Checkbox(
             True, description="asynchronous", tooltip="off: prototypes follow the samples' loss too", indent=False
         )
-        self.figure = live(self._draw())
-        self._place = ipywidgets.Box([self.figure])
+        self.figure = LiveFigure(self._draw())
         self.message = ipywidgets.HTML()
         self.worker = Worker(self._advance, self._failed, pause=0.05)
         buttons = (
@@ -55,13 +56,8 @@ class Playground(Panel):
             button("Coincide", "put the two prototypes of each identity together", self.coincide, "compress"),
         )
         self._listen()
-        *losses, warmup = self.dials.values()
-        left = [self.preset, *losses]
-        right = [self.shape, self.identities, *self.rates.values(), warmup]
-        super().__init__([
-            ipywidgets.HBox([ipywidgets.VBox([*left, self.asynchronous]), ipywidgets.VBox(right)]),
-            ipywidgets.HBox([*buttons]), self.message, self._place,
-        ])  # fmt: skip
+        dials = [*self.dials.values(), self.asynchronous, *self.rates.values(), self.identities, self.shape]
+        super().__init__([self.figure], [*buttons, self.preset, *dials], [self.message])
         self._take_preset()
 
     @property
@@ -91,15 +87,10 @@ class Playground(Panel):
         """Back to the start, with the world that the dials stand for."""
         self.worker.pause()
         with self.worker.lock:
-            flat = self.toy.world.dimensions
             world = replace(self.toy.world, num_identities=self.identities.value, dimensions=self.shape.value)
             self.toy = toy.Toy(world, **{name: dial.value for name, dial in self.rates.items()})
             self.message.value = ""
-            if world.dimensions == flat:
-                self.show()
-            else:  # a plane cannot become a scene
-                self.figure = live(self._draw())
-                self._place.children = [self.figure]
+            self.show()
 
     def coincide(self) -> None:
         """Put both prototypes of each identity where its samples are: what success would look like."""
@@ -111,15 +102,14 @@ class Playground(Panel):
     def show(self) -> None:
         """Draw what stands now."""
         with self.worker.lock:
-            refresh(self.figure, self._draw())
+            self.figure.show(self._draw())
 
-    def _draw(self) -> go.Figure:
+    def _draw(self) -> dict[str, Any]:
         loss, step = self.loss, len(self.toy.rows)
         now = {"step": step, **self.toy.losses(loss), **self.toy.overlap()}
-        warm = " (warm-up)" if step < loss.warmup_steps else ""
-        return figures.toy_world(
+        return figures.toy_spec(
             **vars(self.toy.scene(loss)), rows=[*self.toy.rows[:: 1 + step // 300], now],
-            title=f"Step {step}{warm}: SA-Softmax {now['sa_softmax']:.2f} nats, gap {now['stranger_ratio']:.2f}",
+            title=f"Step {step}: {_said(loss, now)}",
         )  # fmt: skip
 
     def _advance(self) -> bool:
@@ -151,3 +141,19 @@ class Playground(Panel):
                 self.dials[name].value = getattr(loss, name)
             self.asynchronous.value = loss.asynchronous
         self.show()
+
+
+def _said(loss: LossConfig, now: Mapping[str, float | int]) -> str:
+    """What happens in the world, in words."""
+    gap = f"gap {now['stranger_ratio']:.2f}"
+    if now["step"] < loss.warmup_steps:
+        return f"warm-up, samples follow the identity loss alone; {gap}"
+    if not loss.sas_weight and not loss.similarity_weight:
+        return f"nothing draws a person's two spectra together; {gap}"
+    if not loss.asynchronous:
+        return f"the prototypes give way to the samples' loss; {gap}"
+    if loss.mask_value < 1 and loss.sas_weight:
+        return f"without mask L_sa stands at log 2 = 0.69, here {now['sa_softmax']:.2f}; {gap}"
+    if not loss.sas_weight:
+        return f"samples come nearer to the other spectrum, strangers are left to softmax; {gap}"
+    return f"each sample is drawn to the other spectrum's prototype; {gap}"

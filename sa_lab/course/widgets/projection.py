@@ -6,7 +6,6 @@ import html
 import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 import ipywidgets
 import numpy as np
@@ -15,7 +14,8 @@ import traitlets
 from jaxtyping import Float, UInt8
 
 from sa_lab import plots
-from sa_lab.course.widgets.controls import Panel, choice, live
+from sa_lab.course.widgets.controls import Panel, choice
+from sa_lab.course.widgets.live_figure import LiveFigure
 from sa_lab.plots import data_uri
 from sa_lab.plots.projections import MOST_CATEGORIES
 from sa_lab.schema import Embeddings
@@ -38,7 +38,7 @@ class ProjectionBrowser(Panel):
 
     Attributes:
         selected: rows of the selected samples, ascending.
-        figure: the live figure; another one after each change of the colouring, with the same view.
+        figure: the live figure.
 
     Raises:
         ValueError: samples, images or a colouring of another length than the embeddings.
@@ -63,14 +63,13 @@ class ProjectionBrowser(Panel):
             if len(values) != len(embeddings):
                 raise ValueError(f"{name} has {len(values)} entries, expected {len(embeddings)} as the embeddings")
         self._uri = lru_cache(maxsize=512)(lambda row: data_uri(self.images[row]))
-        self._parts: dict[int, list[int]] = {}
+        self._rows: dict[int, np.ndarray] = {}
         self.colouring = choice("colour by", ["modality", "identity", *self.colourings], "what the colours stand for")
         self.picture = ipywidgets.HTML("Point at a sample to see its image.", layout={"min_height": "150px"})
         self.strip = ipywidgets.HTML(_HINT if samples.shape[1] == 2 else "")
-        self.figure = self._draw()
-        self._place = ipywidgets.Box([self.figure])
+        self.figure = LiveFigure(self._draw(), self._heard)
         self.colouring.observe(lambda _: self.recolour(), "value")
-        super().__init__([self.colouring, self._place, self.picture, self.strip])
+        super().__init__([self.figure], [self.colouring, self.picture], [self.strip])
 
     def hover(self, row: int) -> None:
         """Show the image of a sample and say whose it is."""
@@ -93,45 +92,27 @@ class ProjectionBrowser(Panel):
     def recolour(self) -> None:
         """Draw with the chosen colours, seen from where it was seen."""
         with self._lock:
-            before, self.figure = self.figure.layout, self._draw()
-            if self.samples.shape[1] == 3:
-                self.figure.layout.scene.camera = before.scene.camera
-            else:
-                view = {axis: before[axis].range for axis in ("xaxis", "yaxis") if before[axis].range}
-                self.figure.update_layout({axis: {"range": ends} for axis, ends in view.items()})
-                self.figure.layout.dragmode = before.dragmode
-            self._place.children = [self.figure]
+            self.figure.show(self._draw())
 
-    def _draw(self) -> go.FigureWidget:
+    def _draw(self) -> go.Figure:
         name, these = self.colouring.value, self.embeddings
         figure = plots.projection(
             self.samples, these.person_ids, these.modality, title=self._title, prototypes=self.prototypes,
             prototype_ids=these.prototype_ids if self.prototypes is not None else None,
             colour_by=name, values=self.colourings.get(name),
         )  # fmt: skip
-        self._parts, chosen, widget = {}, set(self.selected), live(figure)
-        for k, trace in enumerate(widget.data):
-            if trace.customdata is None:
-                continue
-            rows = trace.customdata[:, 0]
-            trace.on_hover(lambda _, points, __, rows=rows: self._pointed(rows, points))
-            if self.samples.shape[1] == 2:
-                self._parts[k] = [i for i, row in enumerate(rows.tolist()) if row in chosen]
-                trace.selectedpoints = self._parts[k] if self.selected else None
-                trace.on_selection(lambda _, points, __, k=k: self._chosen(k, points))
-                trace.on_deselect(lambda _, __: self.select([]))
-        return widget
+        self._rows = {k: one.customdata[:, 0] for k, one in enumerate(figure.data) if one.customdata is not None}
+        for k, rows in self._rows.items() if self.selected else ():
+            figure.data[k].selectedpoints = np.flatnonzero(np.isin(rows, self.selected))
+        return figure.update_layout(uirevision="same")
 
-    def _pointed(self, rows: np.ndarray, points: Any) -> None:
-        if points.point_inds:
-            self.hover(int(rows[points.point_inds[0]]))
-
-    def _chosen(self, k: int, points: Any) -> None:
-        """A page tells of a selection trace by trace."""
-        with self._lock:
-            self._parts[k] = list(points.point_inds)
-            traces = self.figure.data
-            self.select([int(traces[j].customdata[i, 0]) for j, inside in self._parts.items() for i in inside])
+    def _heard(self, event: str, points: Sequence[tuple[int, int]]) -> None:
+        """A page tells of what is pointed at, or of a selection; points of prototypes have no image."""
+        rows = [int(self._rows[trace][point]) for trace, point in points if trace in self._rows]
+        if event == "selected":
+            self.select(rows)
+        elif rows:
+            self.hover(rows[0])
 
     def _words(self, row: int) -> list[str]:
         these = self.embeddings

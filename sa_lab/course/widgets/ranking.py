@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-import ipywidgets
 import numpy as np
 import plotly.graph_objects as go
 import torch
 
 from sa_lab.course import figures
-from sa_lab.course.widgets.controls import Dial, Panel, choice, live, refresh
+from sa_lab.course.widgets.controls import Dial, Panel, choice
+from sa_lab.course.widgets.live_figure import LiveFigure
 from sa_lab.data.store import ImageStore
 from sa_lab.evaluation import search
 from sa_lab.evaluation.protocols import PROTOCOLS, protocols_of
@@ -66,17 +66,18 @@ class RankingBrowser(Panel):
         self.query = Dial("query", 1, 1, 1, 1, "which of the queries that the filters leave")
         self.queries = np.zeros(0, dtype=np.int64)
         self._filter()
-        self.figure = live(self._draw())
+        self.figure = LiveFigure(self._draw())
         for control in (self.protocol, self.query_camera, self.gallery_camera, self.outcome):
             control.observe(lambda _: self._refilter(), "value")
         self.query.observe(lambda _: self.show(), "value")
-        columns = [[self.protocol, self.outcome, self.query], [self.query_camera, self.gallery_camera]]
-        super().__init__([ipywidgets.HBox([ipywidgets.VBox(column) for column in columns]), self.figure])
+        super().__init__(
+            [self.figure], [self.query, self.outcome, self.protocol, self.query_camera, self.gallery_camera]
+        )
 
     def show(self) -> None:
         """Draw the chosen query."""
         with self._lock:
-            refresh(self.figure, self._draw())
+            self.figure.show(self._draw())
 
     def _searched(self, protocol: str, camera: str) -> dict[str, Search]:
         found = {name: search.search(one, PROTOCOLS[protocol]) for name, one in self.found.items()}

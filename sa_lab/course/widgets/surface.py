@@ -12,7 +12,8 @@ import torch
 from sa_lab import plots
 from sa_lab.course import figures
 from sa_lab.course.surface import FOUND, QUERIES, Surface, X, Y, key
-from sa_lab.course.widgets.controls import Dial, Panel, live, refresh
+from sa_lab.course.widgets.controls import Dial, Panel
+from sa_lab.course.widgets.live_figure import LiveFigure
 from sa_lab.data.store import ImageStore
 from sa_lab.plots.sweeps import response_surface
 
@@ -33,7 +34,7 @@ class SurfaceBrowser(Panel):
 
     def __init__(self, surface: Surface, store: ImageStore) -> None:
         self.surface, self.store, self._lock = surface, store, threading.RLock()
-        wide = {"style": {"description_width": "140px"}, "layout": {"width": "390px"}, "continuous_update": False}
+        wide = {"style": {"description_width": "104px"}, "layout": {"width": "236px"}}
         self.mask = ipywidgets.SelectionSlider(
             options=surface.masks, value=surface.masks[-1], description="mask value",
             tooltip="Feature Mask, taken off the own logit", **wide,
@@ -43,21 +44,19 @@ class SurfaceBrowser(Panel):
             tooltip="weight of the absolute term", **wide,
         )  # fmt: skip
         self.query = Dial("query", 1, 1, QUERIES, 1, "which of the queries")
-        self.figure = live(self._surface())
-        self.map = live(self._map())
-        self.ranking = live(self._ranking())
+        self.figure = LiveFigure(self._surface())
+        self.map = LiveFigure(self._map())
+        self.ranking = LiveFigure(self._ranking())
         for control in (self.mask, self.weight, self.query):
             control.observe(lambda _: self.show(), "value")
-        dials = ipywidgets.VBox([self.mask, self.weight, self.query])
-        beside = ipywidgets.Box([self.figure, self.map], layout={"flex_flow": "row wrap"})  # below, where it is narrow
-        super().__init__([dials, beside, self.ranking])
+        super().__init__([self.figure], [self.mask, self.weight, self.query], [self.map, self.ranking])
 
     def show(self) -> None:
         """Draw the chosen cell and query."""
         with self._lock:
-            refresh(self.figure, self._surface())
-            refresh(self.map, self._map())
-            refresh(self.ranking, self._ranking())
+            self.figure.show(self._surface())
+            self.map.show(self._map())
+            self.ranking.show(self._ranking())
 
     @property
     def _cell(self) -> dict[str, object]:

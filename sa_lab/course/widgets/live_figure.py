@@ -1,0 +1,90 @@
+"""A figure in a page that follows its kernel.
+
+plotly's own FigureWidget sends each change back with every default, begins anew with its first picture when a page is
+loaded again, and is stuck at the width it began with. Here the page gets the whole figure as one text, which is the
+widget's state: it draws the newest one, also after it is loaded again, and as wide as its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any, TypeAlias
+
+import anywidget
+import plotly.graph_objects as go
+import traitlets
+from plotly.io.json import to_json_plotly
+from plotly.offline import get_plotlyjs
+
+from sa_lab.plots import CONFIG
+
+Drawn: TypeAlias = "go.Figure | dict[str, Any]"
+"""A figure, or its data and layout as plain values, which plotly does not check."""
+Heard = Callable[[str, Sequence[tuple[int, int]]], None]
+"""What is called with hover or selected, and with the trace and the place in it of each point."""
+_FEW = {"modeBarButtonsToRemove": ["zoomIn2d", "zoomOut2d", "autoScale2d"]}
+
+
+class LiveFigure(anywidget.AnyWidget):
+    """Shows a figure, and another one after each `show`; zoom and rotation stay where ``uirevision`` stays.
+
+    Args:
+        figure: the first one.
+        heard: called when a point is pointed at, or points are selected.
+
+    Attributes:
+        data, layout: of the figure that is shown.
+    """
+
+    _esm = (resources.files(__package__) / "live_figure.js").read_text(encoding="utf-8")
+    drawn = traitlets.Unicode().tag(sync=True)
+    config = traitlets.Dict().tag(sync=True)
+    listens = traitlets.Bool().tag(sync=True)
+
+    def __init__(self, figure: Drawn, heard: Heard | None = None) -> None:
+        _library()
+        marks = {} if heard else {"modeBarButtonsToRemove": [*_FEW["modeBarButtonsToRemove"], "select2d", "lasso2d"]}
+        super().__init__(drawn=_text(figure), config=CONFIG | _FEW | marks, listens=heard is not None)
+        self._shown, self._heard = figure, heard
+        self.on_msg(lambda _, content, __: self._hear(content))
+
+    def show(self, figure: Drawn) -> None:
+        """Draw this figure in place of the last one."""
+        self._shown, self.drawn = figure, _text(figure)
+
+    @property
+    def still(self) -> go.Figure:
+        """What is shown now, for paper and for pages without a kernel."""
+        return go.Figure(self._shown)
+
+    @property
+    def data(self) -> tuple[Any, ...]:
+        return tuple(self.still.data)
+
+    @property
+    def layout(self) -> Any:
+        return self.still.layout
+
+    def _hear(self, content: dict[str, Any]) -> None:
+        if self._heard:
+            self._heard(content["event"], [(int(trace), int(point)) for trace, point in content["points"]])
+
+
+class _Library(anywidget.AnyWidget):
+    """plotly.js, which draws all figures of a page."""
+
+    _esm = traitlets.Unicode().tag(sync=True)
+
+
+@cache
+def _library() -> _Library:
+    """Sent to a page once; a page that is loaded again asks for it."""
+    return _Library(_esm=f"{get_plotlyjs()}\nexport default {{}}")
+
+
+def _text(figure: Drawn) -> str:
+    parts = figure.to_dict() if isinstance(figure, go.Figure) else figure
+    layout = {name: value for name, value in parts["layout"].items() if name != "width"} | {"autosize": True}
+    return str(to_json_plotly({**parts, "layout": layout}))
