@@ -223,7 +223,10 @@ class _Trunk(nn.Module):
 
 def _own_streams(backbone: str, state: Mapping[str, Tensor] | None) -> Streams:
     """What the user's function builds."""
-    network = function_in(backbone, "backbone")()
+    try:
+        network = function_in(backbone, "model.backbone")()
+    except TypeError as error:
+        raise BackboneError(f"{backbone} cannot be called: {error}; expected a function without arguments") from error
     stems, trunk, channels = (getattr(network, name, None) for name in ("stems", "trunk", "num_channels"))
     fits = isinstance(network, nn.Module) and isinstance(trunk, nn.Module) and isinstance(channels, int)
     if not fits or not isinstance(stems, nn.ModuleList) or len(stems) != 2:

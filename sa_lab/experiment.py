@@ -44,7 +44,7 @@ from sa_lab.evaluation.validation import ValidationSet, few_images, first_people
 from sa_lab.model import TwoStreamNet
 from sa_lab.provenance import TRAINING, code_digest, function_in, function_name, known_as
 from sa_lab.runs import PEOPLE_FILES, Run, kept_measures, loss_name
-from sa_lab.schema import DataError, Embeddings, Listing, Role
+from sa_lab.schema import DataError, Embeddings, Listing, Refusal, Role
 from sa_lab.training import processes
 from sa_lab.training.fit import check_log, fit
 from sa_lab.training.learner import LogRow
@@ -168,12 +168,21 @@ def run(
         if num_processes > 1:
             processes.launch(_share, (config, folder, progress, keep_checkpoint, own_loss), num_processes)
             return result
-        if first:
-            spans = {"thermal_range": store.thermal_range} if store.thermal_range else {}
-            write_json(folder / "made_of.json", {**made_of, **spans})
-            _write_images(folder / "images.csv", store)
-            note_origin(config.model.weights, folder, store, planned.train_ids)
-        _make(result, config, store, watch, progress, own_loss, keep_checkpoint)
+        new = first and not (folder / "made_of.json").is_file()
+        try:
+            if first:
+                spans = {"thermal_range": store.thermal_range} if store.thermal_range else {}
+                write_json(folder / "made_of.json", {**made_of, **spans})
+                _write_images(folder / "images.csv", store)
+                note_origin(config.model.weights, folder, store, planned.train_ids)
+            _make(result, config, store, watch, progress, own_loss, keep_checkpoint)
+        except (ValueError, Refusal):
+            if new and not (folder / "config.json").is_file():  # refused before the first step
+                for name in _SAID:
+                    (folder / name).unlink(missing_ok=True)
+                with suppress(OSError):
+                    folder.rmdir()
+            raise
     processes.agree_with_first()  # has evaluated
     return result
 
@@ -265,6 +274,8 @@ def _check_reuse(run: Run, config: ExperimentConfig, made_of: dict[str, str]) ->
             raise ValueError(f"{file}: the run was made of other {' and other '.join(changed)}; {advice}")
 
 
+_SAID = ("made_of.json", "images.csv", "trained_before.csv", "cost.json")
+"""What says of what a run is made, before it has made a step."""
 _LEFT = ("report.json", "embeddings.npz", "model.pt", "checkpoint.pt", "checkpoint-before.pt", "config.json")
 """What a run may hold that was lost, or moved, without the files that say what it is."""
 

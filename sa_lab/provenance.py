@@ -119,7 +119,8 @@ def function_in(place: str, argument: str) -> Callable[..., Any]:
     path, _, name = place.rpartition(":")
     file = Path(path)
     if not path or not name.isidentifier() or not file.is_file():
-        raise ValueError(f"{argument} is {place!r}, expected a file and a name in it, as in losses.py:closeness")
+        missing = f" ({path}: no such file)" if path and not file.is_file() else ""
+        raise ValueError(f"{argument} is {place!r}{missing}, expected a file and a name in it, as in mine.py:function")
     module = types.ModuleType("own_" + re.sub(r"\W", "_", file.stem))
     module.__file__ = str(file.absolute())
     sys.modules[module.__name__] = module

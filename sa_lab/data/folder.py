@@ -90,12 +90,21 @@ def _find(root: Path, passed_over: list[str]) -> tuple[dict[Modality, dict[str, 
     for modality in Modality:
         folder = root / modality.name.lower()
         if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder; expected the folders visible and infrared in {root}")
+            if root.is_file():
+                raise DataError(f"{root} is a file, expected a folder; for a table, the data set is manifest")
+            missing = folder if root.is_dir() else root
+            raise DataError(f"{missing}: no such folder; expected the folders visible and infrared in {root}")
+        passed_over += [f"{path}: a link that leads nowhere" for path in folder.iterdir() if _leads_nowhere(path)]
         people = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         found[modality] = {}
         for person in people:  # a name may be there twice, composed and decomposed: one person
             found[modality].setdefault(name_of(person.name), []).extend(images_below(person, passed_over))
         loose = images_in(folder)
         if loose:
-            faults.append(f"{loose[0]} and {len(loose) - 1} more: expected in a folder {folder}/<identity>")
+            more = f" and {len(loose) - 1} more" if len(loose) > 1 else ""
+            faults.append(f"{loose[0]}{more}: expected in a folder {folder}/<identity>")
     return found, faults
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()

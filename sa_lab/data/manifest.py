@@ -101,6 +101,8 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
             raise DataError(f"{table}: expected a table, .csv or .parquet")
     except DataError:
         raise
+    except FileNotFoundError as error:
+        raise DataError(f"{table}: no such file; expected a table, .csv or .parquet") from error
     except Exception as error:  # no such file, damaged, no UTF-8
         raise DataError(f"{table} cannot be read: {error}") from error
     rows = [

@@ -262,32 +262,45 @@ class _Span:
         listing: the images.
         bounds: the two; None until an image asks for them.
         deep: which images had more than eight bits.
+        measured: whether the bounds were measured on these images.
+        outside: how many of them have nothing between the bounds.
     """
 
     listing: Listing
     bounds: tuple[float, float] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     deep: set[int] = field(default_factory=set)
+    measured: bool = False
+    outside: int = 0
 
     def eight_bits(self, i: int, image: Image.Image) -> Image.Image:
         """Image ``i`` as it is, or, of more than eight bits, as mode ``L``."""
         if image.mode != "F":
             return image
+        numbers = np.asarray(image)
         with self.lock:
+            self.measured |= self.bounds is None
             low, high = self.bounds = self.bounds or self._percentiles()
             self.deep.add(i)
-        scaled = (np.asarray(image) - low) * (255 / max(high - low, 1e-9))
+            self.outside += bool(numbers.max() <= low or numbers.min() >= high)
+        scaled = (numbers - low) * (255 / max(high - low, 1e-9))
         return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
 
     def told(self) -> list[str]:
         """What the user should know of images with more than eight bits."""
         lines = []
-        if self.bounds:
+        if self.bounds and self.deep:
             low, high = self.bounds
+            of_all = "the 1st and 99th percentile of these" if self.measured else "as asked, or as the run has it"
             lines.append(
-                f"{len(self.deep)} images have more than eight bits; {low:g} becomes black and {high:g} white "
-                f"(data.thermal_range sets other bounds, a run keeps them in made_of.json)"
+                f"{len(self.deep)} with more than eight bits: {low:g} becomes black and {high:g} white, {of_all} "
+                "(data.thermal_range; a run keeps it in made_of.json)"
             )
+        if self.outside:
+            lines.append(f"{self.outside} of these lie wholly outside of that and are black or white all over")
+        infrared = int((self.listing.modality == Modality.INFRARED).sum())
+        if self.bounds and infrared and not self.deep:
+            lines.append(f"{infrared} infrared images have eight bits, the run's had more: the two are not comparable")
         deep = np.isin(np.arange(len(self.listing)), list(self.deep))
         for modality in Modality:
             of = self.listing.modality == modality

@@ -76,7 +76,9 @@ def export_reference(
         ValueError: the backbone is none of the ResNets with bottlenecks, which the reference is made of.
     """
     if model.backbone not in ("resnet50", "resnet101"):
-        raise ValueError(f"backbone is {model.backbone!r}, expected resnet50 or resnet101, the reference's")
+        raise ValueError(
+            f"backbone is {model.backbone!r}, expected resnet50 or resnet101, the reference's; onnx and torch take any"
+        )
     state, parts = model.state_dict(), model.num_parts
     net: dict[str, Tensor] = {}
     for key, value in state.items():

@@ -20,8 +20,9 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.profiler import record_function
 
 from sa_lab import transforms
-from sa_lab.config import ExperimentConfig, LossConfig, TrainConfig
+from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, TrainConfig
 from sa_lab.data.store import ImageStore, split_identities
+from sa_lab.disk import reason_of
 from sa_lab.losses import SASoftmaxLoss
 from sa_lab.model import TwoStreamNet, build_model
 from sa_lab.provenance import function_name
@@ -182,7 +183,7 @@ def plan(config: ExperimentConfig, images: Listing | ImageStore) -> Plan:
     if loss.follows_prototypes() and loss.warmup_steps >= num_steps:
         raise ValueError(
             f"loss.warmup_steps is {loss.warmup_steps}, expected fewer than the run's {num_steps} steps: "
-            "SA-Softmax would never begin"
+            "SA-Softmax would never begin; train longer, or set --loss.warmup-steps"
         )
     return Plan(train_ids, train_index, sampler)
 
@@ -205,6 +206,7 @@ def start(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | None 
     network = build_model(
         len(train_ids), config.model.backbone, config.model.num_parts, config.model.weights, config.seed
     )
+    _check_size(network, config.data)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(config.seed)
         criterion = SASoftmaxLoss(
@@ -230,6 +232,23 @@ def start(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | None 
     )  # fmt: skip
     carry_on(training)
     return training
+
+
+def _check_size(network: TwoStreamNet, data: DataConfig) -> None:
+    """Try the network on one image of each spectrum.
+
+    Raises:
+        ValueError: they do not pass through it.
+    """
+    try:
+        with torch.no_grad():
+            network.eval().maps(torch.zeros(2, 3, data.height, data.width), np.array([0, 1]))
+    except RuntimeError as error:
+        raise ValueError(
+            f"images of {data.height}x{data.width} do not pass through {network.backbone} ({reason_of(error)}); "
+            "expected larger ones: --data.height, --data.width"
+        ) from error
+    network.train()
 
 
 def _feature_optimizer(network: TwoStreamNet, learned: nn.ModuleDict, train: TrainConfig) -> Optimizer:
