@@ -8,6 +8,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -50,6 +51,17 @@ class Figure:
         self.graph.evaluate(script)
         return lambda: [drawn[0] - key for key, *drawn in self.graph.evaluate("g => g.times") if drawn]
 
+    def time_frames(self) -> Callable[[], list[float]]:
+        """From now on, note when the figure is drawn; the function returned gives the ms between two pictures."""
+        script = "g => { g.frames = []; g.on('plotly_afterplot', () => g.frames.push(performance.now())); }"
+        self.graph.evaluate(script)
+
+        def between() -> list[float]:
+            drawn = self.graph.evaluate("g => g.frames")
+            return [later - earlier for earlier, later in pairwise(drawn)]
+
+        return between
+
     def wait_for(self, ready: Callable[[Figure], bool], timeout: float = 20) -> float:
         """Seconds until ``ready`` says yes."""
         start = time.monotonic()
@@ -87,14 +99,15 @@ class Slider:
         for _ in range(times):
             self.handle.press(key)
 
-    def drag(self, fraction: float) -> None:
-        """Take the handle with the mouse to a place between the left (0) and the right end (1) of the track."""
+    def drag(self, fraction: float, moves: int = 8) -> None:
+        """Take the handle with the mouse, in so many moves, to a place between the left (0) and the right end (1) of
+        the track."""
         self.handle.scroll_into_view_if_needed()
         knob, track = self.handle.bounding_box(), self.box.locator(".noUi-base").first.bounding_box()
         mouse, y = self.handle.page.mouse, knob["y"] + knob["height"] / 2
         mouse.move(knob["x"] + knob["width"] / 2, y)
         mouse.down()
-        mouse.move(track["x"] + fraction * track["width"], y, steps=8)
+        mouse.move(track["x"] + fraction * track["width"], y, steps=moves)
         mouse.up()
 
 

@@ -52,6 +52,51 @@ def test_a_slider_moves_a_figure_by_keyboard_and_by_mouse(lab: Lab) -> None:
 
 
 @pytest.mark.slow
+def test_a_playground_follows_a_drag_keeps_its_zoom_and_stands_as_it_is_when_the_page_is_loaded_again(lab: Lab) -> None:
+    code = ("from sa_lab.course import toy, widgets", "widgets.Playground(toy.World(num_identities=4))")
+    notebook = lab.open(write(lab, "playground.ipynb", *code), 1280)
+    notebook.run_all()
+    figure, slider = notebook.figure(0, live=True), notebook.slider("similarity weight")
+    figure.show()
+
+    # while the mouse is down, box and figure follow
+    arrows = figure.curve("absolute similarity: pull and loss", "x")
+    handle, mouse = slider.handle.bounding_box(), notebook.page.mouse
+    at = handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2
+    mouse.move(*at)
+    mouse.down()
+    mouse.move(at[0] + 60, at[1], steps=10)
+    figure.wait_for(lambda f: f.curve("absolute similarity: pull and loss", "x") != arrows)
+    assert float(notebook.number("similarity weight").input_value()) == slider.value > 1
+    mouse.up()
+
+    # a zoom of the reader's stays
+    inner = figure.graph.locator(".nsewdrag").first.bounding_box()
+    mouse.move(inner["x"] + 60, inner["y"] + 60)
+    mouse.down()
+    mouse.move(inner["x"] + 160, inner["y"] + 160, steps=5)
+    mouse.up()
+    zoomed = "g => g._fullLayout.xaxis.range"
+    notebook.page.wait_for_timeout(500)
+    seen = figure.graph.evaluate(zoomed)
+    notebook.button("Step").click()
+    figure.wait_for(lambda f: f.title.startswith("Step 1:"))
+    assert figure.graph.evaluate(zoomed) == seen
+
+    # loaded again, the page shows what the kernel has, and its controls work
+    notebook.page.keyboard.press("Control+s")
+    notebook.page.wait_for_timeout(1500)
+    notebook.page.reload()
+    notebook.page.wait_for_selector("#jp-main-statusbar >> text=| Idle", timeout=120_000)
+    figure.show()
+    figure.wait_for(lambda f: f.title.startswith("Step 1:"))
+    assert float(notebook.number("similarity weight").input_value()) == slider.value > 1
+    notebook.button("Step").click()
+    figure.wait_for(lambda f: f.title.startswith("Step 2:"))
+    assert notebook.errors == []
+
+
+@pytest.mark.slow
 def test_a_cell_that_fails_is_told_with_its_traceback(lab: Lab) -> None:
     notebook = lab.open(write(lab, "failing.ipynb", "x = 1", "x / 0", "x"), 1280)
     with pytest.raises(AssertionError, match="ZeroDivisionError"):

@@ -285,7 +285,7 @@ REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
         no_run("sa-lab train tiny --model.backbone gone.py:build --model.weights random"), "gone.py: no such file",
     ),
     "a table where a folder is wanted": (
-        lambda root: f"sa-lab prepare folder --root {table(root)}", "is a file, expected a folder; for a table, .* mani",
+        lambda root: f"sa-lab prepare folder --root {table(root)}", "is a file, expected a folder; for a table, .*mani",
     ),
     "no table": (no_run("sa-lab prepare manifest --root gone.csv"), "gone.csv: no such file; expected a table"),
     "a row twice": (

@@ -26,7 +26,15 @@ from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig,
 from sa_lab.course import widgets
 from sa_lab.course.lens import Lens
 from sa_lab.course.toy import PRESETS, World
-from sa_lab.course.widgets import LiveTraining, LossLens, PictureSearch, Playground, ProjectionBrowser, RankingBrowser
+from sa_lab.course.widgets import (
+    FeatureTraining,
+    LiveTraining,
+    LossLens,
+    PictureSearch,
+    Playground,
+    ProjectionBrowser,
+    RankingBrowser,
+)  # fmt: skip
 from sa_lab.course.widgets.controls import Dial, Worker
 from sa_lab.course.widgets.live_training import replay
 from sa_lab.data import prepare
@@ -111,7 +119,7 @@ def test_a_dial_is_a_slider_and_a_box_with_one_value() -> None:
 
 def test_every_control_has_a_label_and_a_tooltip(runs: dict[str, Path], config: ExperimentConfig) -> None:
     made = [Playground(), LossLens(runs["complete"]), LiveTraining(config), RankingBrowser(runs), browser_of(2)]
-    made.append(PictureSearch(runs))
+    made += [PictureSearch(runs), FeatureTraining(Run(runs["softmax"]))]
     controls = [one for widget in made for one in every_control(widget) if hasattr(one, "disabled")]
     kinds = {type(one).__name__ for one in controls}
     assert {"FloatSlider", "IntSlider", "BoundedFloatText", "BoundedIntText", "Dropdown", "Checkbox", "Button"} <= kinds
@@ -344,6 +352,27 @@ def test_live_training_keeps_what_has_no_dial_and_stops_while_a_cell_advances_it
         assert next(again)["prototype"] == row["prototype"]
     with pytest.raises(ValueError, match=rf"step is {reached}, expected 0..{reached - 1}: the log ends there"):
         next(again)
+
+
+def test_a_head_learns_on_a_network_that_stands_still_and_the_dials_say_by_what(runs: dict[str, Path]) -> None:
+    run = Run(runs["softmax"])
+    before = {file: file.read_bytes() for file in run.folder.rglob("*.pt")}
+    found = {}
+    for mask in (50.0, 0.0):
+        widget = FeatureTraining(run, num_steps=40, measure_every=8)
+        widget.dials["mask_value"].value = mask
+        first = np.array(widget.map.data[0].x)
+        widget.advance(40)
+        assert len(widget.rows) == 40
+        assert {"rank_1", "mean_ap", "stranger_ratio", "prototype_alignment"} <= set(widget.rows[7])
+        assert widget.map.layout.title.text.startswith("Step 40:")
+        assert (np.array(widget.map.data[0].x) != first).any()
+        found[mask] = widget.rows[-1]
+    assert found[0.0]["sa_softmax"] > found[50.0]["sa_softmax"] + 0.2, "without the mask it cannot fall as far"
+    widget.advance(8)
+    pale = [trace for trace in widget.figure.data if trace.opacity]
+    assert len(pale[0].x) == 9, "the training before lies behind the present one"
+    assert before == {file: file.read_bytes() for file in run.folder.rglob("*.pt")}
 
 
 def test_ranking_browser_shows_what_the_search_found(runs: dict[str, Path]) -> None:

@@ -69,8 +69,12 @@ class LiveTraining(Panel):
             "pause": button("Pause", "stop after this step; Start goes on", self.pause, "pause"),
             "stop": button("Stop", "end; Start begins anew", self.stop, "stop"),
         }
-        super().__init__([self.figure], [*self.buttons.values(), *self.dials.values()], [self.message])
+        super().__init__([self.figure, *self._below()], [*self.buttons.values(), *self.dials.values()], [self.message])
         self._enable()
+
+    def _below(self) -> list[LiveFigure]:
+        """Further figures."""
+        return []
 
     @property
     def loss(self) -> LossConfig:
