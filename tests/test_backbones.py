@@ -205,7 +205,10 @@ def test_other_parts_or_images_take_the_backbone_alone(
 def test_people_trained_on_before_are_no_strangers(first: Run, people_config: ExperimentConfig, tmp_path: Path) -> None:
     """Neither to the run that starts from another one, nor to one that starts from that."""
     weights = {"model.weights": str(first.folder / "model.pt"), "train.num_epochs": 1}
-    with pytest.raises(LeakageError, match=r"trained on \d+ people who are here for validation or test .*expected the"):
+    with pytest.raises(
+        LeakageError,
+        match=r"had images of \d+ people for training or validation who are here for validation or test .*expected the",
+    ):
         experiment.run(people_config.replace({**weights, "data.seed": 5}), tmp_path / "leak", progress=False)
     second = experiment.run(people_config.replace(weights), tmp_path / "second", progress=False)
     own = second.folder / "images.csv"

@@ -150,7 +150,7 @@ def test_all_faults_are_named_at_once(root: Path) -> None:
     assert f"{root / 'infrared' / 'anna'}: no such folder; every identity needs visible and infrared images" in message
     assert f"{root / 'visible' / 'new'}: no image; expected at least one file *.bmp, *.jpeg, *.jpg, *.png" in message
     assert f"{root / 'infrared' / 'new'}: no such folder" in message
-    assert f"loose.png and 0 more: expected in a folder {root / 'visible'}/<identity>" in message
+    assert f"loose.png: expected in a folder {root / 'visible'}/<identity>" in message
 
 
 def test_no_identity(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_tracks_are_one_in_a_ranking(
 
 
 BAD = {
-    "no table": (lambda root: root / "none.csv", r"none\.csv cannot be read: .*No such file"),
+    "no table": (lambda root: root / "none.csv", r"none\.csv: no such file; expected a table"),
     "another suffix": (lambda root: root, r"expected a table, \.csv or \.parquet"),
     "no row": (lambda root: write_text(root, "path,person,camera,modality\n"), "no row; expected a header"),
     "a column lacks": (lambda root: write(root, [{"path": "a", "person": 1}]), "lacks the column camera, modality"),

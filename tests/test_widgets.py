@@ -369,6 +369,7 @@ def test_a_head_learns_on_a_network_that_stands_still_and_the_dials_say_by_what(
         assert (np.array(widget.map.data[0].x) != first).any()
         found[mask] = widget.rows[-1]
     assert found[0.0]["sa_softmax"] > found[50.0]["sa_softmax"] + 0.2, "without the mask it cannot fall as far"
+    widget.stop()
     widget.advance(8)
     pale = [trace for trace in widget.figure.data if trace.opacity]
     assert len(pale[0].x) == 9, "the training before lies behind the present one"

@@ -31,6 +31,10 @@ MARKER = "generated.json"
 """A file of this name at the root of a data set says that it was drawn, and from what."""
 
 
+NO_FILE = "a pipe, a device or a link that leads nowhere"
+"""What may have a name and hold nothing."""
+
+
 class Found(NamedTuple):
     """An image file and whose it is; see `sa_lab.schema.Listing`."""
 
@@ -52,15 +56,20 @@ def images_below(folder: Path, passed_over: list[str]) -> list[Path]:
     for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (Path(place) / name for name in names if not name.startswith(".")):
-            if path.is_symlink() and not path.exists():
-                passed_over.append(f"{path}: a link that leads nowhere")
+            if leads_nowhere(path):
+                passed_over.append(f"{path}: {NO_FILE}")
             elif path.suffix.lower() not in SUFFIXES:
                 passed_over.append(f"{path}: no suffix of an image")
             elif not path.is_file():
-                passed_over.append(f"{path}: a pipe or a device")
+                passed_over.append(f"{path}: {NO_FILE}")
             else:
                 found.append(path)
     return sorted(found, key=lambda path: [name_of(part) for part in path.relative_to(folder).parts])
+
+
+def leads_nowhere(path: Path) -> bool:
+    """Whether it is a link to what is not there."""
+    return path.is_symlink() and not path.exists()
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -72,7 +81,7 @@ def images_in(folder: Path) -> list[Path]:
     files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     if odd := [str(path) for path in files if not path.is_file() and not path.is_dir()]:
         told = ", ".join(shortened(odd))
-        raise DataError(f"{told}: a pipe, a device or a link that leads nowhere; expected image files")
+        raise DataError(f"{told}: {NO_FILE}; expected image files")
     return sorted((path for path in files if path.is_file()), key=lambda path: name_of(path.name))
 
 

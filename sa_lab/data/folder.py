@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 
 from sa_lab.data.files import (
+    NO_FILE,
     SUFFIXES,
     Found,
     chosen_by_name,
     images_below,
     images_in,
+    leads_nowhere,
     listing_of,
     name_of,
     person_of,
@@ -94,7 +96,7 @@ def _find(root: Path, passed_over: list[str]) -> tuple[dict[Modality, dict[str, 
                 raise DataError(f"{root} is a file, expected a folder; for a table, the data set is manifest")
             missing = folder if root.is_dir() else root
             raise DataError(f"{missing}: no such folder; expected the folders visible and infrared in {root}")
-        passed_over += [f"{path}: a link that leads nowhere" for path in folder.iterdir() if _leads_nowhere(path)]
+        passed_over += [f"{path}: {NO_FILE}" for path in folder.iterdir() if leads_nowhere(path)]
         people = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         found[modality] = {}
         for person in people:  # a name may be there twice, composed and decomposed: one person
@@ -104,7 +106,3 @@ def _find(root: Path, passed_over: list[str]) -> tuple[dict[Modality, dict[str, 
             more = f" and {len(loose) - 1} more" if len(loose) > 1 else ""
             faults.append(f"{loose[0]}{more}: expected in a folder {folder}/<identity>")
     return found, faults
-
-
-def _leads_nowhere(path: Path) -> bool:
-    return path.is_symlink() and not path.exists()
