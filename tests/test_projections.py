@@ -154,6 +154,22 @@ def film() -> go.Figure:
                       prototype_ids=IDS)  # fmt: skip
 
 
+def test_films_beside_each_other_move_together() -> None:
+    one = film()
+    both = plots.films([one, film()], title="both")
+    assert [frame.name for frame in both.frames] == [frame.name for frame in one.frames]
+    count = len(one.data)
+    assert len(both.data) == 2 * count
+    assert {trace.xaxis for trace in both.data[count:]} == {"x2"}
+    for frame, alone in zip(both.frames, one.frames, strict=True):
+        for k in range(2 * count):
+            assert list(frame.data[k].x) == list(alone.data[k % count].x)
+    assert sum(bool(trace.showlegend is not False) for trace in both.data[count:]) == 0, "one legend"
+    assert len(both.layout.sliders) == 1
+    with pytest.raises(ValueError, match="expected films of the same steps"):
+        plots.films([one, one.update(frames=one.frames[:2])], title="t")
+
+
 def test_a_film_has_a_frame_and_a_place_on_the_slider_for_each_step() -> None:
     figure = film()
     (slider,), (menu,) = figure.layout.sliders, figure.layout.updatemenus

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float, Int, Shaped
+from plotly.subplots import make_subplots
 
 from sa_lab.plots.style import COLOURS, SPECTRA, SYMBOLS, finish
 
@@ -121,6 +122,38 @@ def film(
     figure.update_xaxes(range=ranges[0].tolist()).update_yaxes(range=ranges[1].tolist())
     figure.update_layout(modebar_remove=["select2d", "lasso2d"])  # plotly.js cannot move points that are selected
     return figure.update_layout(height=600, margin={"b": 140}, updatemenus=[_buttons()], sliders=[_slider(names)])
+
+
+def films(shown: Sequence[go.Figure], *, title: str) -> go.Figure:
+    """Films of the same steps beside each other, moved by one slider.
+
+    Args:
+        shown: each of `film`; their titles stand over them.
+        title: of all.
+
+    Raises:
+        ValueError: no film, or films of other steps.
+    """
+    steps = [[frame.name for frame in one.frames] for one in shown]
+    if not steps or any(names != steps[0] for names in steps):
+        raise ValueError(f"films have the steps {steps}, expected films of the same steps")
+    figure = make_subplots(1, len(shown), subplot_titles=[one.layout.title.text for one in shown])
+    for column, one in enumerate(shown, start=1):
+        traces = go.Figure(one).data  # copies
+        places = {"rows": [1] * len(traces), "cols": [column] * len(traces)}
+        figure.add_traces([trace if column == 1 else trace.update(showlegend=False) for trace in traces], **places)
+        figure.update_xaxes(range=one.layout.xaxis.range, title=one.layout.xaxis.title.text, row=1, col=column)
+        figure.update_yaxes(range=one.layout.yaxis.range, title=one.layout.yaxis.title.text, row=1, col=column)
+    figure.frames = [
+        go.Frame(name=together[0].name, data=[trace for frame in together for trace in frame.data])
+        for together in zip(*(one.frames for one in shown), strict=True)
+    ]
+    figure.update_annotations(font_size=13)
+    finish(figure, title, width=460 * len(shown))
+    return figure.update_layout(
+        modebar_remove=["select2d", "lasso2d"], height=600, margin={"t": 100, "b": 140},
+        updatemenus=[_buttons()], sliders=[_slider(steps[0])],
+    )  # fmt: skip
 
 
 def with_choice(figures: Mapping[str, go.Figure], label: str = "colour by") -> go.Figure:
