@@ -10,5 +10,6 @@ from sa_lab.plots.thumbnails import Atlas, atlas, page
 __all__ = [
     "COLOURS", "CONFIG", "MOST_CATEGORIES", "MOST_RUNS", "SPECTRA", "SYMBOLS", "Atlas", "Point", "RunCard",
     "atlas", "data_uri", "film", "films", "heat_map", "histograms", "over_dial", "over_training", "overlap_card",
-    "page", "painted", "parallel", "pareto", "projection", "response_surface", "similarity_map", "use_config", "with_choice",
+    "page", "painted", "parallel", "pareto", "projection", "response_surface", "similarity_map", "use_config",
+    "with_choice",
 ]  # fmt: skip
