@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+import torch
 from PIL import Image
 
 from sa_lab import experiment, losses, plots
@@ -120,6 +121,7 @@ def test_a_dial_is_a_slider_and_a_box_with_one_value() -> None:
 def test_every_control_has_a_label_and_a_tooltip(runs: dict[str, Path], config: ExperimentConfig) -> None:
     made = [Playground(), LossLens(runs["complete"]), LiveTraining(config), RankingBrowser(runs), browser_of(2)]
     made += [PictureSearch(runs), FeatureTraining(Run(runs["softmax"]))]
+    made.append(widgets.Augmentations(prepare(config.data, progress=False)))
     controls = [one for widget in made for one in every_control(widget) if hasattr(one, "disabled")]
     kinds = {type(one).__name__ for one in controls}
     assert {"FloatSlider", "IntSlider", "BoundedFloatText", "BoundedIntText", "Dropdown", "Checkbox", "Button"} <= kinds
@@ -374,6 +376,44 @@ def test_a_head_learns_on_a_network_that_stands_still_and_the_dials_say_by_what(
     pale = [trace for trace in widget.figure.data if trace.opacity]
     assert len(pale[0].x) == 9, "the training before lies behind the present one"
     assert before == {file: file.read_bytes() for file in run.folder.rglob("*.pt")}
+
+
+def test_a_loss_of_ones_own_moves_the_playground() -> None:
+    def closeness(embeddings, prototypes, labels, modality):
+        cross = losses.cross_prototype(labels, modality, prototypes.shape[1] // 2)
+        return (1 - torch.cosine_similarity(embeddings, prototypes[:, cross].transpose(0, 1), dim=2)).sum(1).mean()
+
+    playground = Playground(World(3), own_loss=closeness)
+    assert playground.preset.value == "your own"
+    assert playground.dials["mask_value"].slider.disabled
+    assert playground.figure.layout.title.text.startswith("Step 0: your loss")
+    first = shown(playground.figure, "your loss loss")[-1]
+    for _ in range(40):
+        playground.step()
+    assert shown(playground.figure, "your loss loss")[-1] < first / 2
+    playground.preset.value = "complete"
+    assert not playground.dials["mask_value"].slider.disabled
+    playground.reset()
+    playground.preset.value = "your own"
+    playground.step()
+    assert "own" in playground.toy.rows[-1]
+
+
+def test_augmentations_are_drawn_anew_and_leave_the_original(config: ExperimentConfig) -> None:
+    widget = widgets.Augmentations(prepare(config.data, progress=False))
+    sources = lambda: [one.source for one in widget.figure.layout.images]  # noqa: E731
+    first = sources()
+    assert len(first) == 16
+    widget.again()
+    second = sources()
+    assert first[0] == second[0]
+    assert first[8] == second[8]
+    assert first[1:8] != second[1:8]
+    widget.recipe.value = "none"
+    plain = sources()
+    assert set(plain[:8]) == {plain[0]}
+    widget.person.value = 2
+    assert sources()[0] != plain[0]
 
 
 def test_ranking_browser_shows_what_the_search_found(runs: dict[str, Path]) -> None:

@@ -21,6 +21,7 @@ from sa_lab.losses import SASoftmaxLoss, prototype_logits
 from sa_lab.model import Features
 from sa_lab.training import objective, steps
 from sa_lab.training.learner import Batch, Learner, LogRow
+from sa_lab.training.objective import OwnLoss
 
 PRESETS: dict[str, LossConfig] = {
     "complete": LossConfig(),
@@ -109,12 +110,19 @@ class Toy:
         network_lr: how far a sample moves per unit of its own gradient.
         prototype_lr: how far a prototype moves per unit of the mean gradient of its own samples. Both rates are
             scaled with the number of samples and prototypes, so that the pace does not depend on how many there are.
+        own_loss: a loss of your own, the term own of a `sa_lab.config.LossConfig` that names it.
 
     Attributes:
         rows: the losses, weights and overlap measures of each step.
     """
 
-    def __init__(self, world: World | None = None, network_lr: float = 0.03, prototype_lr: float = 0.1) -> None:
+    def __init__(
+        self,
+        world: World | None = None,
+        network_lr: float = 0.03,
+        prototype_lr: float = 0.1,
+        own_loss: OwnLoss | None = None,
+    ) -> None:
         self.world = world = world or World()
         points, labels, modality = _start(world)
         with torch.random.fork_rng(devices=[]):
@@ -124,7 +132,7 @@ class Toy:
         self.learner = Learner(
             fabric=Fabric(accelerator="cpu", devices=1), model=table, criterion=criterion,
             feature_optimizer=torch.optim.SGD([{"params": [table.points]}, {"params": [table.classifier]}]),
-            prototype_optimizer=torch.optim.SGD(criterion.parameters(), weight_decay=1e-3),
+            prototype_optimizer=torch.optim.SGD(criterion.parameters(), weight_decay=1e-3), own_loss=own_loss,
         )  # fmt: skip
         self.batch = Batch(torch.zeros(len(labels), 3, 1, 1), labels, modality.numpy())
         self.rows: list[LogRow] = []
@@ -171,7 +179,9 @@ class Toy:
     def losses(self, loss: LossConfig) -> dict[str, float]:
         """The unweighted terms as things stand, without moving anything."""
         features = self.learner.model(self.batch.images, self.batch.modality)
-        terms = objective.objective(self.learner.criterion, features, self.batch.labels, self.batch.spectra, loss)
+        terms = objective.objective(
+            self.learner.criterion, features, self.batch.labels, self.batch.spectra, loss, self.learner.own_loss
+        )
         return {name: float(term.detach()) for name, term in terms.items()}
 
     def scene(self, loss: LossConfig) -> Scene:
@@ -179,8 +189,9 @@ class Toy:
         loss = steps.loss_at(loss, len(self.rows))
         table, (labels, modality) = self._table, (self.batch.labels, self.batch.spectra)
         terms = objective.objective(
-            self.learner.criterion, table(self.batch.images, self.batch.modality), labels, modality, loss
-        )
+            self.learner.criterion, table(self.batch.images, self.batch.modality), labels, modality, loss,
+            self.learner.own_loss,
+        )  # fmt: skip
         pulls = {name: -len(labels) * pull for name, pull in objective.gradients(terms, loss, table.points).items()}
         group = functional.one_hot(labels + modality * self.world.num_identities, 2 * self.world.num_identities)
         mean = (group / group.sum(0)).T.float()  # (2C,N)

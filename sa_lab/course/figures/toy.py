@@ -66,7 +66,7 @@ def toy_spec(
             text=[str(label) for label in range(half)], textfont={"size": 12}, marker=marker | line,
         )  # fmt: skip
     for lane, term in enumerate(_PULLS):
-        name, colour, _ = TERMS[term]
+        name, colour, _ = _TERMS[term]
         pull = arrow_scale * pulls.get(term, np.zeros_like(centres))
         length = np.linalg.norm(pull, axis=1, keepdims=True)
         shown = length.clip(_SHORTEST * radius, radius / 2)
@@ -78,7 +78,7 @@ def toy_spec(
             mode="lines" if flat else "lines+markers", name=f"{name}: pull and loss",
             line={"color": colour, "width": 2.5 if flat else 4}, **marks,
         )  # fmt: skip
-    losses = [_curve(rows, term, f"{name} loss", 2, colour, dash) for term, (name, colour, dash) in TERMS.items()]
+    losses = [_curve(rows, term, f"{name} loss", 2, colour, dash) for term, (name, colour, dash) in _TERMS.items()]
     overlap = [_curve(rows, one, name, 3, COLOURS[4 + i], DASHES[i]) for i, (one, name) in enumerate(_OVERLAP.items())]
     reach = 1.5 * radius
     while reach < float(np.abs(prototypes).max()):
@@ -123,14 +123,15 @@ def _map_axes(flat: bool, reach: float) -> dict[str, Any]:
 
 def _key() -> str:
     """What the marks and arrows of the map are, in place of a legend."""
-    arrows = " ".join(f'<span style="color:{TERMS[term][1]}"><b>→ {TERMS[term][0]}</b></span>' for term in _PULLS)
+    arrows = " ".join(f'<span style="color:{TERMS[term][1]}"><b>→ {TERMS[term][0]}</b></span>' for term in _PULLS[:3])
     return (
         "one colour a person: ● visible sample, ◆ infrared sample,<br>○ ◇ with a number: prototypes, a line joins both"
         f"<br>pull on the samples by each loss: {arrows}"
     )
 
 
-_PULLS = ("identity", "sa_softmax", "absolute")
+_TERMS = TERMS | {"own": ("your loss", "#009E73", "longdash")}
+_PULLS = ("identity", "sa_softmax", "absolute", "own")
 _HEIGHT, _SHORTEST, _BOUNDS, _NAMES = 570, 0.08, (-1.1, 1.5), {"x": "1st", "y": "2nd", "z": "3rd"}
 _PAPER = {"xref": "paper", "yref": "paper", "showarrow": False, "xanchor": "left", "align": "left"}
 _OVER = {"yanchor": "bottom", "font": {"size": 14}, **_PAPER}

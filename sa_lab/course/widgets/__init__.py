@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ipywidgets
 
+from sa_lab.course.widgets.augmentations import Augmentations
 from sa_lab.course.widgets.feature_training import FeatureTraining
 from sa_lab.course.widgets.live_training import LiveTraining
 from sa_lab.course.widgets.loss_lens import LossLens
@@ -21,8 +22,8 @@ from sa_lab.course.widgets.surface import SurfaceBrowser
 from sa_lab.runs import Run, loss_name
 
 __all__ = [
-    "FeatureTraining", "LiveTraining", "LossLens", "PictureSearch", "Playground", "ProjectionBrowser", "Quiz",
-    "RankingBrowser", "SurfaceBrowser", "app",
+    "Augmentations", "FeatureTraining", "LiveTraining", "LossLens", "PictureSearch", "Playground", "ProjectionBrowser",
+    "Quiz", "RankingBrowser", "SurfaceBrowser", "app",
 ]  # fmt: skip
 
 if "google.colab" in sys.modules:  # its pages refuse the widgets of other packages unless asked to

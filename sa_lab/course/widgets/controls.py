@@ -77,6 +77,10 @@ class Dial(ipywidgets.VBox):
         for shown in (self.slider, self.box):
             traitlets.link((self, "value"), (shown, "value"))
 
+    def enable(self, on: bool) -> None:
+        """Whether it can be moved; else it is grey."""
+        self.slider.disabled = self.box.disabled = not on
+
     def limit(self, high: float | int) -> None:
         """Change the highest value and go back to the lowest."""
         self.value = self.slider.min

@@ -12,6 +12,11 @@ from sa_lab.config import LossConfig
 from sa_lab.course import figures, toy
 from sa_lab.course.widgets.controls import Dial, Panel, Worker, button, choice, loss_dials, loss_of
 from sa_lab.course.widgets.live_figure import LiveFigure
+from sa_lab.provenance import function_name
+from sa_lab.training.objective import OwnLoss
+
+OWN = "your own"
+_WEIGHTS = ("sas_weight", "similarity_weight", "mask_value")
 
 
 class Playground(Panel):
@@ -23,16 +28,23 @@ class Playground(Panel):
     Args:
         world: the start; its number of identities and of dimensions can be changed.
         preset: a name in `sa_lab.course.toy.PRESETS`.
+        own_loss: a loss of your own, which is a preset more, and the one it begins with: 0.3 of the identity loss stays
+            beside it.
 
     Attributes:
         toy: the world as it stands.
         figure: the live figure.
     """
 
-    def __init__(self, world: toy.World | None = None, preset: str = "complete") -> None:
+    def __init__(
+        self, world: toy.World | None = None, preset: str = "complete", own_loss: OwnLoss | None = None
+    ) -> None:
         world = world or toy.World()
-        self.toy = toy.Toy(world)
-        self.preset = choice("preset", list(toy.PRESETS), "sets the loss; every dial can be changed", value=preset)
+        self._own = own_loss
+        self.toy = toy.Toy(world, own_loss=own_loss)
+        presets = [*toy.PRESETS, *([OWN] if own_loss else [])]
+        preset = OWN if own_loss else preset
+        self.preset = choice("preset", presets, "sets the loss; every dial can be changed", value=preset)
         warmup = Dial("warm-up steps", 0, 0, 200, 5, "first steps, in which samples follow the identity loss alone")
         self.dials = loss_dials(LossConfig()) | {"warmup_steps": warmup}
         self.rates = {
@@ -63,6 +75,9 @@ class Playground(Panel):
     @property
     def loss(self) -> LossConfig:
         """The loss that the dials stand for."""
+        if self._own and self.preset.value == OWN:
+            warmup = self.dials["warmup_steps"].value
+            return LossConfig(terms="identity 0.3 + own 1", own=function_name(self._own), warmup_steps=warmup)
         return loss_of(self.dials, asynchronous=self.asynchronous.value)
 
     def step(self) -> None:
@@ -88,7 +103,8 @@ class Playground(Panel):
         self.worker.pause()
         with self.worker.lock:
             world = replace(self.toy.world, num_identities=self.identities.value, dimensions=self.shape.value)
-            self.toy = toy.Toy(world, **{name: dial.value for name, dial in self.rates.items()})
+            rates = {name: dial.value for name, dial in self.rates.items()}
+            self.toy = toy.Toy(world, **rates, own_loss=self._own)
             self.message.value = ""
             self.show()
 
@@ -135,9 +151,16 @@ class Playground(Panel):
             self.toy.set_rates(*(dial.value for dial in self.rates.values()))
 
     def _take_preset(self) -> None:
+        own = self.preset.value == OWN
+        for name in _WEIGHTS:
+            self.dials[name].enable(not own)
+        self.asynchronous.disabled = own
+        if own:
+            self.show()
+            return
         loss = toy.PRESETS[self.preset.value]
         with self.worker.lock:
-            for name in ("sas_weight", "similarity_weight", "mask_value"):
+            for name in _WEIGHTS:
                 self.dials[name].value = getattr(loss, name)
             self.asynchronous.value = loss.asynchronous
         self.show()
@@ -148,6 +171,8 @@ def _said(loss: LossConfig, now: Mapping[str, float | int]) -> str:
     gap = f"gap {now['stranger_ratio']:.2f}"
     if now["step"] < loss.warmup_steps:
         return f"warm-up, samples follow the identity loss alone; {gap}"
+    if loss.terms:
+        return f"your loss {now['own']:.2f}; {gap}"
     if not loss.sas_weight and not loss.similarity_weight:
         return f"nothing draws a person's two spectra together; {gap}"
     if not loss.asynchronous:
