@@ -46,14 +46,18 @@ class Figure:
         script = """g => {
             g.times = [];
             document.addEventListener("keydown", () => g.times.push([Date.now()]), true);
-            g.on("plotly_afterplot", () => g.times.length && g.times.at(-1).push(Date.now()));
+            for (const drawn of ["plotly_afterplot", "plotly_animated"])
+                g.on(drawn, () => g.times.length && g.times.at(-1).push(Date.now()));
         }"""
         self.graph.evaluate(script)
         return lambda: [drawn[0] - key for key, *drawn in self.graph.evaluate("g => g.times") if drawn]
 
     def time_frames(self) -> Callable[[], list[float]]:
         """From now on, note when the figure is drawn; the function returned gives the ms between two pictures."""
-        script = "g => { g.frames = []; g.on('plotly_afterplot', () => g.frames.push(performance.now())); }"
+        script = """g => {
+            g.frames = [];
+            for (const drawn of ["plotly_afterplot", "plotly_animated"]) g.on(drawn, () => g.frames.push(performance.now()));
+        }"""
         self.graph.evaluate(script)
 
         def between() -> list[float]:

@@ -139,6 +139,14 @@ def test_playground_mask_decides_between_a_floor_at_log_2_and_none() -> None:
     assert shown(playground.figure, "SA-Softmax loss")[-1] < 0.1
 
 
+@pytest.mark.parametrize("dial", ["mask_value", "sas_weight", "similarity_weight"])
+def test_a_dial_of_a_new_playground_moves_its_figure(dial: str) -> None:
+    playground = Playground(World(4))
+    before = json.loads(playground.figure.drawn)["data"]
+    playground.dials[dial].value = 0.0
+    assert json.loads(playground.figure.drawn)["data"] != before
+
+
 def test_playground_dials_change_the_pulls_at_once_and_in_proportion() -> None:
     playground = Playground()
     playground.dials["warmup_steps"].value = 0

@@ -176,6 +176,12 @@ class Toy:
         with torch.no_grad():
             self.learner.criterion.prototypes.copy_(torch.cat([places, places])[None])
 
+    def settle(self) -> None:
+        """Put each prototype where its own samples are on average, as a warm-up does."""
+        centres = self.scene(LossConfig()).centres
+        with torch.no_grad():
+            self.learner.criterion.prototypes.copy_(torch.from_numpy(centres)[None])
+
     def losses(self, loss: LossConfig) -> dict[str, float]:
         """The unweighted terms as things stand, without moving anything."""
         features = self.learner.model(self.batch.images, self.batch.modality)

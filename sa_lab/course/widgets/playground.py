@@ -42,6 +42,7 @@ class Playground(Panel):
         world = world or toy.World()
         self._own = own_loss
         self.toy = toy.Toy(world, own_loss=own_loss)
+        self.toy.settle()  # prototypes at the origin would feel no dial
         presets = [*toy.PRESETS, *([OWN] if own_loss else [])]
         preset = OWN if own_loss else preset
         self.preset = choice("preset", presets, "sets the loss; every dial can be changed", value=preset)
@@ -105,6 +106,7 @@ class Playground(Panel):
             world = replace(self.toy.world, num_identities=self.identities.value, dimensions=self.shape.value)
             rates = {name: dial.value for name, dial in self.rates.items()}
             self.toy = toy.Toy(world, **rates, own_loss=self._own)
+            self.toy.settle()
             self.message.value = ""
             self.show()
 
