@@ -56,7 +56,8 @@ class Figure:
         """From now on, note when the figure is drawn; the function returned gives the ms between two pictures."""
         script = """g => {
             g.frames = [];
-            for (const drawn of ["plotly_afterplot", "plotly_animated"]) g.on(drawn, () => g.frames.push(performance.now()));
+            const note = () => g.frames.push(performance.now());
+            for (const drawn of ["plotly_afterplot", "plotly_animated"]) g.on(drawn, note);
         }"""
         self.graph.evaluate(script)
 

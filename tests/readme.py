@@ -182,8 +182,8 @@ def playground() -> str:
     """How soon the playground answers."""
     found = result("bench-widgets")
     return (
-        f"A key on a dial of the playground is drawn after {found['median']:.0f} ms (median of {found['keys']} keys, 12 "
-        f"identities); while a dial is dragged, there is a picture every {found['frame']:.0f} ms."
+        f"A key on a dial of the playground is drawn after {found['median']:.0f} ms (median of {found['keys']} keys, "
+        f"12 identities); while a dial is dragged, there is a picture every {found['frame']:.0f} ms."
     )
 
 
