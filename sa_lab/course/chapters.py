@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from sa_lab import experiment, study
 from sa_lab.config import PAPER, ExperimentConfig, VariantName, variant
-from sa_lab.course import claims
+from sa_lab.course import STILL, claims
 from sa_lab.course.parameters import parameters_of
 from sa_lab.data import list_images, prepare
 from sa_lab.data.store import split_identities
@@ -353,12 +353,22 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     notebook = nbstripout.strip_output(notebook, keep_output=True, keep_count=True, keep_id=True, extra_keys=keys)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not _is_passing(output)]
+            cell.outputs = [_without_view(output) for output in cell.outputs if not _is_passing(output)]
     return notebook
 
 
+_VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+def _without_view(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A widget as the line that says how to start it."""
+    output.get("data", {}).pop(_VIEW, None)
+    return output
+
+
 def _is_passing(output: nbformat.NotebookNode) -> bool:
-    """Progress bars: on stderr, or a widget's view."""
+    """Progress bars: on stderr, or a widget's view without a line of ours."""
     if output.output_type == "stream":
         return bool(output.name == "stderr")
-    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+    data = output.get("data", {})
+    return _VIEW in data and not data.get("text/plain", "").startswith(STILL)

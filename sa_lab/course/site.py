@@ -16,7 +16,7 @@ from urllib.parse import quote
 import nbformat
 from plotly.offline import get_plotlyjs
 
-from sa_lab.course import api, exhibits, guides, landing, markup
+from sa_lab.course import STILL, api, exhibits, guides, landing, markup
 from sa_lab.course.atlas import Grid
 from sa_lab.course.chapters import FIGURE, NOTEBOOKS, chapters
 from sa_lab.disk import atomic_path, write_text
@@ -241,9 +241,10 @@ def _cell(
     if cell.cell_type != "code":
         return ""
     name = re.sub(r"[^\w-]", "-", f"{stem}-{cell.id}")  # of a file as well
-    outputs = "\n".join(_output(one, f"{name}-{i}", pictures, trusted) for i, one in enumerate(cell.outputs))
-    outputs = f'<div class="outputs">{outputs}</div>' if outputs else ""
     live = exhibits.of_cell(cell.source, shown)
+    kept = [one for one in cell.outputs if not (live and one.get("data", {}).get("text/plain", "").startswith(STILL))]
+    outputs = "\n".join(_output(one, f"{name}-{i}", pictures, trusted) for i, one in enumerate(kept))
+    outputs = f'<div class="outputs">{outputs}</div>' if outputs else ""
     return f'<section class="cell">{markup.highlighted(cell.source, "python")}{live}{outputs}</section>'
 
 

@@ -10,6 +10,7 @@ import ipywidgets
 import traitlets
 
 from sa_lab.config import LossConfig
+from sa_lab.course import STILL
 
 _STYLE = """<style>
 [data-jp-theme-light="false"] .js-plotly-plot { filter: invert(0.92) hue-rotate(180deg) }
@@ -41,7 +42,7 @@ class Panel(ipywidgets.VBox):
         super().__init__([ipywidgets.HTML(_STYLE, layout={"display": "none"}), both, *below])
 
     def __repr__(self) -> str:
-        return "Controls: JupyterLab, VS Code and Colab show them (ipywidgets 8); here the figure below stands still."
+        return f"{STILL} in JupyterLab, VS Code and Colab: run all cells, from the first one on."
 
 
 class Dial(ipywidgets.VBox):
