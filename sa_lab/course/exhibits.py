@@ -85,7 +85,7 @@ def write(out: Path, grid: Grid, progress: bool = True, runs: Mapping[str, Run] 
 def of_cell(source: str, shown: Mapping[str, str]) -> str:
     """The live figures of the widgets that a cell makes."""
     parts = []
-    for name, people in re.findall(r"widgets\.(\w+)\((?:toy\.World\((\d+)\))?", source):
+    for name, people in re.findall(r"widgets\.(\w+)\((?!own_loss)(?:toy\.World\((\d+)\))?", source):
         options = escape(json.dumps({"num_identities": int(people)} if people else {}), quote=True)
         parts.append(shown.get(name, "").replace("OPTIONS", options))
     return "".join(parts)
