@@ -82,7 +82,7 @@ def summary() -> str:
         f"({_less(second)}; {len(second['seeds'])} seeds). On real thermal pairs (RoadScene, {len(real['seeds'])} "
         f"seeds) the gain is {_less(real)}. On neither drawn set do an identity's prototypes come to overlap "
         f"(their cosine changes by {_less(first, 'prototype_alignment')}). The cross target and the turns are needed; "
-        f"the absolute term makes no difference, and the mask only on RoadScene ({masked} points). The "
+        f"the absolute term shows no effect, and the mask only on RoadScene ({masked} points). The "
         "paper's benchmarks were not tested: their images need an agreement.",
     ])  # fmt: skip
 
