@@ -44,7 +44,7 @@ from sa_lab.evaluation.validation import ValidationSet, few_images, first_people
 from sa_lab.model import TwoStreamNet
 from sa_lab.provenance import TRAINING, code_digest, function_in, function_name, known_as
 from sa_lab.runs import PEOPLE_FILES, Run, kept_measures, loss_name
-from sa_lab.schema import DataError, Embeddings, Listing, Refusal, Role
+from sa_lab.schema import DataError, Embeddings, Listing, Role
 from sa_lab.training import processes
 from sa_lab.training.fit import check_log, fit
 from sa_lab.training.learner import LogRow
@@ -176,7 +176,7 @@ def run(
                 _write_images(folder / "images.csv", store)
                 note_origin(config.model.weights, folder, store, planned.train_ids)
             _make(result, config, store, watch, progress, own_loss, keep_checkpoint)
-        except (ValueError, Refusal):
+        except Exception:
             if new and not (folder / "config.json").is_file():  # refused before the first step
                 for name in _SAID:
                     (folder / name).unlink(missing_ok=True)

@@ -53,7 +53,12 @@ def load_state(path: Path) -> Any:
         raise WeightsError(f"{path} is damaged, or no file of weights: {error}") from error
     except Exception as error:  # damaged files fail in many ways
         whole = "GLOBAL" in str(error)  # a class that would have to be imported
-        told = "it holds a program, not only tensors; save its state_dict()" if whole else "fetch it again"
+        reason = reason_of(error, most=80).split(". ")[0]
+        told = (
+            "it holds a program, not only tensors; save its state_dict()"
+            if whole
+            else f"make or fetch it anew ({reason})"
+        )
         raise WeightsError(f"{path} is damaged, or no file of weights by torch.save; {told}") from error
 
 

@@ -40,7 +40,7 @@ def test_another_training_is_drawn_pale_behind_as_far_as_this_one_is() -> None:
     rows = [{"step": step, "identity": 3.0} for step in range(4)]
     columns = {"step": np.arange(9.0), "identity": np.arange(9.0), "rank_1": np.full(9, np.nan)}
     pale = [one for one in figures.live_training(rows, title="t", behind=columns).data if one.opacity]
-    assert [list(one.y) for one in pale] == [[0, 1, 2, 3, 4], []]
+    assert [list(one.y) for one in pale] == [[0, 1, 2, 3], []]
 
 
 def test_live_training_shows_each_column_where_it_was_taken() -> None:
@@ -69,6 +69,8 @@ def test_toy_world_draws_pulls_as_arrows_from_the_centres_outwards(dimensions: i
     for number in ("", 2, 3) if dimensions == 2 else (2, 3):
         assert figure.layout[f"xaxis{number}"].title.text
         assert figure.layout[f"yaxis{number}"].title.text
+    if dimensions == 3:
+        assert all(figure.layout.scene[f"{axis}axis"].title.text for axis in "xyz")
     arrows = {trace.name: trace for trace in figure.data}
     x, y = arrows["SA-Softmax: pull and loss"].x, arrows["SA-Softmax: pull and loss"].y
     np.testing.assert_allclose([x[1] - x[0], y[1] - y[0]], [0, 0.25], atol=1e-9)

@@ -382,7 +382,8 @@ def test_a_head_learns_on_a_network_that_stands_still_and_the_dials_say_by_what(
     widget.stop()
     widget.advance(8)
     pale = [trace for trace in widget.figure.data if trace.opacity]
-    assert len(pale[0].x) == 9, "the training before lies behind the present one"
+    assert len(pale[0].x) == 8, "the training before lies behind the present one"
+    assert {"y", "y2", "y3", "y4"} == {one.yaxis or "y" for one in pale}, "in each panel"
     assert before == {file: file.read_bytes() for file in run.folder.rglob("*.pt")}
 
 
@@ -395,10 +396,10 @@ def test_a_loss_of_ones_own_moves_the_playground() -> None:
     assert playground.preset.value == "your own"
     assert playground.dials["mask_value"].slider.disabled
     assert playground.figure.layout.title.text.startswith("Step 0: your loss")
-    first = shown(playground.figure, "your loss loss")[-1]
+    first = shown(playground.figure, "your own loss")[-1]
     for _ in range(40):
         playground.step()
-    assert shown(playground.figure, "your loss loss")[-1] < 0.9 * first
+    assert shown(playground.figure, "your own loss")[-1] < 0.9 * first
     playground.preset.value = "complete"
     assert not playground.dials["mask_value"].slider.disabled
     playground.reset()

@@ -277,7 +277,9 @@ def breakdown(report: Report, column: str, measure: str = "mean_ap", seed: int =
 def swept_gain(swept: Sweep, one: tuple[str, Any], other: tuple[str, Any], measure: str = "mean_ap") -> str:
     """A measure of one loss and value of a sweep's dial less that of another, paired by seed, see `span`."""
     found = {(row["loss"], row[swept.dials[0]], row["seed"]): row[measure] for row in swept.rows}
-    seeds = sorted({seed for *_, seed in found})
+    seeds = sorted(seed for loss, value, seed in found if (loss, value) == one and (*other, seed) in found)
+    if len(seeds) < 2:
+        raise ValueError(f"the sweep has {len(seeds)} seeds of both {one} and {other}, expected at least 2")
     change = np.array([found[*one, seed] - found[*other, seed] for seed in seeds])
     return span(student_interval(change, (-1.0, 1.0)), measure)
 

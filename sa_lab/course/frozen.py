@@ -131,6 +131,7 @@ class FrozenFeatures:
 
     def trained(self, people: int = 8) -> tuple[Embeddings, Float[np.ndarray, "P C2 D"], Int[np.ndarray, " C"]]:
         """Descriptors of the first training people, with their prototypes and who these are."""
+        people = min(people, len(self._people))
         chosen = np.flatnonzero(np.isin(self.known.person_ids, self._people[:people]))
         prototypes = self.learner.criterion.prototypes.detach().numpy()
         rows = [*range(people), *range(len(self._people), len(self._people) + people)]

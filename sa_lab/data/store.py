@@ -286,6 +286,18 @@ class _Span:
         scaled = (numbers - low) * (255 / max(high - low, 1e-9))
         return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
 
+    def so_far(self) -> dict[str, Any]:
+        """What an interrupted build has to know when it goes on."""
+        with self.lock:
+            found = {"deep": sorted(self.deep), "measured": self.measured, "outside": self.outside}
+            return {"thermal_range": self.bounds, **found}
+
+    def go_on(self, done: Mapping[str, Any]) -> None:
+        """Take over what `so_far` gave."""
+        bounds = done["thermal_range"]
+        self.bounds = self.bounds or (tuple(bounds) if bounds else None)
+        self.deep, self.measured, self.outside = set(done["deep"]), done["measured"], done["outside"]
+
     def told(self) -> list[str]:
         """What the user should know of images with more than eight bits."""
         lines = []
@@ -300,7 +312,10 @@ class _Span:
             lines.append(f"{self.outside} of these lie wholly outside of that and are black or white all over")
         infrared = int((self.listing.modality == Modality.INFRARED).sum())
         if self.bounds and infrared and not self.deep:
-            lines.append(f"{infrared} infrared images have eight bits, the run's had more: the two are not comparable")
+            lines.append(
+                f"{infrared} infrared images have eight bits: data.thermal_range is not for them, and they are not "
+                "comparable with those of a run that has it"
+            )
         deep = np.isin(np.arange(len(self.listing)), list(self.deep))
         for modality in Modality:
             of = self.listing.modality == modality
@@ -366,10 +381,12 @@ def _build(
     partial.mkdir(exist_ok=True)
     done_file, pixel_file = partial / "done.json", partial / "images.npy"
     try:
-        sums, size = read_json(done_file)["sums"], pixel_file.stat().st_size
+        done, size = read_json(done_file), pixel_file.stat().st_size
+        sums = done["sums"]
         images = open_memmap(pixel_file, mode="r+")
         if images.shape != shape or size < images.nbytes:  # numpy fills a truncated file up with zeros
             raise ValueError("another shape")
+        span.go_on(done)
     except (OSError, ValueError, EOFError, KeyError):
         sums, images = [], new_array(pixel_file, shape, np.uint8)
     unreadable: dict[str, str] = {}
@@ -393,7 +410,7 @@ def _build(
             bar.update(len(chunk))
             if not unreadable:
                 images.flush()
-                write_json(done_file, {"sums": sums})
+                write_json(done_file, {"sums": sums, **span.so_far()})
     if unreadable:
         shutil.rmtree(partial)
         raise DataError(f"{listing.name}: {_told(unreadable)}")

@@ -25,7 +25,7 @@ TERMS = {
 }
 """Name, colour and dash of each loss term, the same in every figure."""
 CONFIG = {"showSendToCloud": False, "displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
-"""Configuration for ``fig.show(config=CONFIG)`` and a FigureWidget's ``_config``."""
+"""Configuration for ``fig.show(config=CONFIG)`` and for live figures."""
 _UNUSED = {"colorscale", "geo", "polar", "ternary", "shapedefaults"}
 TEMPLATE = go.layout.Template(
     layout={k: v for k, v in pio.templates["plotly_white"].layout.to_plotly_json().items() if k not in _UNUSED}

@@ -92,7 +92,7 @@ def _found(ranking: Ranking, row: int, place: int) -> str:
     """What came back for a query at a place, as a row of the table."""
     name, similarity = ranking.names(row)[place]
     numbers = "".join(f"<td>{share:.3f}</td>" for share in ranking.parts[row, place])
-    shown, where = tag(ranking.gallery.image(int(ranking.best[row, place])), name), ""
+    shown, where = tag(ranking.gallery.image(int(ranking.best[row, place])), name), "<td></td><td></td>"
     if place < EXPLAINED:
         why, alt = ranking.why(row, place), f"{name}: where the similarity lies"
         where = "".join(f"<td>{tag(painted(*pair), alt)}</td>" for pair in zip(why.images, why.shares, strict=True))

@@ -243,10 +243,10 @@ def _check_size(network: TwoStreamNet, data: DataConfig) -> None:
     try:
         with torch.no_grad():
             network.eval().maps(torch.zeros(2, 3, data.height, data.width), np.array([0, 1]))
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError, AttributeError, IndexError, TypeError) as error:
         raise ValueError(
             f"images of {data.height}x{data.width} do not pass through {network.backbone} ({reason_of(error)}); "
-            "expected larger ones: --data.height, --data.width"
+            "expected larger ones (--data.height, --data.width), or another backbone"
         ) from error
     network.train()
 

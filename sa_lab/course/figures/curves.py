@@ -81,7 +81,7 @@ def live_training(
         title: says what is seen.
         behind: columns of another training's log, drawn pale behind it, up to the same step.
     """
-    until = len(rows) if rows else -1
+    until = len(rows)
     panels: tuple[tuple[str, str, dict[str, str]], ...] = (
         ("loss terms", "nats, sum over parts", {term: name for term, (name, _, _) in TERMS.items()}),
         ("weights in use", "weight; mask / 50",
@@ -100,7 +100,7 @@ def live_training(
             colour, dash = TERMS[column][1:] if column in TERMS else (COLOURS[(4 * panel + i) % 10], DASHES[i])
             taken = [row for row in rows if column in row]
             if behind and column in behind:
-                seen = np.isfinite(behind[column]) & (behind["step"] <= until)
+                seen = np.isfinite(behind[column]) & (behind["step"] < until)
                 figure.add_scatter(
                     x=behind["step"][seen], y=behind[column][seen] * scales.get(column, 1.0), mode="lines",
                     line={"color": colour, "width": 1, "shape": "linear"}, opacity=0.45, name="", **place,

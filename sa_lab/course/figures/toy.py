@@ -130,7 +130,7 @@ def _key() -> str:
     )
 
 
-_TERMS = TERMS | {"own": ("your loss", "#009E73", "longdash")}
+_TERMS = TERMS | {"own": ("your own", "#009E73", "longdash")}
 _PULLS = ("identity", "sa_softmax", "absolute", "own")
 _HEIGHT, _SHORTEST, _BOUNDS, _NAMES = 570, 0.08, (-1.1, 1.5), {"x": "1st", "y": "2nd", "z": "3rd"}
 _PAPER = {"xref": "paper", "yref": "paper", "showarrow": False, "xanchor": "left", "align": "left"}

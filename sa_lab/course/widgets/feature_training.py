@@ -44,22 +44,23 @@ class FeatureTraining(LiveTraining):
 
     def _begin(self) -> Iterator[LogRow]:
         if before := self.frozen.rows:
-            names = [name for name in before[-1] if name in before[0]]
-            measured = {name: [row.get(name, np.nan) for row in before] for name in (*names, "rank_1", "mean_ap")}
+            names = dict.fromkeys(name for row in before for name in row)
+            measured = {name: [row.get(name, np.nan) for row in before] for name in names}
             self._behind = {name: np.array(values, dtype=float) for name, values in measured.items()}
         self.frozen = FrozenFeatures(self._run)
-        self._measure, self._total, self._rate = self.frozen.measure, self._num_steps, 0.0
+        self._measure, self._total = self._looked, self._num_steps
         return (self.frozen.step(self.loss) for _ in range(self._num_steps))
 
-    def _show(self) -> None:
-        super()._show()
-        if len(self.rows) % self._measure_every == 0:
-            self.map.show(self._mapped())
+    def _looked(self) -> LogRow:
+        """What `frozen` measures, with the map drawn anew."""
+        self.map.show(self._mapped())
+        return dict(self.frozen.measure())
 
     def _save(self) -> None:
         self.message.value = f"{len(self.rows)} steps; nothing is written."
-        super()._show()
-        self.map.show(self._mapped())
+        self._show()
+        if all(np.isfinite(value) for value in self.rows[-1].values()) if self.rows else False:
+            self.map.show(self._mapped())
 
     def _mapped(self) -> go.Figure:
         found, prototypes, people = self.frozen.trained()
@@ -69,6 +70,7 @@ class FeatureTraining(LiveTraining):
         scale = np.linalg.norm(points, axis=1).mean() / np.linalg.norm(rows, axis=1).mean().clip(1e-9)
         figure = plots.projection(
             drawn.transform(points), found.person_ids, found.modality, prototypes=drawn.transform(rows * scale),
-            prototype_ids=people, title=f"Step {len(self.frozen.rows)}: 8 training people, principal components",
+            prototype_ids=people,
+            title=f"Step {len(self.frozen.rows)}: {len(people)} training people, principal components",
         )  # fmt: skip
         return figure.update_layout(uirevision="same", height=420)

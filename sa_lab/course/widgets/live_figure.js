@@ -9,7 +9,7 @@ async function library() {
 
 function render({ model, el }) {
   const place = document.createElement("div");
-  let wanted = null, drawing = false, drawn = false, gone = false, since = 0; // since: from when on only points move
+  let wanted = null, drawing = false, drawn = false, gone = false, another = null, since = 0; // since: from when on only points move
   el.style.width = "100%";
   el.append(place);
 
@@ -39,26 +39,38 @@ function render({ model, el }) {
 
   async function draw() {
     wanted = model.get("drawn");
+    another?.();
     if (drawing) return;
     drawing = true;
     const Plotly = await library();
     while (wanted !== null && !gone) {
-      const { data, layout } = JSON.parse(wanted);
-      wanted = null;
-      const now = performance.now();
-      if (drawn && onlyMoves(data) && !(since && now - since > WHOLE)) {
-        since ||= now;
-        await move(Plotly, data);
-        await new Promise((ready) => setTimeout(ready, QUIET)); // meanwhile another one may come
-        if (wanted !== null || gone) continue;
+      try {
+        await drawOne(Plotly);
+      } catch (error) {
+        console.error(error); // the next picture is drawn all the same
       }
-      await Plotly.react(place, data, layout, model.get("config"));
-      if (!drawn && model.get("listens")) listen();
-      drawn = true;
-      since = 0;
       await new Promise((ready) => setTimeout(ready, 0)); // the page answers the mouse between two pictures
     }
     drawing = false;
+  }
+
+  async function drawOne(Plotly) {
+    const { data, layout } = JSON.parse(wanted);
+    wanted = null;
+    const now = performance.now();
+    if (drawn && onlyMoves(data) && !(since && now - since > WHOLE)) {
+      since ||= now;
+      await move(Plotly, data);
+      await new Promise((ready) => { // until all is quiet, or another one comes
+        another = ready;
+        setTimeout(ready, QUIET);
+      });
+      if (wanted !== null || gone) return;
+    }
+    await Plotly.react(place, data, layout, model.get("config"));
+    if (!drawn && model.get("listens")) listen();
+    drawn = true;
+    since = 0;
   }
 
   const resized = new ResizeObserver(() => {

@@ -56,7 +56,7 @@ class LiveTraining(Panel):
         self.folder = self._wanted = folder or home() / "runs" / f"live-{config.digest()}"
         self.rows: list[LogRow] = []
         self._measure_every, self._most_images = measure_every, most_images
-        self._behind, self._rate, self._total = behind, 0.0, 0
+        self._behind, self._pace, self._total = behind, 0.0, 0
         self._iteration: Iterator[LogRow] | None = None
         self._measure: Callable[[], LogRow] = dict
         self.dials = loss_dials(config.loss)
@@ -121,18 +121,22 @@ class LiveTraining(Panel):
         self.buttons["stop"].disabled = not (going or begun)
 
     def _advance(self) -> bool:
+        begin, known = time.perf_counter(), self._pace
+        more = self._step()
+        taken = time.perf_counter() - begin  # with all that is measured and drawn
+        self._pace = 0.9 * known + 0.1 * taken if known and len(self.rows) > 1 else taken
+        return more
+
+    def _step(self) -> bool:
         if self._iteration is None:
             self.rows = []
             self._iteration = self._begin()
-        begin = time.perf_counter()
         row = next(self._iteration, None)
         if row is None:
             self._iteration = None
             self._save()
             self._enable_idle()
             return False
-        taken = 1 / max(time.perf_counter() - begin, 1e-6)
-        self._rate = 0.9 * self._rate + 0.1 * taken if self._rate else taken
         self.rows.append(row)
         if (len(self.rows)) % self._measure_every == 0:
             row |= self._measure()
@@ -148,7 +152,7 @@ class LiveTraining(Panel):
             self.folder = self._wanted.with_name(f"{self._wanted.name}-{number}")
         store = prepare(self.config.data, progress=False)
         training = loop.start(self.config, store)
-        self._rate, self._total = 0.0, self.config.train.num_epochs * len(training.sampler)
+        self._total = self.config.train.num_epochs * len(training.sampler)
         held = ValidationSet.of(self.config, store, self._most_images)
 
         def measure() -> LogRow:
@@ -167,8 +171,8 @@ class LiveTraining(Panel):
     def _told(self) -> str:
         """How far it is, how fast, and what it finds."""
         done, known = len(self.rows), [row for row in self.rows if "rank_1" in row]
-        left = (self._total - done) / max(self._rate, 1e-6)
-        speed = f", {self._rate:.1f} steps/s, {left:.0f} s left" if self.worker.running and left > 0 else ""
+        left = (self._total - done) * self._pace
+        speed = f", {1 / self._pace:.1f} steps/s, {left:.0f} s left" if self.worker.running and self._pace else ""
         found = f"; validation Rank-1 {100 * known[-1]['rank_1']:.1f} %" if known else ""
         return f"Step {done} of {self._total}{speed}{found}"
 
