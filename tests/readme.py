@@ -82,8 +82,8 @@ def summary() -> str:
         f"With a drawn thermal camera the claim holds: over {len(first['seeds'])} seeds SA-Softmax gains "
         f"{gains['first']} points of mAP, and a person's spectra come closer. With near-infrared it does not "
         f"({gains['second']}; {len(second['seeds'])} seeds). On real thermal pairs (RoadScene) the gain is "
-        f"{gains['real']}. An identity's prototypes do not overlap (cosine less softmax's: {cosines}). On drawn thermal "
-        "people the cross target and the turns are needed; the absolute term shows no effect, the mask only on "
+        f"{gains['real']}. An identity's prototypes do not overlap (cosine less softmax's: {cosines}). On drawn "
+        "thermal people the cross target and the turns are needed; the absolute term shows no effect, the mask only on "
         f"RoadScene ({masked}). The paper's benchmarks were not tested: their images need an agreement.",
     ])  # fmt: skip
 
