@@ -12,6 +12,7 @@ from PIL import Image
 from sa_lab import cli, experiment, plots, ranking
 from sa_lab.config import ExperimentConfig
 from sa_lab.evaluation.search import FULL, nearest, similarity
+from sa_lab.reporting import ranks
 from sa_lab.runs import Run
 from sa_lab.schema import DataError, Embeddings, Modality
 
@@ -131,6 +132,10 @@ def test_the_command_prints_names_and_writes_page_and_sheet(
     assert not re.findall(r'(?:src|href)="(?!data:)[^"]', without), "no request leaves it"
     with Image.open(tmp_path / "who.png") as sheet:
         assert sheet.width > 5 * 84
+
+
+def test_a_name_is_spelled_without_accents_where_no_font_has_them() -> None:
+    assert ranks._plain("zoë/łódź.png") == "zoe/?odz.png"
 
 
 def test_shares_are_painted_by_their_sign() -> None:

@@ -141,7 +141,9 @@ def films(shown: Sequence[go.Figure], *, title: str) -> go.Figure:
     for column, one in enumerate(shown, start=1):
         traces = go.Figure(one).data  # copies
         places = {"rows": [1] * len(traces), "cols": [column] * len(traces)}
-        figure.add_traces([trace if column == 1 else trace.update(showlegend=False) for trace in traces], **places)
+        for trace in traces:  # an entry of the legend is for all films
+            trace.update(legendgroup=trace.name, showlegend=trace.showlegend if column == 1 else False)
+        figure.add_traces(traces, **places)
         figure.update_xaxes(range=one.layout.xaxis.range, title=one.layout.xaxis.title.text, row=1, col=column)
         figure.update_yaxes(range=one.layout.yaxis.range, title=one.layout.yaxis.title.text, row=1, col=column)
     figure.frames = [

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import cache
 from html import escape
 from pathlib import Path
-from unicodedata import normalize
+from unicodedata import combining, normalize
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -119,7 +119,12 @@ def _lettering() -> tuple[Font, Callable[[str], str]]:
     for name in _FONTS:
         with suppress(OSError):
             return ImageFont.truetype(name, 12), str
-    return ImageFont.load_default(12), lambda text: normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return ImageFont.load_default(12), _plain
+
+
+def _plain(text: str) -> str:
+    """Letters without accents, and a question mark for what is no Latin letter."""
+    return "".join(one for one in normalize("NFKD", text) if not combining(one)).encode("ascii", "replace").decode()
 
 
 def _fitting(font: Font, text: str, width: int) -> str:
