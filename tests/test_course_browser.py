@@ -145,28 +145,28 @@ def test_playground(lab: Lab) -> None:
 
 def test_live_training_and_loss_lens(lab: Lab) -> None:
     notebook = opened(lab, "03_training.ipynb")
-    live, glass = notebook.figure(0, live=True), notebook.figure(1, live=True)
+    live, glass = notebook.figure(0, live=True), notebook.figure(3, live=True)  # between them the head on features
     live.show()
     steps = len(live.curve("identity"))
-    notebook.button("Go on").click()  # a cell has begun it
+    notebook.button("Go on").first.click()  # a cell has begun it
     live.wait_for(lambda f: len(f.curve("identity")) >= steps + 5, timeout=60)
     notebook.slider("mask value").press("End")
     live.wait_for(lambda f: last(f, "mask / 50") == 1.2, timeout=60)
-    notebook.button("Pause").click()
+    notebook.button("Pause").first.click()
     comes_to_rest(notebook, live)
-    notebook.button("Stop").click()
+    notebook.button("Stop").first.click()
 
     glass.show()
     title = glass.title
     notebook.number("sample").fill("7")
     notebook.number("sample").press("Tab")
     glass.wait_for(lambda f: f.title != title)
-    notebook.slider("SA weight", 1).press("Home")
+    notebook.slider("SA weight", 2).press("Home")
     glass.wait_for(lambda f: f.curve("SA-Softmax, this sample", "x") == [0, 0])
-    notebook.slider("SA weight", 1).drag(0.7)
+    notebook.slider("SA weight", 2).drag(0.7)
     glass.wait_for(lambda f: f.curve("SA-Softmax, this sample", "x")[0] > 0)
     with_mask = glass.curve("SA-Softmax, this sample", "x")
-    notebook.slider("mask value", 1).press("Home")
+    notebook.slider("mask value", 2).press("Home")
     glass.wait_for(lambda f: f.curve("SA-Softmax, this sample", "x") != with_mask)
     fits(notebook, live, "live-training")
     fits(notebook, glass, "loss-lens")
