@@ -143,8 +143,8 @@ def test_an_interrupt_ends_the_course_whatever_it_does(source: str, delay: float
     nbformat.write(notebook, tmp_path / "00_one.ipynb")
     program = (
         "import sys; from pathlib import Path; from sa_lab import cli; from sa_lab.course import chapters\n"
-        "here = Path(sys.argv[1]); print('ready', flush=True)\n"
-        "try: chapters.execute(here / 'out', {}, folder=here)\n"
+        "here = Path(sys.argv[1])\n"
+        "try:\n    print('ready', flush=True)\n    chapters.execute(here / 'out', {}, folder=here)\n"  # from 'ready' on
         "except KeyboardInterrupt as stop: sys.exit(f'told: {stop}')"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SA_LAB_HOME": str(tmp_path)}
