@@ -198,11 +198,15 @@ def _cut_timm(network: nn.Module, backbone: str) -> tuple[nn.Module, nn.Module, 
     try:
         with torch.no_grad():
             shape = trunk.eval()(stem.eval()(torch.zeros(1, 3, 128, 64))).shape
-    except (RuntimeError, AssertionError, AttributeError, IndexError, TypeError) as error:
+    except UNFIT as error:
         raise BackboneError(f"{backbone} cannot be cut in two: {reason_of(error)}") from error
     if len(shape) != 4 or shape[1] != net.num_features:
         raise BackboneError(f"{backbone} gives {tuple(shape)}, expected a map (1, {net.num_features}, h, w)")
     return stem.train(), trunk.train(), net.num_features
+
+
+UNFIT = (RuntimeError, AssertionError, AttributeError, IndexError, TypeError)
+"""What networks raise where images, or their own parts, do not fit."""
 
 
 class _Trunk(nn.Module):

@@ -50,7 +50,7 @@ from sa_lab.training.fit import check_log, fit
 from sa_lab.training.learner import LogRow
 from sa_lab.training.loop import Training, plan
 from sa_lab.training.objective import OwnLoss, check_own
-from sa_lab.training.origins import note_origin
+from sa_lab.training.origins import BEFORE, note_origin
 from sa_lab.weights import WeightsError, check_weights, load_state
 
 _PROBED_PEOPLE, _PROBED_IMAGES = 16, 4
@@ -274,7 +274,7 @@ def _check_reuse(run: Run, config: ExperimentConfig, made_of: dict[str, str]) ->
             raise ValueError(f"{file}: the run was made of other {' and other '.join(changed)}; {advice}")
 
 
-_SAID = ("made_of.json", "images.csv", "trained_before.csv", "cost.json")
+_SAID = ("made_of.json", "images.csv", BEFORE, "cost.json")
 """What says of what a run is made, before it has made a step."""
 _LEFT = ("report.json", "embeddings.npz", "model.pt", "checkpoint.pt", "checkpoint-before.pt", "config.json")
 """What a run may hold that was lost, or moved, without the files that say what it is."""

@@ -76,7 +76,6 @@ def export(
     out.mkdir(parents=True, exist_ok=True)
     wanted = [one for one in Modality if modality in ("both", one.name.lower())]
     example, written = (torch.rand(2, 3, data.height, data.width),), []
-    transforms.normalize(example[0])  # keeps its constants; those made while a graph is traced would be placeholders
     for one in wanted:
         graph = Descriptor(model, one).eval()
         many = {"images": {0: torch.export.Dim("images", min=1, max=4096)}}

@@ -30,7 +30,8 @@ def to_float(images: Pixels, dtype: torch.dtype = torch.float32) -> Images:
 
 def normalize(images: Images, in_place: bool = False) -> Images:
     """[0,1] to zero mean and unit deviation per channel, ImageNet's constants; ``in_place`` without a new tensor."""
-    mean, std = (_colour(c, images.device, images.dtype) for c in (IMAGENET_MEAN, IMAGENET_STD))
+    kept = _colour.__wrapped__ if torch.compiler.is_compiling() else _colour  # those of a trace are placeholders
+    mean, std = (kept(c, images.device, images.dtype) for c in (IMAGENET_MEAN, IMAGENET_STD))
     return (images.sub_(mean) if in_place else images - mean).div_(std)
 
 

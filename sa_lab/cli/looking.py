@@ -31,12 +31,10 @@ def rank(
     check_output(out, ".html", ".htm")
     from sa_lab import ranking
     from sa_lab.reporting import ranks, tables
-    from sa_lab.runs import Run
     from sa_lab.schema import Modality
 
     if further := [place for place in pictures if (place / "model.pt").is_file()]:
         raise ValueError(f"{further[0]} is a second run, expected one and then pictures; a pattern may fit several")
-    Run(run).there()
     sheet = ranks.beside(out)
     if sheet.exists() and any(sheet.resolve().is_relative_to(place.resolve()) for place in pictures):
         raise ValueError(f"--out is {out}: the contact sheet would replace the picture {sheet}; expected another name")

@@ -68,7 +68,7 @@ class FrozenFeatures:
 
     def __init__(self, run: Run, seed: int = 0) -> None:
         self.known, self.held = run.training_embeddings, embed_validation(run, progress=False)
-        self.seed, self.rows = seed, list[LogRow]()
+        self.rows: list[LogRow] = []
         kept = [torch.from_numpy(np.asarray(one.part_features, dtype=np.float32)) for one in (self.known, self.held)]
         flat = kept[0].flatten(0, 1)
         with torch.random.fork_rng(devices=[]):
@@ -102,9 +102,7 @@ class FrozenFeatures:
         self.head.rows = index
         self.head.train()
         batch = Batch(torch.zeros(len(index), 3, 1, 1), self._labels[index], self.known.modality[index.numpy()])
-        row = steps.iteration(self.learner, batch, loss, len(self.rows)).row()
-        weights = {name: getattr(loss, name) for name in ("sas_weight", "similarity_weight", "mask_value")}
-        self.rows.append({"step": len(self.rows), **row, **weights})
+        self.rows.append({"step": len(self.rows), **steps.iteration(self.learner, batch, loss, len(self.rows)).row()})
         return self.rows[-1]
 
     def measure(self) -> dict[str, float]:

@@ -20,6 +20,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.profiler import record_function
 
 from sa_lab import transforms
+from sa_lab.backbones import UNFIT
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, TrainConfig
 from sa_lab.data.store import ImageStore, split_identities
 from sa_lab.disk import reason_of
@@ -243,7 +244,7 @@ def _check_size(network: TwoStreamNet, data: DataConfig) -> None:
     try:
         with torch.no_grad():
             network.eval().maps(torch.zeros(2, 3, data.height, data.width), np.array([0, 1]))
-    except (RuntimeError, AssertionError, AttributeError, IndexError, TypeError) as error:
+    except UNFIT as error:
         raise ValueError(
             f"images of {data.height}x{data.width} do not pass through {network.backbone} ({reason_of(error)}); "
             "expected larger ones (--data.height, --data.width), or another backbone"

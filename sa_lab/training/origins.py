@@ -17,7 +17,7 @@ from sa_lab.weights import state_of_run
 if TYPE_CHECKING:
     from sa_lab.training.loop import Training
 
-_BEFORE = "trained_before.csv"
+BEFORE = "trained_before.csv"
 """In a run's folder: images that the runs before it were trained on."""
 
 
@@ -54,7 +54,7 @@ def note_origin(weights: str, folder: Path, store: ImageStore, train_ids: Int[np
             "pictures, or copies of them); expected the split of that run, so its data.seed, data.test_fraction and "
             "data.validation_fraction, or other pictures for test"
         )
-    write_csv(folder / _BEFORE, [{"content": one} for one in sorted(_trained(before))])
+    write_csv(folder / BEFORE, [{"content": one} for one in sorted(_trained(before))])
 
 
 def carry_on(training: Training) -> None:
@@ -82,7 +82,7 @@ def _trained(folder: Path) -> set[str]:
     """What the images were that a run, and those before it, had for training and validation."""
     columns = read_csv(folder / "images.csv", ("content", "part"))
     own = {one for one, part in zip(columns["content"], columns["part"], strict=True) if part == "train"}
-    before = read_csv(folder / _BEFORE, ("content",))["content"] if (folder / _BEFORE).is_file() else ()
+    before = read_csv(folder / BEFORE, ("content",))["content"] if (folder / BEFORE).is_file() else ()
     return {_of_any_size(one) for one in (*own, *before)}
 
 

@@ -24,7 +24,8 @@ Drawn: TypeAlias = "go.Figure | dict[str, Any]"
 """A figure, or its data and layout as plain values, which plotly does not check."""
 Heard = Callable[[str, Sequence[tuple[int, int]]], None]
 """What is called with hover or selected, and with the trace and the place in it of each point."""
-_FEW = {"modeBarButtonsToRemove": ["zoomIn2d", "zoomOut2d", "autoScale2d"]}
+_UNUSED = ["zoomIn2d", "zoomOut2d", "autoScale2d"]
+"""Buttons of plotly's tool bar."""
 
 
 class LiveFigure(anywidget.AnyWidget):
@@ -45,8 +46,9 @@ class LiveFigure(anywidget.AnyWidget):
 
     def __init__(self, figure: Drawn, heard: Heard | None = None) -> None:
         _library()
-        marks = {} if heard else {"modeBarButtonsToRemove": [*_FEW["modeBarButtonsToRemove"], "select2d", "lasso2d"]}
-        super().__init__(drawn=_text(figure), config=CONFIG | _FEW | marks, listens=heard is not None)
+        unused = _UNUSED if heard else [*_UNUSED, "select2d", "lasso2d"]
+        config = CONFIG | {"modeBarButtonsToRemove": unused}
+        super().__init__(drawn=_text(figure), config=config, listens=heard is not None)
         self._shown, self._heard = figure, heard
         self.on_msg(lambda _, content, __: self._hear(content))
 

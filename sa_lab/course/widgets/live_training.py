@@ -112,9 +112,9 @@ class LiveTraining(Panel):
             self._iteration = None
         self._enable()
 
-    def _enable(self) -> None:
-        """What can be pressed now; the rest is grey."""
-        going, begun = self.worker.running, self._iteration is not None
+    def _enable(self, ending: bool = False) -> None:
+        """What can be pressed now; the rest is grey. ``ending``: asked by the worker's own thread, as its last act."""
+        going, begun = self.worker.running and not ending, self._iteration is not None
         self.buttons["start"].disabled = going
         self.buttons["start"].description = "Go on" if begun else "Start anew" if self.rows else "Start"
         self.buttons["pause"].disabled = not going
@@ -135,7 +135,7 @@ class LiveTraining(Panel):
         if row is None:
             self._iteration = None
             self._save()
-            self._enable_idle()
+            self._enable(ending=True)
             return False
         self.rows.append(row)
         if (len(self.rows)) % self._measure_every == 0:
@@ -188,12 +188,7 @@ class LiveTraining(Panel):
         self._iteration = None
         self._save()
         self.message.value = f"<b>It stopped:</b> {error}"
-        self._enable_idle()
-
-    def _enable_idle(self) -> None:
-        """As `_enable`, from the worker's own thread, which ends now."""
-        self.buttons["start"].disabled, self.buttons["start"].description = False, "Start anew"
-        self.buttons["pause"].disabled = self.buttons["stop"].disabled = True
+        self._enable(ending=True)
 
 
 def replay(rows: Sequence[LogRow], own: str = "") -> Callable[[int], LossConfig]:
