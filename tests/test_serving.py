@@ -39,7 +39,7 @@ def unstarted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"run is .*/nowhere, expected the folder of a finished run"):
         app.serve((tmp_path / "nowhere",))
-    with pytest.raises(ValueError, match=r"report\.json"):
+    with pytest.raises(ValueError, match=r"report\.json in it, or of evaluated descriptors"):
         app.serve((tmp_path,))
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(ValueError, match="runs are 3 folders, expected one or two"):

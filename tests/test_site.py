@@ -13,10 +13,15 @@ import nbformat
 import pytest
 from browsing import Watched
 
-from sa_lab.course import api, chapters, markup, site, symbols
+from sa_lab.course import api, chapters, site, symbols
 from sa_lab.course.atlas import Grid
 
 CHAPTERS = chapters.chapters()
+CODE_OR_FORMULA = re.compile(
+    r"(?P<code>^(?P<fence>`{3,}|~{3,}).*?^(?P=fence)|(?<!`)(?P<tick>`+)(?!`).+?(?<!`)(?P=tick)(?!`)|\\\$)"
+    r"|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+(?:\n[^$\n]+)*)\$",
+    re.S | re.M,
+)
 
 
 class Page(HTMLParser):
@@ -133,7 +138,7 @@ def test_chapter_has_its_figures_formulas_tables_and_neighbours(
     cells = nbformat.read(path, as_version=4).cells
     source = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     said = [output.get("data", {}).get("text/markdown", "") for cell in cells for output in cell.get("outputs", [])]
-    formulas = markup._CODE_OR_FORMULA.finditer("\n\n".join([source, *said]))
+    formulas = CODE_OR_FORMULA.finditer("\n\n".join([source, *said]))
     assert page.tags.count("math") == len([one for one in formulas if not one["code"]])
     assert page.tags.count("table") >= len(re.findall(r"^\|[-| ]+\|$", source, re.M))
     assert page.tags.count("details") == source.count("<details") + 2
@@ -246,3 +251,34 @@ def test_chapters_of_somebody_else_bring_no_markup(tmp_path: Path) -> None:
     assert "<svg>" not in page
     assert "plain" in page
     assert "drawn" in page
+
+
+@pytest.mark.slow
+def test_what_is_looked_for_is_found_from_disk(exported: Path, page_at: Callable[..., Watched]) -> None:
+    """The first answer is where the term is defined; functions of the library are found as well."""
+    watched = page_at(1280)
+    watched.page.goto((exported / "02_data_and_sampler.html").as_uri())
+    assert not [one for one in watched.requests if one.endswith("search.js")], "loaded when it is asked for"
+    box = watched.page.get_by_role("searchbox")
+    box.fill("modality gap")
+    titles = watched.page.locator(".found a")
+    titles.first.wait_for()
+    assert titles.first.inner_text() == "modality gap"
+    box.fill("sa_softmax_loss")
+    addresses = [one.get_attribute("href") for one in titles.all()]
+    assert "api/sa_lab/losses.html#sa_softmax_loss" in addresses
+    box.fill("nothing that anybody has written")
+    assert watched.page.locator(".found").inner_text() == "Nothing found."
+    box.fill("feature mask")
+    box.press("Enter")
+    watched.page.wait_for_url("**/guides-glossary.html#feature-mask")
+    assert watched.errors == []
+
+
+def test_the_index_has_each_section_once_and_none_of_the_scripts(pages: dict[str, Page], exported: Path) -> None:
+    rows = json.loads((exported / "search.js").read_text().partition("finder.hold(")[2].rpartition(");")[0])
+    addresses = [address for _, _, address, _ in rows]
+    assert len(set(addresses)) == len(addresses)
+    for path in CHAPTERS:
+        assert any(address.startswith(f"{path.stem}.html") for address in addresses)
+    assert not [text for *_, text in rows if "plotly" in text.lower() and "newPlot" in text]

@@ -22,7 +22,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sa_lab import experiment, losses, plots
+from sa_lab import cli, experiment, losses, plots
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
 from sa_lab.course import widgets
 from sa_lab.course.lens import Lens
@@ -511,6 +511,31 @@ def test_the_page_of_the_app_holds_all(runs: dict[str, Path]) -> None:
     page = widgets.app(list(runs.values()))
     assert page.titles == ("Prototype playground", "Ranking browser", "Your pictures")
     assert list(page.children[1].found) == ["softmax", "complete"]
+
+
+def test_rankings_of_evaluated_descriptors(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Beside a run, or alone where it was said what they were evaluated on; the order of their images is theirs."""
+    tested = Run(runs["softmax"]).embeddings
+    theirs = tested.subset(np.arange(len(tested))[::-1])
+    theirs.save(tmp_path / "theirs.npz")
+    cli.main(["evaluate", str(tmp_path / "theirs.npz"), "--out", str(tmp_path / "theirs")])
+    page = widgets.app([tmp_path / "theirs", runs["softmax"]])
+    assert page.titles == ("Prototype playground", "Ranking browser", "Your pictures")
+    browser = page.children[1]
+    browser.outcome.value = "right in theirs alone"
+    assert not len(browser.queries), "the same descriptors"
+    assert list(page.children[2].run.options) == ["softmax"]
+    with pytest.raises(ValueError, match=r"theirs does not say where the images of sysu are; expected"):
+        RankingBrowser({"theirs": _evaluated_on(tmp_path / "theirs", "sysu", None)})
+    with pytest.raises(ValueError, match="lacks"):  # the preset's people, not those of this test
+        RankingBrowser({"theirs": _evaluated_on(tmp_path / "theirs", "synthetic", None)})
+
+
+def _evaluated_on(folder: Path, dataset: str, root: str | None) -> Path:
+    """The same descriptors, noted as evaluated on another data set."""
+    note = json.loads((folder / "source.json").read_text())
+    (folder / "source.json").write_text(json.dumps(note | {"dataset": dataset, "root": root}))
+    return folder
 
 
 def test_projection_browser_shows_the_image_of_a_sample_and_tells_whose_it_is() -> None:

@@ -168,7 +168,8 @@ def app(
     """Serve the prototype playground and the rankings of finished runs as a page on this machine, until Ctrl-C.
 
     Args:
-        runs: folders of one or two finished runs, whose rankings are shown; without them, the playground alone.
+        runs: folders of one or two finished runs, or of descriptors evaluated by `sa-lab evaluate`, whose rankings are
+            shown; without them, the playground alone.
         port: on 127.0.0.1; 0 takes a free one.
         browser: open the page in the browser, too; its address is printed in any case.
         tabs: open at a time at most, each with a kernel of about a gigabyte.

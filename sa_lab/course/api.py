@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pdoc
+
+from sa_lab.course.finder import Section
 
 MODULES = tuple(
     f"sa_lab.{name}"
@@ -53,6 +57,15 @@ def address(name: str) -> str | None:
         return None if held is None else page
     shown = getattr(held, "__qualname__", rest)  # a package shows what its modules hold as its own
     return f"{page}#{shown}" if hasattr(import_module(module), shown.partition(".")[0]) else None
+
+
+def sections() -> Iterator[Section]:
+    """The functions and classes that the pages describe, for the search of the site."""
+    for module in MODULES:
+        for name, held in vars(import_module(module)).items():
+            at = None if name.startswith("_") or not callable(held) else address(f"{module}.{name}")
+            if at and getattr(held, "__module__", "").startswith(module):
+                yield Section(name, module, at, " ".join((inspect.getdoc(held) or "").split()))
 
 
 def linked(html: str) -> str:

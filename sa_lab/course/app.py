@@ -63,7 +63,8 @@ def serve(runs: Sequence[Path] = (), port: int = 0, browser: bool = True, tabs: 
     """Serve the page until it is interrupted; its address is printed.
 
     Args:
-        runs: folders of at most two finished runs, whose rankings are shown; without them, the playground alone.
+        runs: folders of at most two finished runs, or of descriptors that `sa-lab evaluate` has evaluated, whose
+            rankings are shown; without them, the playground alone.
         port: on 127.0.0.1; 0 takes a free one.
         browser: open the page in the browser, too.
         tabs: open at a time at most, each with a kernel of about a gigabyte; one more is told to wait.
@@ -75,8 +76,9 @@ def serve(runs: Sequence[Path] = (), port: int = 0, browser: bool = True, tabs: 
     """
     folders = [folder.expanduser().absolute() for folder in runs]
     for folder in folders:
-        if not (folder / "report.json").is_file():
-            raise ValueError(f"run is {folder}, expected the folder of a finished run, with a report.json in it")
+        if not any((folder / name).is_file() for name in ("report.json", "source.json")):
+            told = "expected the folder of a finished run, with a report.json in it, or of evaluated descriptors"
+            raise ValueError(f"run is {folder}, {told}")
     if len(folders) > 2:
         raise ValueError(f"runs are {len(folders)} folders, expected one or two")
     if tabs < 1:

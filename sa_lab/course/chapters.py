@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from sa_lab import experiment, study
 from sa_lab.config import PAPER, ExperimentConfig, VariantName, variant
-from sa_lab.course import STILL, claims
+from sa_lab.course import CHOICE, STILL, claims
 from sa_lab.course.parameters import parameters_of
 from sa_lab.data import list_images, prepare
 from sa_lab.data.store import split_identities
@@ -371,4 +371,4 @@ def _is_passing(output: nbformat.NotebookNode) -> bool:
     if output.output_type == "stream":
         return bool(output.name == "stderr")
     data = output.get("data", {})
-    return _VIEW in data and not data.get("text/plain", "").startswith(STILL)
+    return _VIEW in data and not data.get("text/plain", "").startswith((STILL, CHOICE))

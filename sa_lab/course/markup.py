@@ -1,26 +1,16 @@
-"""Markdown, LaTeX formulas and code as HTML that needs no script."""
+"""Markdown with LaTeX formulas as HTML that needs no script."""
 
 from __future__ import annotations
 
 import re
 from html import escape
-from typing import Any
 from xml.etree import ElementTree
 
-import mistune
 from latex2mathml.converter import convert
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import get_lexer_by_name
-from pygments.util import ClassNotFound
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from sa_lab.course.guides import address
 
-_CODE_OR_FORMULA = re.compile(
-    r"(?P<code>^(?P<fence>`{3,}|~{3,}).*?^(?P=fence)|(?<!`)(?P<tick>`+)(?!`).+?(?<!`)(?P=tick)(?!`)|\\\$)"
-    r"|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+(?:\n[^$\n]+)*)\$",
-    re.S | re.M,
-)
 _PARTS = {"mfrac": 2, "msub": 2, "msup": 2, "mover": 2, "munder": 2, "msubsup": 3, "munderover": 3, "mroot": 2}
 _ATTRIBUTES = {
     "accent", "close", "columnalign", "columnlines", "columnspacing", "depth", "display", "displaystyle", "fence",
@@ -29,45 +19,33 @@ _ATTRIBUTES = {
     "stretchy", "symmetric", "voffset", "width",
 }  # fmt: skip
 """Of MathML, that the page keeps."""
-_FORMATTER = HtmlFormatter(style="friendly", cssclass="code", nobackground=True)
-_TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def preformatted(text: str) -> str:
-    """What a cell printed, without the colours of a terminal."""
-    return f"<pre>{escape(_TERMINAL_COLOURS.sub('', text.rstrip()))}</pre>"
+class _Renderer(IPythonRenderer):
+    """Formulas as MathML, headings with JupyterLab's anchors, links to pages in place of files."""
 
+    def __init__(self, stem: str, trusted: bool) -> None:
+        super().__init__(escape=not trusted, allow_harmful_protocols=False, exclude_anchor_links=True)
+        self._stem, self._trusted = stem, trusted
 
-def highlighted(source: str, language: str) -> str:
-    """Code with classes for its colours, see `colours`."""
-    try:
-        lexer = get_lexer_by_name(language)
-    except ClassNotFound:
-        return preformatted(source)
-    return str(highlight(source, lexer, _FORMATTER))
+    def inline_math(self, body: str) -> str:
+        return mathml(body, self._stem)
 
+    def block_math(self, body: str) -> str:
+        return mathml(body, self._stem, "block")
 
-def colours() -> str:
-    """The style sheet of `highlighted`, in light and dark."""
-    dark = HtmlFormatter(style="github-dark", nobackground=True).get_style_defs(".code")
-    return f"{_FORMATTER.get_style_defs('.code')}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+    def latex_environment(self, name: str, body: str) -> str:
+        return mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", self._stem, "block")
 
-
-class _Renderer(mistune.HTMLRenderer):
-    """Headings with JupyterLab's anchors, coloured code, links to pages in place of files."""
-
-    def heading(self, text: str, level: int, **attributes: Any) -> str:
-        anchor = re.sub(r"\s+", "-", re.sub(r"<[^>]+>|\ue000\d+\ue001", "", text).strip())  # without its formulas
+    def heading(self, text: str, level: int, **attributes: object) -> str:
+        anchor = re.sub(r"\s+", "-", re.sub(r"<math.*?</math>|<[^>]+>", "", text).strip())
         return f'<h{level} id="{anchor}">{text}</h{level}>\n'
-
-    def block_code(self, code: str, info: str | None = None) -> str:
-        return highlighted(code, (info or "text").split()[0])
 
     def block_html(self, html: str) -> str:
         return self.inline_html(html) + "\n"
 
     def inline_html(self, html: str) -> str:
-        if not self._escape:
+        if self._trusted:
             return html
         html = re.sub(r"<!--.*?-->", "", html, flags=re.S)
         return re.sub(r"&lt;(/?(?:details|summary))&gt;", r"<\1>", escape(html))  # a hint does no harm
@@ -80,23 +58,26 @@ class _Renderer(mistune.HTMLRenderer):
 
 
 def markdown(source: str, stem: str, trusted: bool = True) -> str:
-    """Formulas are taken out first and put back at the end, as JupyterLab does: Markdown leaves no mark on them.
+    """HTML of what a cell of text holds.
 
     HTML between the lines stays what it is if the source is ``trusted``, and is shown as text otherwise, but for hints
     that unfold.
+
+    Args:
+        source: Markdown, formulas between dollars as in JupyterLab.
+        stem: of its file, for what is said of a formula that cannot be converted.
+        trusted: whether it is ours.
+
+    Raises:
+        ValueError: a formula that cannot be converted.
     """
-    formulas: list[str] = []
+    source = re.sub(r"^\|.*$", _without_bars, source, flags=re.M)
+    return MarkdownWithMath(renderer=_Renderer(stem, trusted)).render(source)
 
-    def keep(match: re.Match[str]) -> str:
-        if match["code"]:
-            return match[0]
-        formulas.append(mathml(match["block"] or match["inline"], stem, "block" if match["block"] else "inline"))
-        return f"\ue000{len(formulas) - 1}\ue001"
 
-    render = mistune.create_markdown(renderer=_Renderer(escape=not trusted), plugins=["table", "strikethrough"])
-    source = re.sub("[\ue000\ue001]", "\N{REPLACEMENT CHARACTER}", source)  # the marks of formulas
-    text = str(render(_CODE_OR_FORMULA.sub(keep, source)))
-    return re.sub("\ue000(\\d+)\ue001", lambda match: formulas[int(match[1])], text)
+def _without_bars(row: re.Match[str]) -> str:
+    """A row of a table whose formulas have no bars, which would end a column there."""
+    return re.sub(r"\$[^$]+\$", lambda formula: formula[0].replace("|", r"\vert "), row[0])
 
 
 def mathml(formula: str, stem: str, display: str = "inline") -> str:

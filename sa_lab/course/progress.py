@@ -21,17 +21,26 @@ def place() -> Path:
 
 def solved() -> dict[str, str]:
     """The day on which each exercise was solved first, by number as "01.2"; none where the file cannot be read."""
-    with suppress(OSError, DamagedFileError, Refusal):
-        return {str(number): str(day) for number, day in read_json(place()).items()}
-    return {}
+    return kept(place())
 
 
 def note(number: str) -> None:
-    """Keep that an exercise is solved; where nothing can be written, nothing is kept."""
-    if number in solved():
-        return
-    with suppress(OSError, Refusal), locked(place(), "notes a solved exercise"):
-        write_json(place(), solved() | {number: date.today().isoformat()})
+    """Keep that an exercise is solved."""
+    if number not in solved():
+        keep(place(), number, date.today().isoformat())
+
+
+def kept(file: Path) -> dict[str, str]:
+    """What a small file of a reader's notes holds; nothing where it cannot be read."""
+    with suppress(OSError, DamagedFileError, Refusal):
+        return {str(number): str(text) for number, text in read_json(file).items()}
+    return {}
+
+
+def keep(file: Path, number: str, text: str) -> None:
+    """Add a note; where nothing can be written, nothing is kept."""
+    with suppress(OSError, Refusal), locked(file, "writes a reader's notes"):
+        write_json(file, kept(file) | {number: text})
 
 
 def titles(folder: Path = _CHAPTERS) -> dict[str, dict[str, str]]:

@@ -14,33 +14,16 @@ const size = (figure, layout) => {
   return {width, height: Math.round((layout.height || 450) * (rigid ? width / wanted : 1))};
 };
 
-// Colours that are too dark, or too light, for the dark theme.
-const DARK = {
-  white: "#14191f", "#2a3f5f": "#e4e9ef", "#EBF0F8": "#2b3540", "#DFE8F3": "#35404c", "#DDDDDD": "#4a5764",
-  "#EEEEEE": "#35404c", "#000000": "#ffffff", "#333333": "#c8d0d8", "#0072B2": "#5ab4e5", "#D55E00": "#f08c3a",
-  "rgb(17, 119, 51)": "rgb(74, 176, 106)", "rgb(51, 34, 136)": "rgb(150, 136, 232)",
-  "rgb(136, 34, 85)": "rgb(214, 96, 146)", "rgb(102, 17, 0)": "rgb(220, 116, 84)",
-};
-const theme = window.matchMedia("(prefers-color-scheme: dark)");
-const themed = (text) => (theme.matches
-  ? text.replace(/"(white|#[0-9A-Za-z]{6}|rgb\([^)]*\))"/g, (found, colour) => (colour in DARK ? `"${DARK[colour]}"` : found))
-  : text);
-
-const fits = [], draws = [];
+const fits = [];
 for (const figure of document.querySelectorAll("figure")) {
   const graph = figure.querySelector(".graph");
   if (!graph) continue;
   const text = figure.querySelector("script").textContent;
   graph.style.height = "auto";
-  const original = JSON.parse(text).layout;
-  const draw = () => {
-    const {data, layout, config, frames} = JSON.parse(themed(text));
-    const fitted = {...layout, ...size(figure, original), ...(touched ? {dragmode: false} : {})};
-    Plotly.newPlot(graph, {data, layout: fitted, config, frames});
-  };
-  draw();
-  draws.push(draw);
-  fits.push(() => Plotly.relayout(graph, size(figure, original)));
+  const {data, layout, config, frames} = JSON.parse(text);
+  const fitted = {...layout, ...size(figure, layout), ...(touched ? {dragmode: false} : {})};
+  Plotly.newPlot(graph, {data, layout: fitted, config, frames});
+  fits.push(() => Plotly.relayout(graph, size(figure, layout)));
 }
 
 let waiting = 0;
@@ -48,4 +31,55 @@ window.addEventListener("resize", () => {
   clearTimeout(waiting);
   waiting = setTimeout(() => fits.forEach((fit) => fit()), 150);
 });
-theme.addEventListener("change", () => draws.forEach((draw) => draw()));
+
+// The search: its index is a script beside the page, loaded when somebody searches for the first time.
+const finder = (() => {
+  const box = document.querySelector(".finder input"), list = document.querySelector(".found");
+  let index = null, sections = [];
+
+  const around = (text, words) => {
+    const at = Math.max(0, ...words.map((word) => text.toLowerCase().indexOf(word)));
+    const from = text.lastIndexOf(" ", Math.max(0, at - 50)) + 1;
+    return `${from ? "… " : ""}${text.slice(from, from + 150)}${text.length > from + 150 ? " …" : ""}`;
+  };
+  const show = () => {
+    const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
+    list.replaceChildren();
+    if (!index || !words.length) return;
+    const fields = {title: {boost: 4}, page: {boost: 1}, text: {boost: 1}};
+    const found = index.search(box.value, {fields, bool: "AND", expand: true}).slice(0, 12);
+    for (const {ref} of found) {
+      const [title, page, address, text] = sections[ref];
+      const item = document.createElement("li"), link = document.createElement("a"), said = document.createElement("span");
+      link.href = address;
+      link.textContent = title;
+      said.textContent = `${title === page ? "" : `${page}: `}${around(text, words)}`;
+      item.append(link, said);
+      list.append(item);
+    }
+    if (!found.length) list.append(Object.assign(document.createElement("li"), {textContent: "Nothing found."}));
+  };
+  const hold = (rows) => {
+    sections = rows;
+    index = elasticlunr(function () {
+      for (const field of ["title", "page", "text"]) this.addField(field);
+      this.saveDocument(false);
+    });
+    rows.forEach(([title, page, , text], id) => index.addDoc({id, title, page, text}));
+    show();
+  };
+  const load = () => {
+    if (load.asked) return;
+    load.asked = true;
+    document.head.append(Object.assign(document.createElement("script"), {src: "search.js"}));
+  };
+  if (box) {
+    box.addEventListener("focus", load);
+    box.addEventListener("input", () => { load(); show(); });
+    box.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") list.querySelector("a")?.click();
+      if (event.key === "Escape") { box.value = ""; show(); }
+    });
+  }
+  return {hold};
+})();

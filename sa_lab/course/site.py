@@ -11,12 +11,17 @@ from dataclasses import dataclass
 from html import escape
 from importlib import resources
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import nbformat
+from nbconvert.exporters.templateexporter import TemplateExporter
+from nbconvert.filters.highlight import Highlight2HTML
+from nbconvert.preprocessors import Preprocessor
 from plotly.offline import get_plotlyjs
+from traitlets.config import Config
 
-from sa_lab.course import STILL, api, exhibits, guides, landing, markup
+from sa_lab.course import STILL, api, exhibits, finder, guides, landing, markup
 from sa_lab.course.atlas import Grid
 from sa_lab.course.chapters import FIGURE, NOTEBOOKS, chapters
 from sa_lab.disk import atomic_path, write_text
@@ -29,6 +34,7 @@ SENTENCE = (
     "derived by hand, trained, looked at and measured."
 )
 _PICTURES = {"image/png": "png", "image/jpeg": "jpg"}
+_SCRIPT = '<script src="site.js"></script>\n'
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,9 @@ def export(out: Path, folder: Path = NOTEBOOKS, grid: Grid | None = None, progre
     if trusted:
         api.write(out)
         pages, more = ({name: api.linked(page) for name, page in some.items()} for some in (pages, more))
+    functions = tuple(api.sections()) if trusted else ()
+    told = {name: page for name, page in (pages | more).items() if name != "index.html"}
+    more["search.js"] = finder.script(told, functions)
     _write(out, pages | more | ({"playground.html": _playground(shown)} if trusted else {}), pictures)
     return [out / name for name in pages]
 
@@ -105,7 +114,7 @@ def _write(out: Path, pages: Mapping[str, str], pictures: Mapping[str, bytes]) -
     shared = {
         "plotly.min.js": get_plotlyjs(),
         "site.js": _text("site.js"),
-        "site.css": "\n".join([_text("page.css", "sa_lab.reporting"), _text("live.css"), markup.colours()]),
+        "site.css": "\n".join([_text("page.css", "sa_lab.reporting"), _text("live.css")]),
     }
     for name, content in pictures.items():
         with atomic_path(out / name) as temporary:
@@ -150,10 +159,10 @@ def _index(series: Sequence[Chapter], beside: Sequence[guides.Guide], trusted: b
     )
     story = f'{landing.story()}\n<p class="go">{links}</p>' if told else ""
     body = (
-        f'<main class="index">\n<h1>{TITLE}</h1>\n<p class="lead">{SENTENCE}</p>\n{story}\n'
+        f'<main class="index">\n<h1>{TITLE}</h1>\n<p class="lead">{SENTENCE}</p>\n{finder.BOX}\n{story}\n'
         f'<ol class="chapters">\n{entries}</ol>\n{_guides(beside, trusted)}</main>'
     )
-    return _document(TITLE, body, exhibits.SCRIPTS if told else "")
+    return _document(TITLE, body, (exhibits.SCRIPTS if told else "") + _SCRIPT)
 
 
 def _playground(shown: Mapping[str, str]) -> str:
@@ -170,10 +179,10 @@ def _guides(beside: Sequence[guides.Guide], trusted: bool) -> str:
 
 
 def _guide(guide: guides.Guide, trusted: bool) -> str:
-    side = f'<nav class="side" aria-label="course"><a class="home" href="index.html">{TITLE}</a></nav>'
+    side = f'<nav class="side" aria-label="course"><a class="home" href="index.html">{TITLE}</a>{finder.BOX}</nav>'
     text = _with_unique_anchors(markup.markdown(guide.source, guide.title, trusted))
     body = f'{side}\n<main>\n<section class="text">{text}</section>\n</main>'
-    return _document(guide.title, body, "")
+    return _document(guide.title, body, _SCRIPT)
 
 
 def _address(chapter: Chapter) -> str:
@@ -190,10 +199,7 @@ def _page(
     shown: Mapping[str, str] | None = None,
 ) -> str:
     """``shown``: live figures, see `sa_lab.course.exhibits.write`."""
-    cells = [
-        _cell(cell, chapter.stem, pictures, trusted, shown or {}) for cell in notebook.cells if cell.source.strip()
-    ]
-    content = _with_unique_anchors("\n".join(cells))
+    content = _with_unique_anchors(_cells(notebook, chapter.stem, pictures, trusted, shown or {}))
     sections = re.findall(r'<h2 id="([^"]+)">(.+?)</h2>', content, re.S)
     links = "".join(f'<li><a href="#{name}">{text}</a></li>' for name, text in sections)
     at = series.index(chapter)
@@ -204,15 +210,16 @@ def _page(
         f'<li><a href="{_address(one)}"{" aria-current=page" if one == chapter else ""}>{escape(one.title)}</a></li>'
         for one in series
     )
+    box = "" if shown is None else finder.BOX
     side = (
-        f'<nav class="side" aria-label="course"><a class="home" href="index.html">{TITLE}</a>\n'
+        f'<nav class="side" aria-label="course"><a class="home" href="index.html">{TITLE}</a>{box}\n'
         f'<details class="contents"><summary>In this chapter</summary><ul>{links}</ul></details>\n'
         f'<details class="contents"><summary>Chapters</summary><ul>{others}</ul></details></nav>'
     )
     body = f'{side}\n<main>\n{content}\n<nav class="steps" aria-label="chapters">{steps}</nav>\n</main>'
     scripts = '<script src="plotly.min.js"></script>\n' if 'class="graph"' in content else ""
     scripts += exhibits.SCRIPTS if "data-live=" in content else ""
-    return _document(chapter.title, body, scripts + '<script src="site.js"></script>\n')
+    return _document(chapter.title, body, scripts + _SCRIPT)
 
 
 def _with_unique_anchors(content: str) -> str:
@@ -232,40 +239,83 @@ def _document(title: str, body: str, scripts: str) -> str:
 
 # Cells and their outputs
 
+_TEMPLATE = """
+{%- extends 'base/display_priority.j2' -%}
+{%- block markdowncell %}<section class="text">{{ cell.source | markdown2html }}</section>
+{% endblock markdowncell -%}
+{%- block codecell %}<section class="cell">{{ cell.source | highlight_code }}{{ cell.metadata.live }}
+{%- if cell.outputs %}<div class="outputs">{{ super() }}</div>{% endif %}</section>
+{% endblock codecell -%}
+{%- block execute_result %}{{ self.display_data() }}{% endblock execute_result -%}
+{%- block stream %}<pre>{{ output.text | strip_ansi | escape_html }}</pre>{% endblock stream -%}
+{%- block traceback_line %}<pre>{{ line | strip_ansi | escape_html }}</pre>{% endblock traceback_line -%}
+{%- block data_html %}{{ output.data['text/html'] }}{% endblock data_html -%}
+{%- block data_markdown %}{{ output.data['text/markdown'] | markdown2html }}{% endblock data_markdown -%}
+{%- block data_text %}<pre>{{ output.data['text/plain'] | strip_ansi | escape_html }}</pre>{% endblock data_text -%}
+"""
+"""Of the cells of a chapter; nbconvert's names of what is filled in."""
 
-def _cell(
-    cell: nbformat.NotebookNode, stem: str, pictures: dict[str, bytes], trusted: bool, shown: Mapping[str, str]
+
+class _Figures(Preprocessor):
+    """Figures and pictures as HTML, and live figures in place of the line that stands for them on paper.
+
+    Args:
+        stem: of the chapter.
+        pictures: gets the content of the files that the page shows, by name.
+        trusted: whether HTML and SVG stay what they are.
+        shown: live figures, see `sa_lab.course.exhibits.write`.
+    """
+
+    def __init__(self, stem: str, pictures: dict[str, bytes], trusted: bool, shown: Mapping[str, str]) -> None:
+        super().__init__(enabled=True)  # type: ignore[no-untyped-call]
+        self._stem, self._pictures, self._trusted, self._shown_live = stem, pictures, trusted, shown
+
+    def preprocess_cell(
+        self, cell: nbformat.NotebookNode, resources: Any, index: int
+    ) -> tuple[nbformat.NotebookNode, Any]:
+        if cell.cell_type == "code":
+            name = re.sub(r"[^\w-]", "-", f"{self._stem}-{cell.id}")  # of a file as well
+            cell.metadata["live"] = live = exhibits.of_cell(cell.source, self._shown_live)
+            cell.outputs = [one for one in cell.outputs if not (live and _stands_for_a_figure(one))]
+            for i, output in enumerate(one for one in cell.outputs if "data" in one):
+                output.data = nbformat.from_dict(self._shown(output.data, f"{name}-{i}"))
+        return cell, resources
+
+    def _shown(self, data: nbformat.NotebookNode, name: str) -> dict[str, str]:
+        """The richest form of an output that a page can show."""
+        if FIGURE in data:
+            return {"text/html": _figure(data, name, self._pictures, self._trusted)}
+        if "text/html" in data and self._trusted:
+            return {"text/html": f'<div class="html">{data["text/html"]}</div>'}
+        if "text/markdown" in data:
+            return {"text/markdown": data["text/markdown"]}
+        if "image/svg+xml" in data and self._trusted:
+            return {"text/html": data["image/svg+xml"]}
+        if _PICTURES.keys() & data.keys():
+            return {"text/html": _picture(data, name, self._pictures, "output of the cell above")}
+        return {"text/plain": data.get("text/plain", "")}
+
+
+def _stands_for_a_figure(output: nbformat.NotebookNode) -> bool:
+    return bool(output.get("data", {}).get("text/plain", "").startswith(STILL))
+
+
+def _cells(
+    notebook: nbformat.NotebookNode, stem: str, pictures: dict[str, bytes], trusted: bool, shown: Mapping[str, str]
 ) -> str:
-    if cell.cell_type == "markdown":
-        return f'<section class="text">{markup.markdown(cell.source, stem, trusted)}</section>'
-    if cell.cell_type != "code":
-        return ""
-    name = re.sub(r"[^\w-]", "-", f"{stem}-{cell.id}")  # of a file as well
-    live = exhibits.of_cell(cell.source, shown)
-    kept = [one for one in cell.outputs if not (live and one.get("data", {}).get("text/plain", "").startswith(STILL))]
-    outputs = "\n".join(_output(one, f"{name}-{i}", pictures, trusted) for i, one in enumerate(kept))
-    outputs = f'<div class="outputs">{outputs}</div>' if outputs else ""
-    return f'<section class="cell">{markup.highlighted(cell.source, "python")}{live}{outputs}</section>'
-
-
-def _output(output: nbformat.NotebookNode, name: str, pictures: dict[str, bytes], trusted: bool) -> str:
-    """The richest form of an output that a page can show."""
-    if output.output_type == "stream":
-        return markup.preformatted(output.text)
-    if output.output_type == "error":
-        return markup.preformatted("\n".join(output.traceback))
-    data = output.data
-    if FIGURE in data:
-        return _figure(data, name, pictures, trusted)
-    if "text/html" in data and trusted:
-        return f'<div class="html">{data["text/html"]}</div>'
-    if "text/markdown" in data:
-        return markup.markdown(data["text/markdown"], name, trusted)
-    if "image/svg+xml" in data and trusted:
-        return str(data["image/svg+xml"])
-    if "image/png" in data or "image/jpeg" in data:
-        return _picture(data, name, pictures, "output of the cell above")
-    return markup.preformatted(data.get("text/plain", ""))
+    """A chapter's cells as HTML."""
+    exporter = TemplateExporter(  # type: ignore[no-untyped-call]
+        raw_template=_TEMPLATE,
+        preprocessors=[_Figures(stem, pictures, trusted, shown)],
+        filters={
+            "markdown2html": lambda source: markup.markdown(source, stem, trusted),
+            "highlight_code": Highlight2HTML("python"),  # type: ignore[no-untyped-call]
+        },
+        config=Config(NbConvertBase={"display_data_priority": ["text/html", "text/markdown", "text/plain"]}),
+    )
+    kept = [cell for cell in notebook.cells if cell.source.strip()]
+    content, _ = exporter.from_notebook_node(nbformat.from_dict({**notebook, "cells": kept}))
+    return str(content)
 
 
 def _figure(data: nbformat.NotebookNode, name: str, pictures: dict[str, bytes], trusted: bool) -> str:

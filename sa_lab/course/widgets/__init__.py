@@ -19,6 +19,7 @@ from sa_lab.course.widgets.projection import ProjectionBrowser
 from sa_lab.course.widgets.quiz import Quiz
 from sa_lab.course.widgets.ranking import RankingBrowser
 from sa_lab.course.widgets.surface import SurfaceBrowser
+from sa_lab.disk import read_json
 from sa_lab.runs import Run, loss_name
 
 __all__ = [
@@ -31,16 +32,26 @@ if "google.colab" in sys.modules:  # its pages refuse the widgets of other packa
 
 
 def app(runs: Sequence[Path] = ()) -> ipywidgets.Widget:
-    """The page that `sa-lab app` serves: the playground and, with finished runs, ranking browser and picture search.
+    """The page that `sa-lab app` serves: the playground and, with finished runs or evaluated descriptors, the ranking
+    browser; with runs, whose networks are at hand, the picture search as well.
 
     Raises:
-        ValueError: more than two runs, or runs on different images.
+        ValueError: more than two of them, or of different images.
     """
     pages: dict[str, ipywidgets.Widget] = {"Prototype playground": Playground()}
     if runs:
-        named = {loss_name(Run(Path(run)).config): Path(run) for run in runs}
+        named = {_method(Path(run)): Path(run) for run in runs}
         if len(named) < len(runs):  # the same loss twice
             same = len({Path(run).name for run in runs}) < len(runs)
             named = {str(run) if same else Path(run).name: Path(run) for run in runs}
-        pages |= {"Ranking browser": RankingBrowser(named), "Your pictures": PictureSearch(named)}
+        pages["Ranking browser"] = RankingBrowser(named)
+        if trained := {name: one for name, one in named.items() if (one / "config.json").is_file()}:
+            pages["Your pictures"] = PictureSearch(trained)
     return ipywidgets.Tab(children=list(pages.values()), titles=list(pages))
+
+
+def _method(folder: Path) -> str:
+    """A run's loss, or what evaluated descriptors are called."""
+    if (folder / "config.json").is_file():
+        return loss_name(Run(folder).config)
+    return str(read_json(folder / "source.json")["method"])

@@ -13,8 +13,8 @@ from sa_lab.config import LossConfig
 from sa_lab.course import STILL
 
 _STYLE = """<style>
-[data-jp-theme-light="false"] .js-plotly-plot { filter: invert(0.92) hue-rotate(180deg) }
-[data-jp-theme-light="false"] .js-plotly-plot image { filter: invert(1) hue-rotate(180deg) }
+[data-jp-theme-light="false"] .js-plotly-plot { filter: invert(0.92) hue-rotate(180deg) brightness(1.6) }
+[data-jp-theme-light="false"] .js-plotly-plot image { filter: brightness(0.62) invert(1) hue-rotate(180deg) }
 </style>"""
 """In a dark theme figures are dark as well, but for the pictures in them."""
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import plotly.graph_objects as go
 import torch
 
+from sa_lab.config import DataConfig, Dataset
 from sa_lab.course import figures
 from sa_lab.course.widgets.controls import Dial, Panel, choice
 from sa_lab.course.widgets.live_figure import LiveFigure
+from sa_lab.data import prepare
 from sa_lab.data.store import ImageStore
+from sa_lab.disk import read_json
 from sa_lab.evaluation import search
 from sa_lab.evaluation.protocols import PROTOCOLS, protocols_of
 from sa_lab.evaluation.search import Search
@@ -31,8 +35,9 @@ class RankingBrowser(Panel):
     Frames: solid with a tick is the right person, dashed with a cross a wrong one. The first trial of the protocol.
 
     Args:
-        runs: folders of finished runs by the name they are shown with, one or two, on the same test images.
-        store: their images; by default opened from where the first run's config says.
+        runs: folders of finished runs, or of evaluated descriptors, by the name they are shown with, one or two, of the
+            same test images.
+        store: their images; by default those of the first run, or those that the descriptors were evaluated on.
         most: images shown of each ranking.
 
     Attributes:
@@ -40,7 +45,7 @@ class RankingBrowser(Panel):
         figure: the live figure.
 
     Raises:
-        ValueError: no run, more than two, or runs on different images.
+        ValueError: no run, more than two, runs on different images, or descriptors of images that nobody names.
     """
 
     def __init__(self, runs: Mapping[str, Path], store: ImageStore | None = None, most: int = 10) -> None:
@@ -49,10 +54,11 @@ class RankingBrowser(Panel):
         folders = {name: Path(folder) for name, folder in runs.items()}
         self.found = {name: Embeddings.load(one / "embeddings.npz", mapped=True) for name, one in folders.items()}
         first = next(iter(self.found.values()))
+        self.found = {name: _in_order(one, first.paths) for name, one in self.found.items()}
         if any(other.paths != first.paths for other in self.found.values()):
             raise ValueError(f"runs {', '.join(runs)} were tested on different images, expected the same")
         self.most, self._lock = most, threading.RLock()
-        self.store = store or images_of(next(iter(folders.values())))
+        self.store = store or _images(list(folders.values()))
         self._rows = self.store.find(first.paths)
         self._search = lru_cache(maxsize=8)(self._searched)
         rules = protocols_of(first.dataset, first.split, first.gallery_order is not None)
@@ -133,3 +139,26 @@ class RankingBrowser(Panel):
         return figures.image_grid(
             pixels, captions.ravel().tolist(), title=title, columns=width, right=right.ravel().tolist()
         )
+
+
+def _in_order(embeddings: Embeddings, paths: tuple[str, ...]) -> Embeddings:
+    """The same descriptors in the order of ``paths``, if they are of these images."""
+    if embeddings.paths == paths or sorted(embeddings.paths) != sorted(paths):
+        return embeddings
+    place = {path: row for row, path in enumerate(embeddings.paths)}
+    return embeddings.subset(np.array([place[path] for path in paths]))
+
+
+def _images(folders: Sequence[Path]) -> ImageStore:
+    """Those of the first run, or else those that descriptors were evaluated on."""
+    if trained := [folder for folder in folders if (folder / "config.json").is_file()]:
+        return images_of(trained[0])
+    source = read_json(folders[0] / "source.json")
+    dataset, root, split = (source[key] for key in ("dataset", "root", "split"))
+    name: Any = str(dataset or "").removeprefix("synthetic-").removesuffix("-generated")
+    if name not in get_args(Dataset) or (root is None and name not in ("synthetic", "thermal")):
+        raise ValueError(
+            f"{folders[0]} does not say where the images of {dataset or 'its data set'} are; expected descriptors that "
+            "were evaluated with --dataset and --root, or a run on the same images first"
+        )
+    return prepare(DataConfig(dataset=name, root=root, **({"split": split} if split else {})))

@@ -1,0 +1,114 @@
+"""What a reader predicts before a figure, beside what came; kept in the home folder. Nothing leaves the machine."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import SupportsIndex
+
+import ipywidgets
+from IPython.display import Markdown
+
+from sa_lab.course import CHOICE, progress
+from sa_lab.disk import home
+
+
+class Prediction(ipywidgets.VBox):
+    """Buttons, one for each answer. Once one is chosen and `came` has told the answer, the choice stands.
+
+    A front end that cannot show buttons shows the answers as text.
+
+    Args:
+        number: chapter and place in it, as "01.2".
+        choices: the answers, at least two.
+    """
+
+    def __init__(self, number: str, choices: tuple[str, ...]) -> None:
+        self.number, self.choices, self.came = number, choices, ""
+        noted = progress.kept(place()).get(number)
+        self.buttons = ipywidgets.ToggleButtons(
+            options=choices, value=noted if noted in choices else None, style={"button_width": "auto"}
+        )
+        self.line = ipywidgets.HTML()
+        self.buttons.observe(self._choose, names="value")
+        super().__init__([self.buttons, self.line])
+        self._tell()
+
+    @property
+    def chosen(self) -> str:
+        """The reader's answer; empty as long as there is none."""
+        return str(self.buttons.value or "")
+
+    def settle(self, answer: str, exactly: str) -> str:
+        """Markdown: the reader's answer and the right one."""
+        self.came = f"{answer} ({exactly})" if exactly else answer
+        self._tell()
+        if not self.chosen:
+            return f"**What came:** {self.came}."
+        if self.chosen == answer:
+            return f"**As you predicted:** {self.came}."
+        return f"You predicted: {self.chosen}. **What came:** {self.came}."
+
+    def _choose(self, _: object) -> None:
+        progress.keep(place(), self.number, self.chosen)
+        self._tell()
+
+    def _tell(self) -> None:
+        self.buttons.disabled = bool(self.chosen and self.came)
+        text = "Choose one, or press Shift+Enter to skip."
+        if self.chosen:
+            text = f"What came: <b>{escape(self.came)}</b>." if self.came else "Noted. Run on to see what comes."
+        self.line.value = text
+
+    def __repr__(self) -> str:
+        return CHOICE + f"   {CHOICE}".join(self.choices)
+
+
+_ASKED: dict[str, Prediction] = {}
+
+
+def place() -> Path:
+    """The file; remove it to begin anew."""
+    return home() / "predictions.json"
+
+
+def ask(number: str, *choices: str) -> Prediction:
+    """Offer answers to the question of a "Predict" in the text above; see `Prediction`.
+
+    Raises:
+        ValueError: fewer than two answers.
+    """
+    if len(set(choices)) < 2:
+        raise ValueError(f"choices is {choices}, expected at least two different ones")
+    _ASKED[number] = Prediction(number, choices)
+    return _ASKED[number]
+
+
+def came(number: str, answer: SupportsIndex, exactly: str = "") -> Markdown:
+    """What came, beside what the reader predicted.
+
+    Args:
+        number: of a question that was asked.
+        answer: place of the right one among its choices, from 0.
+        exactly: the number behind it.
+
+    Raises:
+        ValueError: there is no such question, or no such choice.
+    """
+    asked = _ASKED.get(number)
+    if asked is None:
+        raise ValueError(f"number is {number!r}, expected one of {', '.join(_ASKED) or 'a question that was asked'}")
+    if not 0 <= int(answer) < len(asked.choices):
+        raise ValueError(f"answer is {int(answer)}, expected the place of one of {asked.choices}")
+    return _shown(asked.settle(asked.choices[int(answer)], exactly))
+
+
+def table(chapter: str) -> Markdown:
+    """What was predicted in a chapter and what came, one row for each question that is answered by now."""
+    rows = [one for number, one in _ASKED.items() if number.startswith(f"{chapter}.") and one.came]
+    lines = [f"| {i} | {one.chosen or '○'} | {one.came} |" for i, one in enumerate(rows, 1)]
+    return _shown("\n".join(["| | you predicted | what came |", "|---|---|---|", *lines]))
+
+
+def _shown(text: str) -> Markdown:
+    return Markdown(text)  # type: ignore[no-untyped-call]
