@@ -240,4 +240,16 @@ def _own_streams(backbone: str, state: Mapping[str, Tensor] | None) -> Streams:
         )
     if state is not None:
         _fill(network, state, backbone)
-    return Streams(stems, cast(nn.Module, trunk), cast(int, channels))
+    trunk, channels = cast(nn.Module, trunk), cast(int, channels)
+    training = network.training
+    network.eval()
+    for stem in stems:
+        try:
+            with torch.no_grad():
+                shape = tuple(trunk(stem(torch.zeros(1, 3, 128, 64))).shape)
+        except UNFIT as error:
+            raise BackboneError(f"{backbone} cannot take an image (1, 3, 128, 64): {reason_of(error)}") from error
+        if len(shape) != 4 or shape[1] != channels:
+            raise BackboneError(f"{backbone} gives {shape}, expected a map (1, {channels}, h, w), by its num_channels")
+    network.train(training)
+    return Streams(stems, trunk, channels)

@@ -62,6 +62,18 @@ def _modality_codes(owner: str, modality: np.ndarray) -> None:
         raise ValueError(f"{owner}: modality holds {wrong}, expected only 0 (visible) and 1 (infrared)")
 
 
+NAMED = 10**9
+"""From here on a person id was made from a name."""
+
+
+def known_by(people: Sequence[int], person_ids: Int[np.ndarray, " N"], paths: Sequence[str]) -> str:
+    """Identities as a user knows them: by number, or by an image where that was made from a name."""
+    shown = [
+        str(one) if one < NAMED else f"of {paths[int(np.flatnonzero(person_ids == one)[0])]}" for one in people[:5]
+    ]
+    return f"[{', '.join(shown)}{', ...' if len(people) > 5 else ''}]"
+
+
 @dataclass(frozen=True)
 class Listing:
     """What a data set hands to the store: which images there are and whose they are.
@@ -129,28 +141,23 @@ class Listing:
                 "differ in more than how accents are written"
             )
         known = self.person_ids != NOBODY
-        for part, chosen in (("training", self.is_train & known), ("test", ~self.is_train & known)):
+        parts = [("training", self.is_train & known)]
+        if self.roles is None:  # else the data set says itself who asks and who is searched, strangers too
+            parts.append(("test", ~self.is_train & known))
+        for part, chosen in parts:
             seen = [set(self.person_ids[chosen & (self.modality == m)].tolist()) for m in Modality]
             for only, missing in ((0, 1), (1, 0)):
                 lonely = sorted(seen[only] - seen[missing])
                 if lonely:
+                    told = known_by(lonely, self.person_ids, self.paths)
                     raise DataError(
-                        f"{self.name}: {part} identities {self._known_by(lonely)} have {Modality(only).name.lower()} "
+                        f"{self.name}: {part} identities {told} have {Modality(only).name.lower()} "
                         f"images but no {Modality(missing).name.lower()} one; every identity needs both"
                     )
         both = sorted(set(self.person_ids[self.is_train].tolist()) & set(self.person_ids[~self.is_train].tolist()))
         if both:
-            raise LeakageError(
-                f"{self.name}: identities {self._known_by(both)} are in training and in test; the two must be disjoint"
-            )
-
-    def _known_by(self, people: Sequence[int]) -> str:
-        """Identities as a user knows them: by number, or by an image where that was made from a name."""
-        shown = [
-            str(one) if one < 10**9 else f"of {self.paths[int(np.flatnonzero(self.person_ids == one)[0])]}"
-            for one in people[:5]
-        ]
-        return f"[{', '.join(shown)}{', ...' if len(people) > 5 else ''}]"
+            told = known_by(both, self.person_ids, self.paths)
+            raise LeakageError(f"{self.name}: identities {told} are in training and in test; the two must be disjoint")
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -234,11 +234,50 @@ def own_function(root: Path) -> str:
     return of_kind(6, "png", "L")(root) + " --model.backbone nets.py:build --model.weights random"
 
 
-def one_sided(text: str) -> str:
-    """A table with a column split, in which the first person has no infrared image and is for testing."""
+def one_sided(split: str) -> Callable[[str], str]:
+    """A table with a column split, in which the first person has no infrared image and is for ``split``."""
+
+    def changed(text: str) -> str:
+        head, *rows = text.splitlines()
+        rows = [
+            f"{row},{split if ',p00,' in row else 'test' if ',p01,' in row else 'train'}"
+            for row in rows if "infrared/p00" not in row
+        ]  # fmt: skip
+        return "\n".join([f"{head},split", *rows])
+
+    return changed
+
+
+def twice(text: str) -> str:
+    """A person who is trained on, and asks in the last of three lines that follow two empty ones."""
     head, *rows = text.splitlines()
-    rows = [f"{row},{'test' if ',p00,' in row else 'train'}" for row in rows if "infrared/p00" not in row]
-    return "\n".join([f"{head},split", *rows])
+    asks = [row for row in rows if "infrared/p00/0" in row]
+    rows = [f"{row},train" for row in rows if row not in asks]
+    return "\n".join([f"{head},split", "", "", *rows, *(f"{row},query" for row in asks)])
+
+
+def own_network(text: str) -> Callable[[Path], str]:
+    """A function that builds a backbone of two layers, with something else."""
+
+    def made(root: Path) -> str:
+        lines = (
+            "from torch import nn", "class Net(nn.Module):", " def __init__(self):", "  super().__init__()",
+            "  self.stems = nn.ModuleList(nn.Conv2d(3, 4, 3, 2) for _ in range(2))",
+            "  self.trunk, self.num_channels = nn.Conv2d(4, 8, 3, 2), 8", f"  {text}", "def build():", " return Net()",
+        )  # fmt: skip
+        (root / "nets.py").write_text("\n".join(lines))
+        return of_kind(6, "png", "L")(root) + " --model.backbone nets.py:build --model.weights random"
+
+    return made
+
+
+def composed(root: Path) -> str:
+    """A folder whose accents are written in another way than in the table."""
+    of_table(lambda text: text.replace("/p00/", f"/{unicodedata.normalize('NFC', 'zoë')}/"))(root)
+    for spectrum in ("visible", "infrared"):
+        folder = root / "people" / spectrum
+        (folder / "p00").rename(folder / unicodedata.normalize("NFD", "zoë"))
+    return "sa-lab prepare manifest --root list.csv"
 
 
 def mixed(root: Path) -> str:
@@ -251,7 +290,9 @@ WORKS = {
     "three people": of_kind(3, "png", "L"), "thirty people": of_kind(30, "png", "L"),
     "grey of twelve bits": of_kind(6, "png", "12"), "TIFF": of_kind(6, "tif", "L"), "WebP": of_kind(6, "webp", "L"),
     "a name in two spellings": two_spellings, "a table with the slashes of Windows": of_table(str, "\\"),
-    "a query of nobody": of_nobody, "twelve bits and eight": mixed,
+    "a query of nobody": of_nobody, "twelve bits and eight": mixed, "a path in another spelling": composed,
+    "nobody in the gallery knows a test person": of_table(one_sided("gallery")),
+    "a network of one's own": own_network("pass"),
     "a person in two spellings": of_table(
         lambda text: text.replace("png,p00", unicodedata.normalize("NFC", "png,zoë"), 1).replace(
             "png,p00", unicodedata.normalize("NFD", "png,zoë")
@@ -291,8 +332,46 @@ REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
     "a row twice": (
         of_table(lambda text: f"{text}\n{text.splitlines()[-1]}"), "p05/1.png is there twice .*; expected each once",
     ),
-    "test people in one spectrum, by an image": (
-        of_table(one_sided), r"test identities \[of people/visible/p00/0.png\] have visible images but no infrared one",
+    "training people in one spectrum, by an image": (
+        of_table(one_sided("train")),
+        r"training identities \[of people/visible/p00/0.png\] have visible images but no infrared one",
+    ),
+    "a person trained on who asks, by line": (
+        of_table(twice), r"lines 4 and 27, of person 'p00', are in training and in test; expected each",
+    ),
+    "another alphabet": (
+        lambda root: (table(root).write_bytes("path,person\nzoë.png,zoë".encode("latin-1")), "sa-lab prepare manifest "
+                      "--root list.csv")[1], "list.csv is no UTF-8, expected a table that is saved as CSV UTF-8",
+    ),
+    "channels that are none": (
+        own_network("self.num_channels = 5"), r"nets.py:build gives \(1, 8, 31, 15\), expected a map \(1, 5, h, w\)",
+    ),
+    "a vector in place of a map": (
+        own_network("self.trunk = nn.Flatten()"), r"nets.py:build gives \(1, 7812\), expected a map \(1, 8, h, w\)",
+    ),
+    "layers that do not fit": (
+        own_network("self.trunk = nn.Conv2d(5, 8, 3)"), r"nets.py:build cannot take an image \(1, 3, 128, 64\): Given",
+    ),
+    "two runs to export": (
+        lambda root: two_runs(root).replace("rank", "export").removesuffix(" query.png ."),
+        "thermal-complete-y is a second run, expected one; sa-lab export --help",
+    ),
+    "an option that is none": (no_run("sa-lab rank $RUN a.png . --modalty visible"), "--modalty .* unrecognized by sa-lab"),
+    "nothing to embed into": (no_run("sa-lab embed $RUN"), "^sa-lab: --out is missing in sa-lab embed; sa-lab"),
+    "a spectrum that is none": (
+        no_run("sa-lab rank $RUN a.png . --modality thermal"), "--modality is thermal, expected one of infrared",
+    ),
+    "a preset that is none": (no_run("sa-lab train tny"), "^sa-lab: tny is unrecognized by sa-lab train; "),
+    "a data set that is none": (no_run("sa-lab prepare foldr"), "^sa-lab: dataset is foldr, expected one of synth"),
+    "a bound alone": (
+        no_run("sa-lab train tiny --data.thermal-range 0"), r"--data.thermal-range is '0', expected .*FLOAT FLOAT",
+    ),
+    "a word for a number": (no_run("sa-lab rank $RUN a.png . -k five"), "-k/--k: invalid literal .* 'five'; sa"),
+    "no pictures": (
+        no_run("sa-lab embed $RUN --modality visible --out x.npz --images"), "--images is empty, expected files or",
+    ),
+    "a spectrum of a data set": (
+        no_run("sa-lab embed $RUN --modality visible --out x.npz"), "--modality is visible, expected --images",
     ),
     "a pattern that fits two runs": (two_runs, "thermal-complete-y is a second run, expected one and then pictures"),
     "pictures in place of a run": (
@@ -318,11 +397,13 @@ def test_what_works(place: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_every_refusal_says_in_one_line_what_to_do(place: Path, name: str) -> None:
+def test_every_refusal_says_in_one_line_what_to_do(place: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     make, told = REFUSED[name]
+    command = make(place)
+    capsys.readouterr()
     with pytest.raises(SystemExit) as caught:
-        run(make(place))
-    message = str(caught.value.code)
+        run(command)
+    message = capsys.readouterr().err if caught.value.code == 2 else str(caught.value.code)
     assert re.search(told, message), message
     assert "\n" not in message.strip()
 
@@ -348,6 +429,24 @@ def test_what_the_bounds_of_a_run_do_not_fit_is_told(place: Path, capfd: pytest.
         said = "".join(capfd.readouterr())
         assert told in said
         assert said.count("eight bits") == 1, "nothing of the gallery"
+
+
+def test_people_with_the_names_of_those_trained_on_are_told(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """With other pictures: nobody but the user knows whether they are the same."""
+    people(place / "people", 9)
+    run("sa-lab train tiny --data.dataset folder --data.root people --run runs/first")
+    for number, file in enumerate(sorted((place / "people").rglob("*.png"))):
+        picture(file, 1000 + number, "L")
+    capfd.readouterr()
+    run("sa-lab embed runs/first --dataset folder --root people --out same-split.npz")
+    assert "are called as" not in "".join(capfd.readouterr()), "the same people are for testing"
+    run(
+        "sa-lab train tiny --data.dataset folder --data.root people --data.seed 5 --model.weights runs/first/model.pt "
+        "--run runs/second"
+    )
+    told = "".join(capfd.readouterr())
+    assert re.search(r"\d test people are called as people that .*runs/first was trained on, with other pictures", told)
+    assert told.count("are called as") == 1
 
 
 def test_a_run_that_was_refused_leaves_its_folder_free(place: Path) -> None:

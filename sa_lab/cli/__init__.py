@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
+from pathlib import Path
 from typing import Any, cast
 
 import tyro
@@ -22,8 +24,8 @@ from sa_lab.dials import plain_lines
 from sa_lab.disk import Refusal
 
 
-def _one_line() -> AbstractContextManager[object]:
-    """Within this, a dial out of range is told in one line; tyro frames it, and calls it by a name of its own.
+def _one_line(command: str) -> AbstractContextManager[object]:
+    """Within this, what is wrong with a command is told in one line; tyro frames it, and calls dials by other names.
 
     tyro promises nothing of what this uses; without it the frame comes back.
     """
@@ -31,12 +33,41 @@ def _one_line() -> AbstractContextManager[object]:
     def told(event: Any) -> None:
         if type(event).__name__ == "InstantiationFailure" and ", expected" in event.message:
             raise Refusal(event.message)
+        if fault := _fault(event, command):
+            print(plain_lines(f"sa-lab: {fault}; {command} --help lists what there is"), file=sys.stderr)
+            sys.exit(2)
 
     try:
         hook = import_module("tyro._errors").on_parse_error
     except (ImportError, AttributeError):
         return nullcontext()
     return cast(AbstractContextManager[object], hook(told))
+
+
+def _fault(event: Any, command: str) -> str:
+    """What a command lacks, or has too much, by tyro's event; nothing for an event that is not known here."""
+    kind, argument = type(event).__name__, getattr(event, "argument", None)
+    name = argument.display_name() if argument else "the command"
+    if kind == "UnrecognizedArgs":
+        words, first = " ".join(event.tokens), event.tokens[0]
+        if Path(first, "config.json").is_file():
+            return f"{first} is a second run, expected one"
+        return f"{words} is unrecognized by {command}"
+    if kind == "MissingArgs":
+        return f"{', '.join(one.arg.display_name() for one in event.missing_arguments)} is missing in {command}"
+    if kind == "MissingSubcommand":
+        known = ", ".join(event.subcommand_spec.parser_from_name)
+        return f"{event.found_token or 'nothing'} is given, expected one of {known}"
+    if kind == "InvalidChoice":
+        return f"{name} is {event.value}, expected one of {', '.join(event.choices)}"
+    if kind == "BadValue":
+        return f"{name} has too few values, or one that it does not take"
+    if kind == "InstantiationFailure":
+        message = re.sub(r"\[/?\w+\]", "", " ".join(event.message.split()))
+        if wanted := re.match(r"no type matching (.+?) could be instantiated from \[(.*?)\]\.", message):
+            return f"{name} is {wanted[2]}, expected {wanted[1]}"
+        return f"{name}: {message}"
+    return ""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,7 +84,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         for command in (train, study, sweep):
             command.__annotations__["config"] = presets.annotation(given if command.__name__ in given[:1] else ())
-        with _one_line():
+        named = given[:1] if given and given[0] in {command.__name__ for command in commands} else []
+        with _one_line(" ".join(["sa-lab", *named])):
             tyro.extras.subcommand_cli_from_dict(
                 {command.__name__: command for command in commands}, args=given, prog="sa-lab",
                 config=(tyro.conf.CascadeSubcommandArgs,),

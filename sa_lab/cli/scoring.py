@@ -146,7 +146,7 @@ def embed(
     part: Literal["all", "train", "test"] = "all",
     dtype: Literal["float16", "float32"] = "float16",
     device: Device = "auto",
-    images: tuple[Path, ...] = (),
+    images: tuple[Path, ...] | None = None,
     modality: Literal["visible", "infrared"] | None = None,
 ) -> None:
     """Write the descriptors of a data set, or of loose pictures, by the network of a run, at the run's image size.
@@ -166,9 +166,13 @@ def embed(
     """
     check_output(out, ".npz")
     kind = _types()[dtype]
-    if images:
+    if images is None and modality is not None:
+        raise ValueError(f"--modality is {modality}, expected --images beside it: a data set says which image is which")
+    if images is not None:
         if modality is None or (dataset, root, split, part) != (None, None, None, "all"):
             raise ValueError("--images is of loose pictures, expected --modality beside it, and no data set")
+        if not images:
+            raise ValueError("--images is empty, expected files or folders of pictures")
         from sa_lab.ranking import embed_pictures
         from sa_lab.schema import Modality
 
@@ -182,7 +186,7 @@ def embed(
     from sa_lab.evaluation.embedding import embed as embed_images
     from sa_lab.runs import Run
     from sa_lab.schema import Embeddings
-    from sa_lab.training.origins import trained_people
+    from sa_lab.training.origins import namesakes, trained_people
 
     model, prototypes, train_ids = experiment.load_model(run)
     config = Run(run).config
@@ -207,6 +211,8 @@ def embed(
     known = [trained_people(run, store)] if (run / "images.csv").is_file() else []
     known += [tested.seen_ids] if tested.seen_ids is not None and (own or numbered) else []
     seen = np.unique(np.concatenate(known)) if known else None
+    if (run / "images.csv").is_file():
+        namesakes(run, store)
     where = _device(device)
     embeddings = embed_images(
         model.to(where), store, index, where, prototypes if own else None, train_ids if own else None, seen, out=out,

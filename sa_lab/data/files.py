@@ -20,7 +20,7 @@ from jaxtyping import Bool, Int
 from PIL import Image, ImageOps
 
 from sa_lab.disk import hexdigest, reason_of, replace, temporary_folder
-from sa_lab.schema import DataError, LeakageError, Listing, Modality
+from sa_lab.schema import NAMED, DataError, LeakageError, Listing, Modality
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
@@ -110,7 +110,7 @@ def person_of(name: str) -> int:
     """
     if name.isascii() and name.isdigit() and len(name) <= 9:
         return int(name)
-    return 10**9 + xxhash.xxh3_64_intdigest(name_of(name).encode()) % (10**12 - 10**9)
+    return NAMED + xxhash.xxh3_64_intdigest(name_of(name).encode()) % (10**12 - NAMED)
 
 
 def existing(root: Path | str) -> Path:

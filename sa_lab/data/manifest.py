@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def listing(table: Path | str, test_fraction: float = 1 / 3, seed: int = 0) -> L
     faults: list[str] = []
     found: list[Found] = []
     kept: list[Mapping[str, str]] = []
+    lines: list[int] = []
     names: dict[int, str] = {}
     for line, row in rows:
         one, wrong = _found(table, line, row)
@@ -57,6 +59,7 @@ def listing(table: Path | str, test_fraction: float = 1 / 3, seed: int = 0) -> L
             continue
         found.append(one)
         kept.append(row)
+        lines.append(line)
         person = name_of(row["person"])
         if (other := names.setdefault(one.person, person)) != person:
             faults.append(f"{table}, line {line}: persons {other!r} and {person!r} have the same number; rename one")
@@ -70,6 +73,16 @@ def listing(table: Path | str, test_fraction: float = 1 / 3, seed: int = 0) -> L
         trained = {one.person for one, name in zip(found, splits, strict=True) if name == "train"}
         if shared := sorted(names[one] for one in trained & set(held.tolist())):
             refuse(table, [f"{table}: persons {shared} are in train and in validation; expected each in one"])
+        first: dict[tuple[int, bool], int] = {}
+        for line, one, train in zip(lines, found, is_train, strict=True):
+            first.setdefault((one.person, train), line)
+        leaks = [
+            f"{table}, lines {first[one, True]} and {first[one, False]}, of person {names[one]!r}, are in training and "
+            "in test; expected each person in one"
+            for one, train in first
+            if train and (one, False) in first
+        ]
+        refuse(table, (), leaks)
     else:
         people = sorted(names)
         chosen = chosen_by_name([names[one] for one in people], test_fraction, seed, f"persons in {table}")
@@ -88,26 +101,30 @@ def listing(table: Path | str, test_fraction: float = 1 / 3, seed: int = 0) -> L
 
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """Number of the line and columns, as stripped texts, of each row that is not blank."""
+    """Number of the line and columns, as stripped texts, of each row that is not blank; a row of several lines is known
+    by its last one, and one of a Parquet file by its place, the first being 2."""
     try:
         if table.suffix.lower() == ".parquet":
             from pyarrow import parquet
 
-            read: Sequence[Mapping[str, Any]] = parquet.read_table(table).to_pylist()
+            read: Sequence[tuple[int, Mapping[str, Any]]] = [*enumerate(parquet.read_table(table).to_pylist(), start=2)]
         elif table.suffix.lower() == ".csv":
             with table.open(newline="", encoding="utf-8-sig") as file:
-                read = list(csv.DictReader(file))
+                reader = csv.DictReader(file)
+                read = [(reader.line_num, row) for row in reader]
         else:
             raise DataError(f"{table}: expected a table, .csv or .parquet")
     except DataError:
         raise
     except FileNotFoundError as error:
         raise DataError(f"{table}: no such file; expected a table, .csv or .parquet") from error
-    except Exception as error:  # no such file, damaged, no UTF-8
+    except UnicodeDecodeError as error:
+        raise DataError(f"{table} is no UTF-8, expected a table that is saved as CSV UTF-8") from error
+    except Exception as error:  # damaged
         raise DataError(f"{table} cannot be read: {error}") from error
     rows = [
         (line, {str(name).strip().lower(): "" if value is None else str(value).strip() for name, value in row.items()})
-        for line, row in enumerate(read, start=2)
+        for line, row in read
     ]
     rows = [(line, row) for line, row in rows if any(row.values())]
     if not rows:
@@ -119,6 +136,8 @@ def _found(table: Path, line: int, row: Mapping[str, str]) -> tuple[Found | None
     """The image of a row, or None, and what is wrong with it."""
     where = f"{table}, line {line}"
     path = table.parent / Path(row["path"].replace("\\", "/"))
+    spelt = [Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD")]  # accents, as the disk has them
+    path = next((one for one in (path, *spelt) if one.is_file()), path)
     inside = ".." not in path.relative_to(table.parent).parts if path.is_relative_to(table.parent) else False
     modality, camera, split = _MODALITIES.get(row["modality"].lower()), row["camera"], row.get("split", "train")
     checks = (

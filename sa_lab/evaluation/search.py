@@ -18,7 +18,7 @@ from sa_lab.evaluation.metrics import evaluate_ranking
 from sa_lab.evaluation.protocols import Protocol
 from sa_lab.evaluation.reports import Report, RetrievalResult, summarise
 from sa_lab.evaluation.rerank import KReciprocal, k_reciprocal
-from sa_lab.schema import NOBODY, Embeddings, LeakageError
+from sa_lab.schema import NOBODY, Embeddings, LeakageError, known_by
 
 FULL = 8.0
 """The score of an image with itself if its flip is alike: two descriptors, each a sum of two unit vectors."""
@@ -231,4 +231,5 @@ def _refuse(embeddings: Embeddings, protocol: Protocol) -> None:
     known = [ids for ids in (embeddings.prototype_ids, embeddings.seen_ids) if ids is not None]
     shared = np.intersect1d(np.concatenate(known), embeddings.person_ids) if known else np.array([])
     if len(shared):
-        raise LeakageError(f"identities {shared.tolist()} were trained on and cannot be tested on")
+        told = known_by(shared.tolist(), embeddings.person_ids, embeddings.paths)
+        raise LeakageError(f"identities {told} were trained on and cannot be tested on")

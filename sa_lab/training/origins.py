@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Int
 
 from sa_lab.data.store import ImageStore
-from sa_lab.disk import read_csv, read_json, write_csv
-from sa_lab.schema import LeakageError
+from sa_lab.disk import read_csv, read_json, tell, write_csv
+from sa_lab.schema import NAMED, LeakageError
 from sa_lab.weights import state_of_run
 
 if TYPE_CHECKING:
@@ -26,6 +26,20 @@ def trained_people(folder: Path, store: ImageStore) -> Int[np.ndarray, " I"]:
     what the images are, not by names."""
     trained = _trained(folder)
     return np.unique(store.person_ids[np.array([_of_any_size(one) in trained for one in store.contents], dtype=bool)])
+
+
+def namesakes(folder: Path, store: ImageStore) -> None:
+    """Tell of people who are called as those that a run was trained on, where no picture of them is the same: nobody
+    but the user knows whether they are the same people. Numbers that data sets give to people are no names."""
+    columns = read_csv(folder / "images.csv", ("person", "part"))
+    trained = {int(one) for one, part in zip(columns["person"], columns["part"], strict=True) if part == "train"}
+    tested = {one for one in store.person_ids[~store.is_train].tolist() if one >= NAMED}
+    if alike := sorted(trained & tested - set(trained_people(folder, store).tolist())):
+        shown = ", ".join(store.paths[np.flatnonzero(store.person_ids == one)[0]] for one in alike[:3])
+        tell(
+            f"{len(alike)} test people are called as people that {folder} was trained on, with other pictures (of "
+            f"{shown}{', ...' if len(alike) > 3 else ''}); if they are the same people, do not test on them"
+        )
 
 
 def note_origin(weights: str, folder: Path, store: ImageStore, train_ids: Int[np.ndarray, " C"]) -> None:
@@ -54,6 +68,7 @@ def note_origin(weights: str, folder: Path, store: ImageStore, train_ids: Int[np
             "pictures, or copies of them); expected the split of that run, so its data.seed, data.test_fraction and "
             "data.validation_fraction, or other pictures for test"
         )
+    namesakes(before, store)
     write_csv(folder / BEFORE, [{"content": one} for one in sorted(_trained(before))])
 
 
