@@ -356,7 +356,7 @@ REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
         lambda root: two_runs(root).replace("rank", "export").removesuffix(" query.png ."),
         "thermal-complete-y is a second run, expected one; sa-lab export --help",
     ),
-    "an option that is none": (no_run("sa-lab rank $RUN a.png . --modalty visible"), "--modalty .* unrecognized by sa-lab"),
+    "an option that is none": (no_run("sa-lab rank $RUN a.png . --modalty visible"), "--modalty .* unrecognized by sa"),
     "nothing to embed into": (no_run("sa-lab embed $RUN"), "^sa-lab: --out is missing in sa-lab embed; sa-lab"),
     "a spectrum that is none": (
         no_run("sa-lab rank $RUN a.png . --modality thermal"), "--modality is thermal, expected one of infrared",

@@ -240,7 +240,8 @@ def test_only_decimals_of_trainings_are_left_out(output: str, compared: str) -> 
 def test_what_github_reads_agrees_with_the_repository() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
     steps = workflow["jobs"]["test"]["steps"]
-    assert [step["run"] for step in steps if "run" in step] == [".ci/run", "make html"]
+    packages = "pipx run build --outdir data/dist && pipx run twine check --strict data/dist/*"
+    assert [step["run"] for step in steps if "run" in step] == [".ci/run", packages, "make html"]
     assert steps[-1]["with"]["path"] == "data/site"
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert (cited["version"], cited["license"]) == (sa_lab.__version__, "MIT")
