@@ -1,6 +1,6 @@
 """sa_lab: SA-Softmax for visible-infrared person re-identification, to learn from, to analyse and to use.
 
-What people look for first is here, and is imported when it is asked for.
+The names that people need first are here; each is imported on first use.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Backbones, cut in two: a stem that each spectrum has its own of, and the trunk that both share.
+"""Backbones, cut in two: a separate stem for each spectrum, and the trunk that both share.
 
 Source: Tan et al., arXiv:2302.01512, and its reference program, for ResNets; the same cut of other networks is ours.
 """
@@ -28,7 +28,7 @@ _HEADS = ("fc", "classifier", "head", "head_drop", "fc_norm")
 
 
 class BackboneError(Refusal):
-    """A network that cannot be had, or not be cut in two; the message gives the reason."""
+    """A network is not available, or cannot be cut in two; the message gives the reason."""
 
 
 class Streams(NamedTuple):
@@ -93,7 +93,7 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], but: Sequence[str]) ->
         but: first words of names that are left out on both sides.
 
     Returns:
-        The names and shapes that do not fit, with which nothing was loaded; else nothing.
+        The names and shapes that do not fit, in which case nothing was loaded; otherwise an empty text.
     """
     given, wanted = (
         {name: one for name, one in weights.items() if name.partition(".")[0] not in but}

@@ -1,8 +1,8 @@
 """Losses of the field beside SA-Softmax, as terms of an objective: pure functions, and modules where they learn.
 
 Each is a mean over the batch, summed over the P parts, of float32 at least; distances d are Euclidean. ``features`` are
-those before the neck, as their papers have it, or embeddings after it where a classifier's weights are compared with:
-`sa_lab.training.objective` says which term sees which. Of several processes each looks at its own share of the batch.
+those before the neck, as their papers have it, or embeddings after it when compared with a classifier's weights:
+`sa_lab.training.objective` says which term sees which. Each of several processes looks at its own share of the batch.
 
 A sample has positives, other samples of its identity, and negatives, samples of other identities; its partners are
 those of the other spectrum. A sample without positives, or without negatives, adds nothing.
@@ -80,7 +80,7 @@ def hetero_center_triplet(
 ) -> Float[Tensor, ""]:
     """Mean over all centres of [margin + d(centre, partner) - min d(centre, centre of another identity)]_+ in [0, inf).
 
-    An identity has a centre in each spectrum, the mean of its features; partners are the two of an identity.
+    An identity has a centre in each spectrum, the mean of its features; these two are partners.
 
     Source: Liu et al., Parameter Sharing Exploration and Hetero-Center Triplet Loss for Visible-Thermal Person
     Re-Identification, arXiv:2008.06223 (2020), where it is the sum.
@@ -139,7 +139,7 @@ class CenterLoss(nn.Module):
 
     Source: Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition, ECCV 2016. In training,
     each centre moves by the paper's equation 4, whatever the weight of the loss: by `rate` times sum(x - centre) over
-    the batch's n images of its identity, divided by 1 + n. Of several processes all images count.
+    the batch's n images of its identity, divided by 1 + n. With several processes, the images of all of them count.
 
     Args:
         num_identities: C.
@@ -148,7 +148,7 @@ class CenterLoss(nn.Module):
         rate: the paper's alpha, in [0,1].
 
     Attributes:
-        centres: (P,C,D), at the origin in the beginning; saved with the module, but no parameter of an optimiser.
+        centres: (P,C,D), initially at the origin; saved with the module, but not a parameter of an optimiser.
     """
 
     centres: Tensor

@@ -56,10 +56,10 @@ class DataConfig:
     resize: Resize = "lanczos"
     """Filter that brings images to this size; reference, AGW, MMN and DEEN use lanczos, and results depend on it."""
     thermal_range: tuple[float, float] | None = None
-    """What of images with more than eight bits becomes black and what white; none: the 1st and 99th percentile of all
-    of them in the data set."""
+    """Values that become black and white in images with more than eight bits; none: the 1st and 99th percentile over
+    all such images of the data set."""
     test_fraction: float = 1 / 3
-    """Share of the identities kept for testing; folder, and manifest without a column split, only."""
+    """Share of the identities kept for testing; only for folder, and for manifest without a column split."""
     train_ids: int = 200
     """Identities for training and validation; synthetic and thermal only."""
     test_ids: int = 80
@@ -99,15 +99,15 @@ class ModelConfig:
     """The two-stream network."""
 
     backbone: str = "mobilenet_v2"
-    """Network whose first block is doubled, one stem a spectrum: resnet18, resnet34, resnet50, resnet101 or
+    """Network whose first block is doubled, one stem per spectrum: resnet18, resnet34, resnet50, resnet101 or
     mobilenet_v2 of torchvision; timm/NAME for ResNets, ConvNeXts, EfficientNets and vision transformers of timm (extra
     `timm`); or FILE.py:FUNCTION, see `sa_lab.backbones.two_streams`."""
     num_parts: int = 4
     """Horizontal parts P of the pooled feature map."""
     weights: str = "offline"
     """Where the network starts: offline (ImageNet weights of mobilenet_v2 from the extra `offline`), imagenet (cache or
-    download of torchvision or timm, then offline), random, the path of a state file, or a run's model.pt, which brings
-    neck, classifier and prototypes, too, where parts and images are the same."""
+    download of torchvision or timm, then offline), random, the path of a state file, or a run's model.pt, which also
+    brings neck, classifier and prototypes if parts and images are the same."""
 
     def __post_init__(self) -> None:
         settle("model.", self)
@@ -138,28 +138,29 @@ class LossConfig:
     warmup_steps: int = 60
     """First steps in which the network follows L_id alone while the prototypes already learn."""
     asynchronous: bool = True
-    """Prototypes follow their own loss in a step of their own; off, they follow L together with the network, and swap
-    sides: to show what the asynchronous scheme is for."""
+    """Prototypes follow their own loss in a separate step; if off, they follow L together with the network and swap
+    sides, which shows what the asynchronous scheme is for."""
     terms: str = ""
     """Terms by name and weight in place of the three above, such as "identity 1 + triplet 0.5"; with
     "identity 0.3 + sa_softmax 0.7 + absolute 1" the objective is that of the paper."""
     margin: float | None = None
-    """Of the triplets, in units of the features; of cosface, a cosine; of arcface, radians; none: as in their
-    papers, 0.3, 0.35 and 0.5."""
+    """Margin of the triplets (in units of the features), of cosface (a cosine) or of arcface (radians); none: as in
+    their papers, 0.3, 0.35 and 0.5."""
     temperature: float = 0.1
-    """Of the contrastive term; above 0."""
+    """Temperature of the contrastive term; above 0."""
     scale: float = 64.0
-    """Of cosface and arcface: the length that embeddings are brought to; of prototypes that are running means: their
-    logit at cosine 1, of embeddings of usual length; above 0."""
+    """For cosface and arcface, the length that embeddings are scaled to; for running-mean prototypes, their logit at
+    cosine 1 with an embedding of usual length; above 0."""
     own: str = ""
-    """Name and digest of a loss of your own, the term "own"; it is passed to `sa_lab.experiment.run` as ``own_loss``,
-    which sets this."""
+    """Name and digest of a loss of your own, the term "own"; `sa_lab.experiment.run` sets it from its argument
+    ``own_loss``."""
     target: Literal["cross", "own"] = "cross"
-    """Whose prototype draws a sample: the other spectrum's, or that of its own; the mask is taken off the logit of the
-    one that does not. With own and mask 0, L_sa is a classifier of 2C classes: to show what crossing is for."""
+    """Which prototype draws a sample: cross, the other spectrum's; own, that of its own spectrum. The mask is taken off
+    the logit of the one that does not draw. With own and mask 0, L_sa is a classifier of 2C classes, which shows what
+    crossing is for."""
     prototypes: Literal["learned", "no_rival", "running_mean"] = "learned"
-    """What prototypes follow: learned, L_p; no_rival, L_p in which the prototype of the same identity in the other
-    spectrum is no negative; running_mean, no loss but the embeddings of their own samples, brought to ``scale``."""
+    """What prototypes follow: learned, L_p; no_rival, L_p without the other spectrum's prototype of the same identity
+    as a negative; running_mean, no loss but the mean of their own samples' embeddings, scaled to ``scale``."""
 
     def __post_init__(self) -> None:
         settle("loss.", self)
@@ -219,7 +220,7 @@ class LossConfig:
         return any(weights.get(name) for name in _FOLLOWING)
 
     def unused(self) -> tuple[str, ...]:
-        """Dials that change nothing of this loss: the mask of softmax, or the margin of SA-Softmax."""
+        """Dials that do not affect this loss, such as the mask for softmax or the margin for SA-Softmax."""
         weights = {name for name, weight in self.weights().items() if weight}
         users = {
             "mask_value": {"sa_softmax"}, "margin": set(_MARGINS), "temperature": {"contrastive"},
@@ -285,20 +286,20 @@ class TrainConfig:
     checkpoint_every: int = 1
     """Epochs between checkpoints."""
     num_probes: int = 9
-    """Times, evenly spread from before the first step to after the last, that the descriptors of a fixed set of people
-    are saved, to see how they move; 0 for none."""
+    """How often the descriptors of a fixed set of people are saved, evenly spread from before the first step to after
+    the last, to see how they move; 0 for never."""
     reuse_features: bool = False
-    """The prototype step takes the features of the first forward instead of a second one: faster, not the paper's."""
+    """The prototype step reuses the features of the first forward, without a second one: faster, not the paper's."""
     sync_batch_norm: bool = False
     """On several GPUs, batch statistics of the whole batch instead of each GPU's share."""
     precision: Precision = "32-true"
     """Numeric precision; 16-mixed scales the losses, for GPUs that have no bfloat16 (V100, T4)."""
     device: Device = "auto"
-    """Where to compute; auto takes the best there is."""
+    """Where to compute; auto takes the best available device."""
     threads: int = 1
     """CPU threads of torch; 0 leaves torch's own choice."""
     log: Literal["none", "tensorboard"] = "none"
-    """Where the rows of metrics.csv go besides; tensorboard: into the run's folder, by the extra `tensorboard`."""
+    """Where else the rows of metrics.csv go; tensorboard: into the run's folder, with the extra `tensorboard`."""
 
     def __post_init__(self) -> None:
         settle("train.", self)
@@ -386,7 +387,7 @@ class ExperimentConfig:
 
     def seeded(self, seed: int) -> ExperimentConfig:
         """This config with other people, images and split as well as other weights and batches, so that an interval
-        over seeds speaks of all of them; of a data set on disk, another split of its people for validation."""
+        over seeds covers all of them; for a data set on disk, with another split of its people for validation."""
         return replace(self, seed=seed, data=replace(self.data, seed=seed))
 
     def digest(self) -> str:
@@ -557,8 +558,8 @@ VARIANTS: dict[VariantName, dict[str, float | str]] = {
     "arcface": {"terms": "arcface 1"},
 }
 """Losses by name: what each changes in `LossConfig`. First the paper's, then SA-Softmax with one piece changed, then
-those of the field with the weights of their papers, as far as these say any: center 0.003; hetero-center 0.5 times the
-8 identities of a batch there, for it is a mean here."""
+those of the field with the weights of their papers, where these give any: center 0.003; hetero-center 0.5 times the 8
+identities of its paper's batches, because it is a mean here."""
 PAPER: tuple[VariantName, ...] = ("softmax", "no_mask", "no_absolute", "complete")
 """The four losses of the study."""
 PIECES: tuple[VariantName, ...] = (
@@ -568,8 +569,8 @@ PIECES: tuple[VariantName, ...] = (
 
 
 def variant(config: ExperimentConfig, name: VariantName) -> ExperimentConfig:
-    """``config`` with the loss ``name`` of `VARIANTS`; dials that this does not use are as usual, so that softmax is
-    one config whatever the mask was.
+    """``config`` with the loss ``name`` of `VARIANTS`; dials that it does not use get their usual values, so that
+    softmax is one config whatever the mask was.
 
     Raises:
         ValueError: no such variant.

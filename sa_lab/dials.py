@@ -16,12 +16,12 @@ def plain(text: str) -> str:
 
 
 def plain_lines(text: str) -> str:
-    """The same of each line."""
+    """The same for each line of a text."""
     return "\n".join(map(plain, text.split("\n")))
 
 
 def markdown(text: object) -> str:
-    """``text`` as what it is in a cell of a Markdown table."""
+    """``text``, escaped for a cell of a Markdown table."""
     shown = plain(str(text)).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\|]|(?<=\])\()", r"\\\1", shown)  # no end of a cell, no link
 
@@ -78,8 +78,8 @@ def _plain(value: Any, kind: Any) -> Any:
 
 
 def parsed(text: str, kind: Any) -> Any:
-    """A value as it is typed, as that type: "none" where a dial may have no value, "1,2" for several; the text itself
-    where it is none of the type."""
+    """A typed-in text as a value of that type: "none" where a dial may have no value, "1,2" for several; the text
+    itself where it does not fit the type."""
     choices = get_args(kind)
     if get_origin(kind) is tuple:
         return tuple(parsed(word, choices[0]) for word in text.split(",") if word)

@@ -42,7 +42,7 @@ class Refusal(RuntimeError):
 
 
 def reason_of(error: BaseException, most: int = 200) -> str:
-    """What an exception says, in one line of at most so many letters; its kind where it says nothing."""
+    """The message of an exception, in one line of at most ``most`` letters; its type where it has none."""
     return " ".join(str(error).split())[:most] or type(error).__name__
 
 
@@ -77,9 +77,9 @@ def home() -> Path:
         else:
             place = Path.home() / ".cache" / "sa_lab"
     except RuntimeError as error:
-        raise Refusal("there is no folder for data and runs: this user has no home; SA_LAB_HOME names one") from error
+        raise Refusal("there is no folder for data and runs: this user has no home; set SA_LAB_HOME to one") from error
     if not place.exists() and not can_be_written(place):
-        raise Refusal(f"the folder for data and runs cannot be made: {place}; SA_LAB_HOME names another one")
+        raise Refusal(f"the folder for data and runs cannot be made: {place}; set SA_LAB_HOME to another one")
     return place
 
 
@@ -123,7 +123,7 @@ def check_output(path: Path, *suffixes: str) -> None:
     """Do nothing if ``path`` can be written, or written anew, as a file with one of the suffixes.
 
     Raises:
-        Refusal: it cannot, as a trial in its folder, or in the one where that would be made, has shown.
+        Refusal: it cannot, as shown by a trial in its folder or in the one where that would be made.
     """
     if suffixes and path.suffix not in suffixes:
         raise Refusal(f"the file to write is {path}, expected a name that ends in {' or '.join(suffixes)}")
@@ -156,7 +156,7 @@ def replace(new: Path, path: Path) -> None:
     """Give a file or a folder the name of another one, for good: content and name survive a loss of power.
 
     Raises:
-        OSError: the disk did not take the content after all; then ``path`` is what it was.
+        OSError: the disk did not accept the content after all; then ``path`` is unchanged.
     """
     if new.is_file():
         _sync(new)
@@ -250,19 +250,18 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def _full(path: Path, needed: int, number: int | None) -> OSError:
     free = shutil.disk_usage(path.parent).free
-    why = "a file may not be as large" if number == errno.EFBIG else "the disk is full"
+    why = "a file may not be that large" if number == errno.EFBIG else "the disk is full"
     return OSError(
-        number, f"{why}: at least {needed:,} bytes are needed and {free:,} are free; make room, and "
-        "the same call goes on", str(path),
+        number, f"{why}: at least {needed:,} bytes are needed and {free:,} are free; make room, then run it again to "
+        "go on", str(path),
     )  # fmt: skip
 
 
 @contextmanager
 def locked(path: Path, what: str, waiting: Callable[[], object] = bool) -> Iterator[None]:
-    """Hold the lock of ``path``, the hidden file ``.<name>.lock`` beside it; whoever has to wait says for whom.
+    """Hold the lock of ``path``, the hidden file ``.<name>.lock`` beside it; a process that has to wait says for whom.
 
-    Where nothing can be written there is nothing to hold. A file system that knows no locks gets a file that stands for
-    one.
+    Where nothing can be written, no lock is held. On a file system without locks, a file stands in for one.
 
     Raises:
         Refusal: the lock is another user's.
@@ -313,7 +312,7 @@ _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 @contextmanager
 def kept_where_possible() -> Iterator[None]:
-    """Pass over that something cannot be kept, since its place can be read alone."""
+    """Ignore it if something cannot be kept because its place is read-only."""
     try:
         yield
     except OSError as error:
@@ -322,14 +321,14 @@ def kept_where_possible() -> Iterator[None]:
 
 
 def tell(text: str) -> None:
-    """A line for the user, above the bars, whatever is in a name."""
+    """Print a line for the user above the progress bars, safe whatever a name contains."""
     from tqdm import tqdm  # not for `sa-lab --help`
 
     tqdm.write(plain(f"sa-lab: {text}"), file=sys.stderr)
 
 
 def say(text: str) -> None:
-    """Print lines, whatever is in a name."""
+    """Print lines, safe whatever a name contains."""
     print(plain_lines(text), flush=True)
 
 

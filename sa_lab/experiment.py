@@ -78,7 +78,7 @@ def finished(config: ExperimentConfig, listing: Listing) -> Run | None:
 
 
 def images_digest(data: DataConfig) -> str:
-    """What tells these images, at this size, from all others: it is that of a run's ``made_of.json``, too."""
+    """A digest that tells these images, at this size, from all others, as in a run's ``made_of.json``."""
     listing = list_images(data)
     return digest_of(listing, data.height, data.width, data.resize, contents_of(listing, home() / "prepared"))
 
@@ -128,9 +128,9 @@ def run(
         watch: called with every row of the training.
         progress: show bars.
         own_loss: a loss of your own, the term own in ``config.loss.terms``; the config takes on its name.
-        num_processes: new processes of this machine that share each batch, on GPUs one each; also from a notebook.
-            The run is that of one process, but for rounding, augmentation and batch statistics (`sync_batch_norm`).
-        keep_checkpoint: also when the run is finished, with the state of the optimisers; else checkpoint.pt goes then.
+        num_processes: new processes on this machine that share each batch, on GPUs one each; also from a notebook. The
+            run equals that of one process, except for rounding, augmentation and batch statistics (`sync_batch_norm`).
+        keep_checkpoint: keep checkpoint.pt, with the optimisers' state, when the run is finished; otherwise remove it.
 
     Raises:
         DataError, WeightsError, NonFiniteLossError, LostProcessError: see `prepare`, `build_model` and `fit`.
@@ -471,7 +471,7 @@ def data_of(folder: Path) -> str:
 
 
 def thermal_range_of(folder: Path) -> tuple[float, float] | None:
-    """What was black and what white to a run of images with more than eight bits; None where it had none."""
+    """The values that a run made black and white in images with more than eight bits; None if it had no such images."""
     bounds = read_json(folder / "made_of.json").get("thermal_range")
     return (float(bounds[0]), float(bounds[1])) if bounds else None
 

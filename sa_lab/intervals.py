@@ -59,16 +59,16 @@ def bootstrap_statistic(
     num_samples: int = 200,
     limits: tuple[float, float] = (-np.inf, np.inf),
 ) -> Interval:
-    """A statistic that is no mean of values, with its percentile bootstrap interval, whole groups drawn.
+    """A statistic that is not a mean of values, with its percentile bootstrap interval over whole groups.
 
     Draws whose statistic is NaN or infinite are left out. Deviation from the source below: the draws are moved so that
-    their median is the statistic, since every draw's noise adds to some (the distance of two means), which would then
-    lie below all of their own percentiles.
+    their median is the statistic, since the noise of every draw adds to some statistics (the distance between two
+    means), which would otherwise lie below all of their own percentiles.
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
 
     Args:
-        statistic: takes (I,) how often each group was drawn, floats with sum I; NaN where they do not allow it.
+        statistic: takes (I,) how often each group was drawn, floats with sum I; gives NaN where it is undefined.
         num_groups: I, the number of groups (identities, or seeds).
         generator: draws them.
         confidence: share of the draws inside.

@@ -6,8 +6,8 @@ stored as 2C rows, visible half first, so an identity y seen in modality m has
 
     own prototype   y + m C          cross prototype   y + (1 - m) C
 
-Losses are float32 for embeddings in half precision, else of their type. All of it may be differentiated forwards and
-backwards, twice, mapped by `torch.func.vmap`, compiled and exported.
+Losses are float32 for embeddings in half precision, otherwise of their type. All of them can be differentiated forwards
+and backwards, twice, mapped by `torch.func.vmap`, compiled and exported.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _half(name: str, rows: int) -> int:
 def prototype_logits(embeddings: Float[Tensor, "B P D"], prototypes: Float[Tensor, "P K D"]) -> Float[Tensor, "B P K"]:
     """Raw dot products of every part of every sample with the K rows of its part.
 
-    In autocast's type if that is on, else in float32 at least: those of float16 overflow.
+    In autocast's type if that is on, otherwise at least in float32, because float16 overflows.
     """
     device = embeddings.device.type
     available = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device)  # a compiler cannot ask
@@ -198,7 +198,7 @@ def prototype_loss(
     """L_p = CE(f.W, own): each prototype learns to stand for its own spectrum.
 
     The other spectrum's prototype of the same identity is one of its negatives, so the two compete. Without ``rivals``
-    (not the paper's) it is none.
+    (not in the paper), it is not.
     """
     if not rivals:  # L_sa with spectra and roles exchanged: towards the own prototype, the cross one masked
         return sa_softmax_loss(prototype_logits, labels, 1 - modality, math.inf)
@@ -292,11 +292,11 @@ class SASoftmaxLoss(nn.Module):
         modality: Tensor | None = None,
         step: Literal["both", "feature", "prototype"] = "both",
     ) -> Float[Tensor, ""]:
-        """`feature_loss`, `prototype_loss`, or their sum, whose gradient reaches the network from the first and the
-        prototypes from the second alone.
+        """`feature_loss`, `prototype_loss`, or their sum, whose gradient reaches the network only from the first and
+        the prototypes only from the second.
 
-        The sum spares the second forward, so that the prototypes meet the embeddings of before the network's step: not
-        the paper's iteration, which takes the two one after the other.
+        The sum saves the second forward pass, so the prototypes see the embeddings from before the network's step,
+        unlike in the paper's iteration, which takes the two steps one after the other.
 
         Args:
             embeddings: see `feature_loss`.

@@ -21,7 +21,7 @@ from sa_lab.weights import WeightsError, backbone_state, state_of_run
 
 
 class Features(NamedTuple):
-    """What the network says of a batch.
+    """The network's outputs for a batch.
 
     Attributes:
         part_features: pooled features before the neck, (B,P,D).
@@ -102,7 +102,7 @@ class TwoStreamNet(nn.Module):
     def maps(
         self, images: Float[Tensor, "B 3 H W"], modality: Tensor | np.ndarray
     ) -> tuple[Float[Tensor, "B D h w"], Int[np.ndarray, " B"]]:
-        """What the trunk makes of a batch, visible images first, and where each of these stood; as `forward`."""
+        """The trunk's maps of a batch, visible images first, and the place of each in the batch; as `forward`."""
         codes = modality.cpu().numpy() if isinstance(modality, Tensor) else modality
         if codes.shape != images.shape[:1] or not np.isin(codes, (0, 1)).all():
             raise ValueError(f"modality is {codes.tolist()}, expected 0 or 1 for each of {len(images)} images")
@@ -126,11 +126,11 @@ class TwoStreamNet(nn.Module):
 def build_model(num_identities: int, backbone: str, num_parts: int, weights: str, seed: int) -> TwoStreamNet:
     """A `TwoStreamNet` with its start decided by ``seed`` and ``weights``; the global random state is left alone.
 
-    Convolutions are laid out channels-last: depthwise ones are much faster so on a CPU, all of them on a GPU. A run's
-    model.pt brings both stems and the trunk and, if there are as many parts, the neck.
+    Convolutions are laid out channels-last, which makes depthwise ones much faster on a CPU, and all of them on a GPU.
+    A run's model.pt brings both stems and the trunk and, if there are as many parts, the neck.
 
     Raises:
-        BackboneError, WeightsError: network or weights cannot be had; never a silent random start.
+        BackboneError, WeightsError: network or weights are not available; it never silently starts at random.
     """
     run = state_of_run(weights)
     state = None if run or weights == "random" else backbone_state(backbone, weights)

@@ -105,7 +105,7 @@ def function_name(function: Callable[..., Any]) -> str:
 
 
 def function_in(place: str, argument: str) -> Callable[..., Any]:
-    """A function, or module, of the user's out of a file of Python, which is run.
+    """A function or module from a user's Python file, which is executed.
 
     Args:
         place: as in losses.py:closeness.

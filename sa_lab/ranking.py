@@ -1,4 +1,4 @@
-"""Any pictures against any others, by the network of a run: who comes back first, how similar, and where that lies."""
+"""Rank any pictures against any others with the network of a run: who comes first, how similar, and where that lies."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Places = Path | str | Sequence[Path | str]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures and what a network says of them.
+    """Pictures and a network's descriptors of them.
 
     Attributes:
         store: where they are.
@@ -133,8 +133,8 @@ def rank(
 ) -> Ranking:
     """Look for pictures among others of the other spectrum.
 
-    Descriptors of a gallery are kept in the data folder, by what the pictures and the network are, so that the next
-    query finds them.
+    Descriptors of a gallery are kept in the data folder, by the content of pictures and network, so that the next query
+    reuses them.
 
     Args:
         run: a finished run, or its folder.

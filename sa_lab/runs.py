@@ -86,8 +86,8 @@ class Run:
         return import_module("sa_lab.ranking").rank(self, query, gallery, k, modality)  # which needs torch
 
     def probes(self) -> dict[int, Embeddings]:
-        """Descriptors of the same training and validation identities, with the prototypes of the former, after so many
-        steps; none where ``num_probes`` is 0."""
+        """Descriptors of the same training and validation identities, with the prototypes of the former, by number of
+        steps; empty if ``num_probes`` is 0."""
         files = sorted((self.folder / "probes").glob("step-*.npz"))
         return {int(file.stem.removeprefix("step-")): Embeddings.load(file) for file in files}
 

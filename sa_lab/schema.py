@@ -1,4 +1,4 @@
-"""The records that are handed from room to room, checked once, when they are made."""
+"""The records that parts of the library pass to each other, checked once, when they are made."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Role(IntEnum):
 
 
 NOBODY = -1
-"""The person id of an image of whom nobody says who it is."""
+"""The person id of an image whose identity is unknown."""
 
 
 class DataError(ValueError):
@@ -95,12 +95,12 @@ class Listing:
         gallery_order: (N,T) the place, from 0, of an image among those of its identity and camera in the gallery
             permutation of trial t that the data set itself prescribes, -1 where it prescribes none; None where it
             comes without such a file.
-        roles: (N,) 0 where an image may ask and be searched, 1 for a query alone, 2 for the gallery alone; None: all 0.
+        roles: (N,) 0 for an image that may be query and gallery, 1 only query, 2 only gallery; None: all 0.
         tracks: (N,) the tracklet that an image belongs to, whose images are one in a ranking; None: each its own.
         held_ids: identities that the data set itself keeps for validation; None: a share of them is drawn.
         passed_over: what lies beside the images and was not taken, a line each.
         content: ``content(i)`` gives a text that changes with the pixels behind image i and with nothing else (a hash
-            of the file), which takes a while; None where path and stamp are as much.
+            of the file), which takes a while; None where path and stamp already do so.
     """
 
     name: str
@@ -238,7 +238,7 @@ class Embeddings:
         return {name: values for name, values in both.items() if values is not None}
 
     def subset(self, keep: np.ndarray) -> Embeddings:
-        """The records that the boolean mask or index array ``keep`` selects; what speaks of no image stays."""
+        """The records that the boolean mask or index array ``keep`` selects; fields that are not per image stay."""
         index = np.flatnonzero(keep) if keep.dtype == bool else keep
         columns = {k: getattr(self, k) for k in _COLUMNS}
         chosen: dict[str, Any] = {k: v if v is None else v[index] for k, v in columns.items()}

@@ -114,7 +114,7 @@ def random_linear(images: Images, generator: Generator, probability: float = 0.5
     factor is below 0.01. A rectangle that does not fit into the image is skipped, and counts as a round. Infrared
     images, whose channels are equal, thus become coloured.
 
-    Which images go on is asked of the device after some of the rounds alone: each question waits for it.
+    The device is asked only after some of the rounds which images go on, because each question waits for it.
     """
     result = images.clone()
     active = torch.nonzero(_chosen(images, generator, probability)).flatten()

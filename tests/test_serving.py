@@ -159,7 +159,7 @@ def test_a_tab_has_one_kernel_and_strangers_have_none(
 
         others = [page_at(1280).page for _ in range(2)]
         assert [one.goto(address, timeout=60_000).status for one in others] == [200, 503]
-        assert "2 tabs are open, the most there may be; close one" in others[1].inner_text("body")
+        assert "2 tabs are open, which is the limit; close one" in others[1].inner_text("body")
         assert mine.page.reload(timeout=60_000).status == 200, "its own tab is loaded anew at the limit, too"
         mine.page.locator(".js-plotly-plot").first.wait_for(state="visible", timeout=60_000)
         for page in (mine.page, others[0]):

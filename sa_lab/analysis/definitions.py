@@ -14,7 +14,7 @@ class Definition:
     Attributes:
         title: for the head of a table or an axis.
         range: of its values.
-        better: the direction of overlapping spectra, or of what overlap is for: persons told apart across spectra.
+        better: the direction in which spectra overlap more, or persons are told apart better across spectra.
         meaning: in a sentence.
     """
 

@@ -35,9 +35,9 @@ def measure_embeddings(
     """The measures of `sa_lab.analysis.measure_overlap` on embeddings after the neck; those that they do not allow are
     left out.
 
-    Of more than 3,000 images the measures in `OF_ALL_PAIRS` are taken in fewer dimensions (`sa_lab.analysis.reduce`).
-    What is left out is mostly noise, so that images lie closer to their kind than they are: compare such numbers among
-    themselves.
+    With more than 3,000 images, the measures in `OF_ALL_PAIRS` are computed in fewer dimensions
+    (`sa_lab.analysis.reduce`). What is left out is mostly noise, so images seem closer to their kind than they are:
+    compare such numbers only with each other.
 
     Args:
         embeddings: anybody's.
@@ -91,14 +91,14 @@ def picture(embeddings: Embeddings, people: int = 8, seed: int = 0, **dials: Any
 
 
 def of_people(probe: Embeddings, people: str) -> Embeddings:
-    """Of the images of a probe those of "training" identities, with their prototypes, or of "unseen" ones, without."""
+    """The images of a probe that show "training" identities, with prototypes, or "unseen" ones, without."""
     ids = np.unique(probe.person_ids)
     known = np.array([]) if probe.prototype_ids is None else probe.prototype_ids
     return some_people(probe, ids[np.isin(ids, known) == (people == "training")])
 
 
 def some_people(embeddings: Embeddings, ids: Int[np.ndarray, " I"]) -> Embeddings:
-    """Images of some persons with the prototypes of these alone, if all have them, or with none."""
+    """Images of some persons with only their prototypes, or with none if one of them has none."""
     some = embeddings.subset(np.isin(embeddings.person_ids, ids))
     known, prototypes = embeddings.prototype_ids, embeddings.prototypes
     if known is None or prototypes is None or not np.isin(ids, known).all():

@@ -17,7 +17,7 @@ class Discrepancy:
     """Maximum mean discrepancy of the two spectra.
 
     Attributes:
-        value: its square, unbiased, at most 2; 0 the same cloud, somewhat less can happen.
+        value: its square, unbiased, at most 2; 0: the same cloud; it can be slightly negative.
         p_value: share of relabellings, the one seen included, with a value at least as large, in (0,1].
         bandwidth: of the Gaussian kernel, in units of distance on the unit sphere, in (0,2].
         chance: the value that only 5 % of the relabellings exceed.
@@ -72,7 +72,7 @@ def weighted_mmd(
 ) -> tuple[Callable[[np.ndarray], float], int]:
     """The value of `mmd` as a function of how often each identity counts, and the number of identities.
 
-    Pairs of one identity count as often as it does, pairs of two as often as the product says. The bandwidth stays.
+    Pairs of one identity count as often as it does, pairs of two as often as the product of both. The bandwidth stays.
     """
     cloud = _cloud(points, person_ids, modality, generator, max_points)
     groups = 2 * cloud.codes + cloud.modality

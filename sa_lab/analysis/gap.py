@@ -26,7 +26,7 @@ class ModalityGap:
         floor: (I,) what two spectra drawn from one distribution would show (root mean square), given how many images
             the centroids are averaged over; a gap at its floor is no gap.
         stranger_ratio: (I,) the same distance, divided by the mean distance to the other persons' centroids in the
-            other spectrum: 0 the spectra coincide, 1 the own person is as far away as a stranger. NaN for one identity.
+            other spectrum: 0: the spectra coincide; 1: the own person is as far as a stranger; NaN for one identity.
     """
 
     person_ids: Int[np.ndarray, " I"]

@@ -22,7 +22,7 @@ class Neighbourhood:
 
     Attributes:
         share: (N,) share of the nearest images that are of the other spectrum, in [0,1].
-        chance: (N,) the same of all other images, in (0,1]: what neighbours without regard to spectrum would show.
+        chance: (N,) the same share of all other images, in (0,1]: what neighbours regardless of spectrum would show.
     """
 
     share: Float[np.ndarray, " N"]
@@ -30,7 +30,7 @@ class Neighbourhood:
 
     @property
     def ratio(self) -> Float[np.ndarray, " N"]:
-        """``share / chance``, from 0: the spectra form islands of their own, 1: mixed, more: the other is preferred."""
+        """``share / chance``; 0: the spectra are islands, 1: mixed, above 1: the other spectrum is preferred."""
         return np.asarray(self.share / self.chance)
 
 
@@ -49,7 +49,7 @@ class Silhouettes:
 
 @dataclass(frozen=True)
 class CentroidTransfer:
-    """Which images the other spectrum's centroids name rightly.
+    """Which images the other spectrum's centroids identify correctly.
 
     Attributes:
         images: (M,) rows of the images judged, those of identities that have both spectra, ascending.

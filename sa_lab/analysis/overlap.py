@@ -45,8 +45,8 @@ def measure_overlap(
 ) -> dict[str, Interval]:
     """The measures of `DEFINITIONS`, in that order, each with its 95 % bootstrap interval over identities.
 
-    A measure that the images do not allow is left out; of fewer than two identities, all are. Each has random numbers
-    of its own, so that none changes when others are left out.
+    A measure that the images do not allow is left out; with fewer than two identities, all are. Each has its own random
+    numbers, so none changes when others are left out.
 
     Args:
         points: (N,D), reduced beforehand where they are many (`reduce`).

@@ -60,8 +60,8 @@ def pair_similarities(
 ) -> PairSimilarities:
     """Cosine similarities by kind of pair, at most ``max_pairs`` of each, drawn without preference.
 
-    A kind that does not occur gives an empty array. Above about 2000 images, pairs of different persons are drawn
-    with replacement from all pairs; below, and for pairs of one person always, without.
+    A kind that does not occur gives an empty array. Above about 2000 images, pairs of different persons are drawn with
+    replacement from all pairs; below, and always for pairs of one person, without.
     """
     if max_pairs < 1:
         raise ValueError(f"max_pairs is {max_pairs}, expected at least 1")

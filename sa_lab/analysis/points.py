@@ -40,8 +40,8 @@ def reduce(
     """Points in fewer dimensions, for measures that read lengths, distances and cosines alone.
 
     Up to ``exact_up_to`` rows nothing is lost: where D > N, the rows are rotated into the N dimensions that they fill.
-    Of more rows the ``num_components`` directions are kept that hold most of the squared lengths. The points are not
-    centred, because that would change the cosines. Prototypes have to be reduced in one call with the points.
+    With more rows, the ``num_components`` directions that hold most of the squared lengths are kept. The points are not
+    centred, because that would change the cosines. Prototypes must be reduced in the same call as the points.
 
     Source: randomised singular value decomposition, Halko et al., SIAM Review 2011.
 

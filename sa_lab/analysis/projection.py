@@ -44,11 +44,11 @@ class Projection:
     Attributes:
         samples: (N,K) coordinates.
         prototypes: (M,K) coordinates, from the same fit; M is 0 without prototypes.
-        trustworthiness: in [0,1], the share of a drawn neighbourhood that are neighbours in truth (cosine), ranked;
-            Venna and Kaski 2001. Of a picture below about 0.9 only the coarse layout means something. Of more than
-            3,000 points it is that of 3,000 drawn at random.
+        trustworthiness: in [0,1], the share of drawn neighbours that are true neighbours (cosine), weighted by rank;
+            Venna and Kaski 2001. Below about 0.9, only the coarse layout of a picture means something. With more than
+            3,000 points, it is computed on 3,000 drawn at random.
         method: "umap", "tsne" or "pca".
-        kept_share: of the squared lengths, what entered the fit, see `sa_lab.analysis.reduce`; 1 up to 3,000 points.
+        kept_share: share of the squared lengths in the fit, see `sa_lab.analysis.reduce`; 1 up to 3,000 points.
     """
 
     samples: Float[np.ndarray, "N K"]
@@ -117,7 +117,7 @@ def project_along(
         samples: T moments of the same N samples, in the same order.
         generator: randomness of the fit.
         prototypes: T moments of the same M prototypes.
-        method: "umap" or "pca"; of t-SNE there is no aligned one.
+        method: "umap" or "pca"; t-SNE has no aligned version.
         num_neighbors, min_distance: as of `project`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How the two spectra's prototypes lie to each other, and the images to them."""
+"""How the two spectra's prototypes lie relative to each other, and the images relative to them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def prototype_alignment(prototypes: Float[np.ndarray, "P C2 D"]) -> Float[np.nda
 
 
 def whole_prototypes(prototypes: Float[np.ndarray, "P C2 D"]) -> Float[np.ndarray, "C2 PD"]:
-    """One unit vector a prototype, comparable with a whole descriptor: parts made unit length and concatenated."""
+    """One unit vector per prototype, comparable with a whole descriptor: parts made unit length and concatenated."""
     parts, rows, channels = prototypes.shape
     unit = unit_rows(prototypes.reshape(-1, channels), "prototypes").reshape(parts, rows, channels)
     return unit.transpose(1, 0, 2).reshape(rows, parts * channels) / np.asarray(parts, unit.dtype) ** 0.5

@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
             tyro.extras.subcommand_cli_from_dict(
                 {command.__name__: command for command in commands}, args=given, prog="sa-lab",
                 config=(tyro.conf.CascadeSubcommandArgs,),
-                description="SA-Softmax for visible-infrared person re-identification. --version alone tells the "
+                description="SA-Softmax for visible-infrared person re-identification. sa-lab --version prints the "
                 "version.",
             )  # fmt: skip
     except ModuleNotFoundError as error:

@@ -30,17 +30,17 @@ def study(
 
     Args:
         config: preset and its dials.
-        variants: losses to run; by default the paper's and its ablations, with --tuned all that differ in these
-            batches.
-        own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1"; its name
-            among the variants is own.
+        variants: losses to run; by default those of the paper and its ablations, with --tuned all losses that differ in
+            these batches.
+        own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1"; among the
+            variants it is called own.
         seeds: at least two; each draws people, images and split as well as weights and batches.
-        tuned: weight, margin and learning rate of each loss are chosen on validation identities first, by the same
-            number of tries.
+        tuned: first choose weight, margin and learning rate of each loss on the validation identities, with equally
+            many tries for each.
         jobs: runs at a time, each with its share of the CPU cores.
         scheduler: address of a running Dask cluster that trains in place of this machine, as tcp://127.0.0.1:8786.
-        out: JSON file; by default results/study-<dataset>.json, or losses-<dataset>.json if tuned, in the data folder,
-            with other dials, losses or seeds than usual in its name.
+        out: JSON file; by default results/study-<dataset>.json, or losses-<dataset>.json if tuned, in the data folder;
+            changed dials, losses or seeds become part of its name.
         file: JSON or YAML with dials in place of the preset's own.
     """
     from sa_lab import study as studies
@@ -79,19 +79,19 @@ def sweep(
         over: a dial and its values, as in --over loss.mask-value 0 5 50; once for each dial. A data set may bring its
             root: --over data.dataset synthetic regdb:/data/RegDB.
         loss: losses by name; by default that of the config.
-        own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1"; its name
-            among the losses is own.
-        seeds: of each point of the grid, each of which draws people, images and split as well; by default --seed alone.
+        own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1"; among the
+            losses it is called own.
+        seeds: for each point of the grid; each seed draws people, images and split as well; by default --seed alone.
         jobs: runs at a time, each with its share of the CPU cores.
-        random: so many points of the grid, drawn, in place of all.
+        random: train only this many points of the grid, drawn at random.
         array: index and count of a job array: this call trains its share, and shows what the others have finished.
         scheduler: address of a running Dask cluster that trains in place of this machine, as tcp://127.0.0.1:8786.
-        validation: what came of the validation identities in place of the test identities: to choose by.
+        validation: show results on the validation identities instead of the test identities, to choose by.
         style: of the table that is printed.
         best: print the best mean of each column bold, in Markdown and LaTeX.
-        notebook: beginning of a chapter's name, such as 05, that is executed for each cell into executed/ of the data
-            folder, with a page that links them.
-        out: folder of table.csv and table.parquet, a row a run and protocol, of pictures.html, made.json (what was
+        notebook: a chapter, by the beginning of its name, such as 05; it is executed for each cell into executed/ of
+            the data folder, with a page that links the results.
+        out: folder for table.csv and table.parquet (one row per run and protocol), pictures.html, made.json (what was
             swept, and under which conditions) and failed.json; by default one in results/ of the data folder.
         file: JSON or YAML with dials in place of the preset's own.
     """
@@ -111,7 +111,7 @@ def sweep(
     told = f"{config.digest()} {grid} {loss} {own_loss} {seeds} {random}"
     name = f"sweep-{config.data.dataset}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
     place = out or home() / "results" / name
-    check_folder(place, "--out names another folder")
+    check_folder(place, "choose another folder with --out")
     if notebook:
         from sa_lab.course import record
 
@@ -148,19 +148,19 @@ def course(
 ) -> None:
     """The main job: execute the whole notebook series on a data set and write the comparison of its runs.
 
-    Trains softmax and SA-Softmax where no run of the same config, images and code of the library exists. With fewer
-    people than a batch has, batches are made smaller.
+    Trains softmax and SA-Softmax unless runs with the same config, images and library code exist. If there are fewer
+    people than a batch needs, batches are made smaller.
 
     Args:
         config: dials of the trainings.
         dataset: which images, short for --data.dataset.
         root: folder of the data set, short for --data.root; without it, people are drawn in the layout of sysu, regdb
             and llcm.
-        epochs: of each training, short for --train.num-epochs; 2, the fewest that outlast the warm-up, for a first
-            look.
+        epochs: of each training, short for --train.num-epochs; for a first look take 2, the fewest that outlast the
+            warm-up.
         loss_variant: what softmax is compared with.
-        out: folder of the executed notebooks; by default executed/<dataset> in the data folder, with the dials that are
-            not as usual in its name.
+        out: folder of the executed notebooks; by default executed/<dataset> in the data folder, with any changed dials
+            in its name.
     """
     from sa_lab.course import chapters
     from sa_lab.data import copies

@@ -16,11 +16,11 @@ from sa_lab.disk import Refusal, home, locked, say, sweep
 def runs(
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), prune: bool = False, root: Path | None = None
 ) -> None:
-    """List runs with their loss, the dials that are not the preset tiny's, size and age; or remove the named ones.
+    """List runs with their loss, the dials that differ from the preset tiny, size and age; or remove the named ones.
 
     Args:
-        names: of folders, or patterns as in '*-seed[12]-*'; by default all, which are not removed.
-        prune: remove what is named, with all its files; a run that is being trained is left alone.
+        names: of folders, or patterns such as '*-seed[12]-*'; by default all, which are only listed.
+        prune: remove the named runs with all their files; a run that is being trained is left alone.
         root: folder of the runs; by default runs/ in the data folder.
     """
     place = root or home() / "runs"
@@ -74,7 +74,7 @@ def _show(folders: list[Path], place: Path) -> None:
             row["dials"] = ", ".join(f"{name.split('.')[-1]} {value}" for name, value in apart.items())
         days = (time.time() - folder.stat().st_mtime) / 86_400
         rows.append({**row, "MB": f"{_bytes(folder) / 1e6:,.0f}", "days old": f"{days:.1f}"})
-    say(tables.render(rows) if rows else f"no run is in {place}; --root names another folder")
+    say(tables.render(rows) if rows else f"no run is in {place}; choose another folder with --root")
 
 
 _ELSEWHERE = ("data.dataset", "data.root", "seed")

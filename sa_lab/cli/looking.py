@@ -17,13 +17,13 @@ def rank(
     k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10,
     out: Path = Path("ranking.html"),
 ) -> None:
-    """Look for pictures among others of the other spectrum by the network of a run: names, similarities, and why.
+    """Search pictures of the other spectrum with the network of a run: names, similarities, and why.
 
     Args:
         run: folder of a finished run, such as one that `make run` leaves in data/runs.
         pictures: the queries, files or folders, and last the folder that is searched.
-        modality: of the queries; what is searched is of the other one.
-        k: how many come back.
+        modality: of the queries; the searched pictures are of the other one.
+        k: number of pictures to return for each query.
         out: a page that opens offline; the contact sheet is written beside it, as PNG.
     """
     if len(pictures) < 2:

@@ -23,7 +23,7 @@ def prepare(
     resize: Resize = DataConfig.resize,
     verify: bool = False,
 ) -> None:
-    """Check a data set, print what is in it beside the published counts, and build its store; resumable.
+    """Check a data set, print its counts beside the published ones, and build its store; resumable.
 
     Args:
         dataset: which images; of regdb all ten splits are checked.
@@ -31,7 +31,7 @@ def prepare(
         height: of the stored images in pixels.
         width: of the stored images in pixels.
         resize: filter that brings images to this size.
-        verify: read the whole store as well, and make damaged images anew.
+        verify: also read the whole store, and restore damaged images.
     """
     import numpy as np
 
@@ -64,7 +64,7 @@ def prepare(
         say("These are too few to train on: add people, or lower data.test_fraction or data.validation_fraction.")
     store = open_store(data, listing=images)
     if verify:
-        say(f"{store.verify()} of {len(store):,} stored images were damaged; all are as they were written now")
+        say(f"{store.verify()} of {len(store):,} stored images were damaged; all are intact now")
 
 
 def generate(
@@ -78,11 +78,11 @@ def generate(
     """Draw people into a new folder in the layout of a data set, to follow everything without the licensed images.
 
     Args:
-        dataset: whose layout.
+        dataset: the data set whose layout to use.
         root: new folder.
         train_ids: identities for training, in each split.
         test_ids: identities for testing, in each split.
-        images_per_camera: images of an identity in each camera; regdb has ten.
+        images_per_camera: images of an identity in each camera; for regdb always ten.
         seed: of the drawings.
     """
     from sa_lab.data import copies
@@ -104,19 +104,19 @@ def train(
 ) -> None:
     """Train, embed and evaluate one run; called again, it goes on where it stopped.
 
-    On several machines: torchrun ... -m -- sa_lab train ...; on one, --processes.
+    On several machines, use torchrun ... -m -- sa_lab train ...; on one machine, --processes.
 
     Args:
         config: preset and its dials.
         loss_variant: one of the study's losses, in place of the config's.
         run: folder of the run; by default one named after the config.
-        all_splits: regdb's ten trainings, one a split, in the folders split1..10 of `run`, and their average.
-        processes: processes of this machine that share each batch, on GPUs one each.
-        keep_checkpoint: also when the run is finished; else it goes then, a third of what a run takes on the disk.
+        all_splits: run regdb's ten trainings, one per split, in the folders split1..10 of `run`, and average them.
+        processes: number of processes on this machine that share each batch; on GPUs, one GPU each.
+        keep_checkpoint: even when the run is finished; otherwise it is removed then, a third of the run's disk space.
         own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1".
-        file: JSON or YAML with dials in place of the preset's own, such as a run's config.json; options go before it.
-        start: a run to train further, in a new folder: its dials, and network, classifier and prototypes as they are,
-            without warm-up; optimisers and schedule begin anew, and options go before its dials.
+        file: JSON or YAML with dials in place of the preset's own, such as a run's config.json; options override it.
+        start: a run to train further, in a new folder, with its dials, network, classifier and prototypes and without
+            warm-up; optimisers and schedule begin anew, and options override its dials.
     """
     del file  # read ahead, as the dials of `start` are, see `sa_lab.cli.presets`
     from sa_lab import experiment
@@ -126,7 +126,7 @@ def train(
 
     chosen = variant(config, loss_variant) if loss_variant else config
     if start:
-        tell(f"{start} is trained for {chosen.train.num_epochs} epochs more (--train.num-epochs)")
+        tell(f"{start} is trained for {chosen.train.num_epochs} more epochs (--train.num-epochs)")
     own = from_file(own_loss) if own_loss else None
     done = (
         experiment.run_splits(chosen, run, True, processes, keep_checkpoint, own)
@@ -145,7 +145,7 @@ def export(
     format: Literal["onnx", "torch", "reference"] = "onnx",
     modality: Literal["visible", "infrared", "both"] = "both",
 ) -> None:
-    """Write the network of a run for other programs: a graph a spectrum, from images in [0,1] to descriptors.
+    """Write the network of a run for other programs: one graph per spectrum, from images in [0,1] to descriptors.
 
     Args:
         run: folder of the run.
@@ -172,7 +172,7 @@ def app(
             shown; without them, the playground alone.
         port: on 127.0.0.1; 0 takes a free one.
         browser: open the page in the browser, too; its address is printed in any case.
-        tabs: open at a time at most, each with a kernel of about a gigabyte.
+        tabs: maximum number of open tabs, each with a kernel of about a gigabyte.
         base_url: path of the page behind a proxy, as in /user/ann/proxy/absolute/8866/ on a JupyterHub.
     """
     from sa_lab.course.app import serve

@@ -16,7 +16,7 @@ from sa_lab.config import PRESETS, DataConfig, ExperimentConfig, read_dials
 
 _MEANINGS = {
     "tiny": "one CPU core, minutes", "small": "one GPU, minutes",
-    "paper": "the reference's recipe, but for batches an epoch and drawing without replacement",
+    "paper": "the reference's recipe, except for the batches per epoch and drawing without replacement",
 }  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def annotation(arguments: Sequence[str]) -> Any:
             defaults, so that other options still go before them.
 
     Raises:
-        ValueError, OSError: the file cannot be read, or has a dial that there is not.
+        ValueError, OSError: the file cannot be read, or names an unknown dial.
     """
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     reader.add_argument("--config", nargs="?")

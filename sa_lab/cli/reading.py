@@ -29,8 +29,8 @@ def lab(folder: Annotated[Path | None, tyro.conf.Positional] = None) -> None:
     """Open the chapters in JupyterLab, on this machine's loopback.
 
     Args:
-        folder: where they are; if it is new, they are copied there first. By default those of the checkout, else
-            sa_lab_chapters in the folder at hand.
+        folder: where they are; if it is new, they are copied there first. By default the chapters of the checkout,
+            otherwise sa_lab_chapters in the current folder.
     """
     from sa_lab.course import chapters
 

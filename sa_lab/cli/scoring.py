@@ -41,16 +41,16 @@ def evaluate(
             reference program.
         protocol: names of protocols; by default those of the data set.
         rerank: k-reciprocal re-ranking with k1, k2 and the weight of the original distance; the paper's: 20 6 0.3.
-        rerank_expand: a neighbour's set joins where more than two thirds of it are common, as in published programs, or
-            two thirds and more, as in the paper's equation.
+        rerank_expand: a neighbour's set joins if more than two thirds of it are shared (above, as in published
+            programs) or at least two thirds (at_least, as in the paper's equation).
         method: what tables call it; by default the name of the file. Splits of one method are averaged by `report`.
         out: folder of the reports; by default the run itself, else one in the data folder.
-        dataset: of descriptors that do not name theirs; images that a checkpoint is tested on.
-        root: a checkpoint's: folder of the images.
-        split: of descriptors that do not name theirs; the split of regdb that a checkpoint was trained on.
-        height: a checkpoint's: of its images, in pixels.
-        width: a checkpoint's: of its images, in pixels.
-        device: a checkpoint's: where it computes.
+        dataset: of descriptors that do not name theirs, or the one that a checkpoint is tested on.
+        root: folder of the images that a checkpoint is tested on.
+        split: of descriptors that do not name theirs, or the split of regdb that a checkpoint was trained on.
+        height: of a checkpoint's images, in pixels.
+        width: of a checkpoint's images, in pixels.
+        device: where a checkpoint computes.
     """
     from sa_lab.evaluation.protocols import PROTOCOLS, protocols_of
     from sa_lab.evaluation.rerank import KReciprocal
@@ -67,7 +67,7 @@ def evaluate(
     ranker = KReciprocal(*rerank, rerank_expand) if rerank else None
     if source.is_dir():
         if (dataset, root, split, method) != (None, None, None, ""):
-            raise ValueError("--dataset, --root, --split and --method are not for a run, which knows its own")
+            raise ValueError("--dataset, --root, --split and --method do not apply to a run, which knows its own")
         folder, tested = out or source, Embeddings.load(source / "embeddings.npz", mapped=True)
     else:
         theirs = None
@@ -75,9 +75,9 @@ def evaluate(
             theirs = _labelled(Embeddings.load(source, mapped=True), dataset, split)
             split = theirs.split
         elif dataset is None or (dataset == "regdb" and split is None):
-            raise ValueError("--dataset, and for regdb --split, are missing: a checkpoint does not say what it saw")
+            raise ValueError("--dataset, and for regdb --split, are missing: a checkpoint does not name its data set")
         folder = out or home() / "evaluations" / ((method or source.stem) + (f"-split{split}" if split else ""))
-        check_folder(folder, "--out names another folder")
+        check_folder(folder, "choose another folder with --out")
         known = theirs.dataset if theirs else dataset
         where = str(Path(root).expanduser().absolute()) if root else None
         note = _claimed(
@@ -107,7 +107,7 @@ def evaluate(
     if can_be_kept:
         say(f"reports are in {folder}")
     else:
-        tell(f"{folder} can only be read, so these reports are not saved; --out names another folder")
+        tell(f"{folder} is read-only, so these reports are not saved; choose another folder with --out")
 
 
 def _claimed(folder: Path, source: Path, of: dict[str, Any]) -> dict[str, Any]:
@@ -149,19 +149,19 @@ def embed(
     images: tuple[Path, ...] | None = None,
     modality: Literal["visible", "infrared"] | None = None,
 ) -> None:
-    """Write the descriptors of a data set, or of loose pictures, by the network of a run, at the run's image size.
+    """Write descriptors of a data set, or of loose pictures, made with a run's network, at the run's image size.
 
     Args:
         run: folder of the run.
         out: the .npz file to write.
-        dataset: which images; by default those of the run. Images that are the run's own, wherever they lie, come with
-            its prototypes; people of whom an image was trained on cannot be tested on, whatever they are called.
+        dataset: which images; by default those of the run. The run's own images, wherever they lie, come with its
+            prototypes; people with an image in the training cannot be tested on, whatever they are called.
         root: folder of the data set.
         split: which split of regdb.
         part: identities that are to be embedded.
         dtype: of the numbers in the file.
         device: where to compute.
-        images: files and folders of loose pictures in place of a data set; nobody has to say who they show.
+        images: files and folders of loose pictures in place of a data set; no identities are needed.
         modality: of all of them.
     """
     check_output(out, ".npz")
@@ -170,14 +170,14 @@ def embed(
         raise ValueError(f"--modality is {modality}, expected --images beside it: a data set says which image is which")
     if images is not None:
         if modality is None or (dataset, root, split, part) != (None, None, None, "all"):
-            raise ValueError("--images is of loose pictures, expected --modality beside it, and no data set")
+            raise ValueError("--images takes loose pictures, expected --modality with it, and no data set")
         if not images:
             raise ValueError("--images is empty, expected files or folders of pictures")
         from sa_lab.ranking import embed_pictures
         from sa_lab.schema import Modality
 
         found = embed_pictures(run, images, Modality[modality.upper()], out, kind)
-        say(f"{len(found)} descriptors in {out}; nobody says who they show, so that they can be ranked, not evaluated")
+        say(f"{len(found)} descriptors in {out}; it is unknown who they show, so they can be ranked but not evaluated")
         return
     import numpy as np
 
@@ -207,7 +207,7 @@ def embed(
     tested = Embeddings.load(run / "embeddings.npz", mapped=True)
     numbered = data.dataset in LAYOUTS and tested.dataset == store.name  # the same people in any copy
     if data.dataset in ("folder", "roadscene") and not (run / "images.csv").is_file():
-        raise ValueError(f"{run} was trained by an older release, which numbered people by their place; train it anew")
+        raise ValueError(f"{run} was trained by an older release, which numbered people by position; train it again")
     known = [trained_people(run, store)] if (run / "images.csv").is_file() else []
     known += [tested.seen_ids] if tested.seen_ids is not None and (own or numbered) else []
     seen = np.unique(np.concatenate(known)) if known else None
@@ -232,9 +232,9 @@ _OF_TABLES = (".txt", ".md", ".tex", ".csv")
 
 
 def report(runs: Annotated[list[Path], tyro.conf.Positional], style: Style = "html", out: Path | None = None) -> None:
-    """Tables of runs, published results beside, and a page on how far their spectra overlap, in a minute or two a run.
+    """Tables of runs beside published results, and a page on how far their spectra overlap: a minute or two per run.
 
-    Runs are compared under every protocol they share; those that differ in their split alone are averaged.
+    Runs are compared under every protocol they share; those that differ only in their split are averaged.
 
     Args:
         runs: folders of finished runs, or of evaluated descriptors.
@@ -267,7 +267,7 @@ def compare(
     second: Annotated[Path, tyro.conf.Positional],
     style: Style = "console",
 ) -> None:
-    """Is the difference of two runs noise? Paired by query: second minus first, 95 % interval, randomisation test.
+    """Is the difference between two runs noise? Paired by query: second minus first, 95 % interval, randomisation test.
 
     Args:
         first: folder of a run or of evaluated descriptors.

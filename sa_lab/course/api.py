@@ -39,7 +39,7 @@ def write(out: Path) -> Path:
 
 
 def address(name: str) -> str | None:
-    """Where the site has what is called so, if it has it.
+    """Where the site documents what has this name, if it does.
 
     >>> address("sa_lab.losses.sa_softmax_loss")
     'api/sa_lab/losses.html#sa_softmax_loss'

@@ -71,7 +71,7 @@ def serve(runs: Sequence[Path] = (), port: int = 0, browser: bool = True, tabs: 
         base_url: path of the page, where a proxy such as jupyter-server-proxy passes it on with its prefix.
 
     Raises:
-        ValueError: a folder without a report, more than two, a port that is taken, no tabs, a path that is none, or
+        ValueError: a folder without a report, more than two folders, a port that is taken, no tabs, an invalid path, or
             voila is not installed.
     """
     folders = [folder.expanduser().absolute() for folder in runs]
@@ -167,7 +167,7 @@ def configure(c: Any) -> None:
             while len(self.list_kernel_ids()) + starting >= most and time.monotonic() < deadline:
                 await asyncio.sleep(0.1)  # that of a page that is loaded anew is ending
             if len(self.list_kernel_ids()) + starting >= most:
-                raise HTTPError(503, reason=f"{most} tabs are open, the most there may be; close one")
+                raise HTTPError(503, reason=f"{most} tabs are open, which is the limit; close one")
             starting += 1
             try:
                 return await super().start_kernel(*args, **options)

@@ -87,9 +87,9 @@ def bring_results() -> None:
 def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Path | None = None) -> str:
     """The main job: train softmax and ``loss`` side by side, execute the whole series with them, and compare the two.
 
-    A batch of more identities than there are to train on is made smaller, and that is said. Beside the people
-    before a thermal camera, the two losses are compared on those before near-infrared cameras, whose images
-    have more in common with visible ones.
+    If a batch has more identities than there are to train on, it is made smaller, with a note. Besides people seen by a
+    thermal camera, the two losses are compared on people seen by near-infrared cameras, whose images have more in
+    common with visible ones.
 
     Args:
         config: dials of all trainings.

@@ -64,9 +64,9 @@ def relation(
     Args:
         result: of `study`.
         measure, target: names in `sa_lab.study.MEANINGS`.
-        within: take each loss's mean off its runs first: what is left is how the runs of one loss vary. Only then has
-            the result an interval (95 %, bootstrap over runs); the runs of one loss are alike, so that over all runs
-            as many losses as there are would have to be drawn, which are too few.
+        within: first subtract each loss's mean from its runs, which leaves how the runs of one loss vary. Only then
+            does the result have an interval (95 %, bootstrap over runs); without it, whole losses would have to be
+            drawn, because the runs of one loss are alike, and there are too few losses.
         seed: of the bootstrap.
 
     Returns:
@@ -140,9 +140,9 @@ def joined(studies: Mapping[str, dict[str, Any]], loss: str = "complete") -> dic
 
 
 def against(result: dict[str, Any], reference: str, measure: str = "mean_ap") -> list[dict[str, str]]:
-    """Rows of a table: what each other loss has more of a measure than ``reference``, paired by seed, best first.
+    """Rows of a table: how much more of a measure each other loss has than ``reference``, paired by seed, best first.
 
-    An interval of one comparison among many leaves 0 out by chance in one of twenty.
+    Among many comparisons, one interval in twenty excludes 0 by chance.
     """
     title = f"{TITLES[measure]} less {reference}" + (", points" if measure in SHARES else "")
     spans = {name: paired(result, name, reference, measure) for name in result["variants"] if name != reference}
@@ -183,7 +183,7 @@ def of_paper(studies: Mapping[str, dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def effects(result: dict[str, Any], reference: str, measure: str = "mean_ap") -> dict[str, tuple[float, float, float]]:
-    """Of each other loss its difference to ``reference``, paired by seed: mean, low and high; points of shares."""
+    """The difference of each other loss from ``reference``, paired by seed: mean, low and high; shares in points."""
     scale = 100 if measure in SHARES else 1
     found = {}
     for name in (name for name in result["variants"] if name != reference):
@@ -193,7 +193,7 @@ def effects(result: dict[str, Any], reference: str, measure: str = "mean_ap") ->
 
 
 def processors(wide: dict[str, Any], narrow: dict[str, Any], measure: str = "mean_ap") -> list[dict[str, str]]:
-    """How much a processor moves a measure beside how much a seed does, a row a loss and one for their difference.
+    """How much a processor moves a measure compared with a seed: one row per loss, and one for their difference.
 
     Args:
         wide: a study.

@@ -28,7 +28,7 @@ from sa_lab.training import steps
 from sa_lab.training.learner import Batch, Learner, LogRow
 
 COMPONENTS, CHANNELS = 128, 64
-"""Principal components that are kept of a part's features, and what the head makes of them."""
+"""Principal components kept of a part's features, and dimensions that the head makes of them."""
 NETWORK_LR, PROTOTYPE_LR = 1e-3, 5e-3
 
 

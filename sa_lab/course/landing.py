@@ -73,7 +73,7 @@ STEPS = (
     Step(
         "The absolute term",
         "SA-Softmax is content once the right prototype is closer than all others. The absolute term asks for "
-        "closeness itself, so that the last stretch is pulled, too.",
+        "closeness itself, so that it pulls over the last stretch, too.",
         LossConfig(), 20, 160, ("sa_softmax", "absolute"), ("sa_softmax", "absolute"),
     ),
     Step(

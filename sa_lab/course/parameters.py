@@ -41,7 +41,7 @@ def read(namespace: Mapping[str, Any]) -> Given:
             regdb and llcm without a root are drawn in their layout.
 
     Raises:
-        ValueError: papermill was given a parameter that the chapter has not, or a value does not fit.
+        ValueError: papermill set a parameter that the chapter does not have, or a value does not fit.
     """
     known = [name for name in (*DIALS, *_OTHERS) if name in namespace]
     told = f"the parameters of this chapter are {', '.join(known)}"
@@ -73,7 +73,7 @@ def read(namespace: Mapping[str, Any]) -> Given:
 
 
 def parameters_of(config: ExperimentConfig, loss: VariantName) -> dict[str, Any]:
-    """What gives chapters a config with the loss of this name: the reverse of `read`."""
+    """The parameters that give chapters this config with the loss of this name: the reverse of `read`."""
     own = {"loss.terms", *(f"loss.{name}" for name in VARIANTS[loss])}
     changed = {name: value for name, value in config.changed().items() if name not in own}
     named = {name: changed.pop(dial) for name, dial in DIALS.items() if dial in changed}

@@ -1,4 +1,4 @@
-"""Why the two prototypes of an identity part: prototypes fitted anew to embeddings that stand still.
+"""Why the two prototypes of an identity move apart: prototypes refitted to fixed embeddings.
 
 In L_p the prototype of the same identity in the other spectrum is one of the negatives: the two compete. Fitted to the
 embeddings of a finished network, with that rival and without it, they tell what the competition alone does.
@@ -40,7 +40,7 @@ def fitted(
     weight_decay: float = 1e-3,
     steps: int = 60,
 ) -> Float[np.ndarray, "P C2 D"]:
-    """Prototypes that make L_p least on embeddings that stand still, visible half first.
+    """Prototypes that minimise L_p on fixed embeddings, visible half first.
 
     With a decay the problem has one solution, which does not depend on where the search begins (at 0, by L-BFGS).
 
@@ -90,8 +90,8 @@ def means(
 
 
 def cosines(tested: Embeddings, decays: Sequence[float] = DECAYS) -> dict[str, float]:
-    """Of people trained on, the cosine of what an identity has in the two spectra, averaged over parts and identities:
-    of its mean embeddings, of its prototypes as they were trained, and of prototypes fitted with each of ``decays``.
+    """For people trained on, the cosine between an identity's two spectra, averaged over parts and identities: of its
+    mean embeddings, of its prototypes as trained, and of prototypes fitted with each of ``decays``.
 
     Raises:
         ValueError: there are no prototypes of these people.

@@ -49,7 +49,7 @@ class PlainNet(nn.Module):
         self.to(net.classifier.device).to(memory_format=torch.contiguous_format)
 
     def forward(self, visible: Tensor | None, infrared: Tensor | None) -> PlainFeatures:
-        """Normalised images (.,3,H,W) of either spectrum, or of both, visible ones first in what comes out."""
+        """Normalised images (.,3,H,W) of one spectrum or both; in the output visible ones come first."""
         streams = [] if visible is None else [self.visible_stem(visible)]
         streams += [] if infrared is None else [self.infrared_stem(infrared)]
         maps = self.trunk(torch.cat(streams))

@@ -30,7 +30,7 @@ def write(result: Sweep, chapter: str, out: Path, jobs: int = 1, scheduler: str 
     Args:
         result: of `sa_lab.study.sweep`.
         chapter: beginning of a chapter's file name, such as 05.
-        out: gets a folder a cell with the notebook, a page a cell, and index.html.
+        out: gets one folder per cell with the notebook, one page per cell, and index.html.
         jobs: trainings at a time.
         scheduler: address of a Dask cluster for them.
 

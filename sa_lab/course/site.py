@@ -55,9 +55,9 @@ def export(out: Path, folder: Path = NOTEBOOKS, grid: Grid | None = None, progre
 
     Args:
         out: folder of the site; files of an earlier export are replaced.
-        folder: where the chapters are; they are read as they stand, outputs included. From another folder than the
-            checkout's, HTML in texts is shown as text, but for hints that unfold, and outputs that are HTML or SVG as
-            the plain text beside them, and nothing is live.
+        folder: where the chapters are; they are read as they stand, outputs included. From any other folder, HTML in
+            texts is shown as text, except for hints that unfold; HTML or SVG outputs are shown as their plain text, and
+            nothing is live.
         grid: dials of the toy world.
         progress: show bars.
 

@@ -66,8 +66,9 @@ class Surface:
         return found
 
     def effects(self) -> dict[str, dict[str, float]]:
-        """How far the mean moves along each dial, the best value less the worst, %, the other dial averaged: mean and
-        interval of Student's t over the seeds. It is a little large, for the two values were chosen by their means."""
+        """How far the mean moves along each dial: the best value minus the worst in %, averaged over the other dial;
+        mean and interval of Student's t over the seeds. It is slightly too large, because the two values were chosen by
+        their means."""
         found = {}
         for dial, other in ((X, 1), (Y, 0)):
             along = self.values.mean(other)  # (values of the dial, S)

@@ -23,9 +23,9 @@ from sa_lab.training import steps
 TERMS = ("identity", "sa_softmax", "absolute")
 """Of the loss that samples follow."""
 CURVES = (*TERMS, "prototype", "stranger_ratio", "prototype_alignment")
-"""Told of each step: the unweighted losses in nats, modality gap and cosine of an identity's two prototypes."""
+"""Recorded at each step: the unweighted losses in nats, modality gap and cosine of an identity's two prototypes."""
 LONGEST, HIGHEST = 3.0, 50.0
-"""A longer pull is told with this length, a higher loss as this many nats: no arrow and no axis is as long."""
+"""Longer pulls are cut to this length and higher losses to this many nats: no arrow and no axis is as long."""
 _FRAME = ("samples", "prototypes", "lengths", "pulls", "curves")
 
 

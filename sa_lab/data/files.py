@@ -26,7 +26,7 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 """What a file is opened as, whatever its suffix says; others may start programs."""
 MAX_PIXELS = 64_000_000
-"""Of an image; more is told from the header, and not decoded."""
+"""Most pixels of an image; if its header says more, it is not decoded."""
 MARKER = "generated.json"
 """A file of this name at the root of a data set says that it was drawn, and from what."""
 
@@ -50,7 +50,7 @@ def images_below(folder: Path, passed_over: list[str]) -> list[Path]:
 
     Args:
         folder: where they are.
-        passed_over: gets a line for each file with another suffix, and for what is called like an image and is no file.
+        passed_over: gets a line for each file with another suffix, and for what is named like an image but is no file.
     """
     found = []
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -189,7 +189,7 @@ class Reader:
 
 
 def stamp(path: Path) -> str:
-    """Of a file: another text whenever it was written anew, and for every other file, of the same size and time too."""
+    """A text that changes when the file is rewritten and differs for every other file, even of equal size and time."""
     status = path.stat()
     return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_dev}-{status.st_ino}"
 
@@ -205,8 +205,8 @@ def content_of(path: Path, file_stamp: str) -> str:
 def read_image(path: Path) -> Image.Image:
     """Decode an image file, upright, as mode ``RGB`` or ``L``; what is transparent loses its transparency.
 
-    Grey of more than eight bits comes as mode ``F`` with its own numbers: what of it is black and what white is decided
-    for a whole data set, see `sa_lab.data.store`.
+    Grey of more than eight bits is returned as mode ``F`` with its original values: which of them are black and white
+    is decided for a whole data set, see `sa_lab.data.store`.
 
     Raises:
         DataError: no such file, no image in one of `FORMATS`, cut short, more than `MAX_PIXELS`, colour or transparency
@@ -289,7 +289,7 @@ def divide(count: int, fraction: float, seed: int, name: str, what: str) -> Bool
         count: how many there are.
         fraction: share to choose, 0..1; strictly between 0 and 1, both parts get at least one.
         seed: decides which.
-        name: the argument's name and ``what`` is divided, for the message.
+        name, what: the argument's name and what is divided, for the message.
 
     Returns:
         True where chosen; ``round(fraction * count)`` of them.

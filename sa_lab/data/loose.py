@@ -1,4 +1,4 @@
-"""Loose pictures: files and folders of one spectrum, of whom nobody says who they show."""
+"""Loose pictures: files and folders of one spectrum, whose identities are unknown."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from sa_lab.schema import NOBODY, DataError, Listing, Modality
 def listing(places: Sequence[Path | str], modality: Modality) -> Listing:
     """The pictures of some files and folders, in the order of the places and by path within a folder.
 
-    A picture is called by its path below its folder, or by the name of its file; where that is no name of its own, by
-    its whole path.
+    A picture is named by its path below its folder, or by its file name; if that is not unique, by its whole path.
 
     Args:
         places: files, or folders with whatever folders are in them.

@@ -16,7 +16,7 @@ from sa_lab.schema import DataError, Listing, Modality, Role
 NEEDED = ("path", "person", "camera", "modality")
 OPTIONAL = ("split", "track")
 SPLITS = {"train": None, "validation": None, "query": Role.QUERY, "gallery": Role.GALLERY, "test": Role.BOTH}
-"""What a row may be for; test: it asks and is searched."""
+"""What a row may be for; test: it is both query and gallery."""
 _MODALITIES = {"visible": Modality.VISIBLE, "infrared": Modality.INFRARED, "thermal": Modality.INFRARED}
 _MODALITIES |= {"rgb": Modality.VISIBLE, "ir": Modality.INFRARED, "nir": Modality.INFRARED}
 
@@ -26,8 +26,8 @@ def listing(table: Path | str, test_fraction: float = 1 / 3, seed: int = 0) -> L
 
     Columns: ``path`` (from the table's folder, slashes of either kind), ``person`` (a number or any text), ``camera``
     (a number from 1), ``modality`` (visible or infrared). There may be ``split`` (`SPLITS`), which is kept as it is,
-    and ``track``, a number or any text: the images of a person in a camera that are one in a ranking, by the mean of
-    their descriptors. Other columns are passed over.
+    and ``track``, a number or any text: images of a person in a camera with one track count as one in a ranking, by the
+    mean of their descriptors. Other columns are passed over.
 
     Args:
         table: the file, ``.csv`` or ``.parquet``.

@@ -52,7 +52,7 @@ class ImageStore:
         split, gallery_order, roles, tracks, held_ids: see `sa_lab.schema.Listing`.
         contents: what each image is, see `sa_lab.data.contents.contents_of`.
         checks: of the cache; None where the images come from somewhere else.
-        thermal_range: what was made black and what white of images with more than eight bits; None without such.
+        thermal_range: the values made black and white in images with more than eight bits; None without such.
     """
 
     name: str
@@ -206,8 +206,8 @@ def build_store(
         progress: show bars.
         resize: filter of Pillow, applied with anti-aliasing.
         contents: what `contents_of` gives, if it is known.
-        thermal_range: what becomes black and what white of images with more than eight bits; by default the percentiles
-            `PERCENTILES` of all of them, from `_SAMPLED` of the images.
+        thermal_range: the values that become black and white in images with more than eight bits; by default the
+            percentiles `PERCENTILES` of all of them, from `_SAMPLED` of the images.
 
     Raises:
         DataError: images that cannot be read; no cache is left behind.

@@ -1,4 +1,4 @@
-"""Which cameras ask and which are searched under a protocol, and what it hides."""
+"""Which cameras a protocol takes queries from, which it searches, and what it hides."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class CameraPairs:
     """One trial of a protocol, by camera.
 
     Attributes:
-        query_cameras: (K,) the cameras that ask.
+        query_cameras: (K,) the cameras of the queries.
         gallery_cameras: (L,) the cameras of the searched spectrum, whether they are in the gallery or not.
-        queries: (K,) images that ask.
-        gallery: (L,) images that are searched.
+        queries: (K,) number of query images.
+        gallery: (L,) number of gallery images.
         hidden: (K,L) share of the gallery's images that a query may not see, in [0,1]; NaN where there are none.
-        matches_hidden: (K,L) the same of the images of the query's own identity.
+        matches_hidden: (K,L) the same share, of images of the query's own identity.
     """
 
     query_cameras: Int[np.ndarray, " K"]

@@ -1,4 +1,4 @@
-"""A trained network's descriptors of images: left of this file torch and networks, right of it arrays."""
+"""A trained network's descriptors of images: torch and networks go in, arrays come out."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def embed(
         batch_size: images at a time.
         progress: show a bar.
         out: write the descriptors to this ``.npz`` as they come, so that memory does not grow with their number.
-            Of a data set with tracks they are averaged over each track's images, of unit length again, and its first
-            image stands for it.
+            For a data set with tracks, they are averaged over each track's images and rescaled to unit length; the
+            first image stands for its track.
         dtype: of the numbers in ``out``, float16 or float32.
 
     Returns:

@@ -151,7 +151,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def protocols_of(dataset: str, split: int | None = None, official: bool = False) -> tuple[Protocol, ...]:
-    """The protocols of a data set, the one that its papers name first first.
+    """The protocols of a data set, first the one that its papers report first.
 
     Args:
         dataset: its name in a config, or that of a listing or of descriptors, ``-generated`` or not.

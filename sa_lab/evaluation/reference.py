@@ -1,4 +1,4 @@
-"""Checkpoints of the reference program: read into our network and taken to test images, and written from ours.
+"""Checkpoints of the reference program: read into our network, applied to test images, and written from our network.
 
 The program writes two files, ``NAME.t`` with the network and ``NAME_add.t`` with the prototypes, each under the key
 ``net``; it tests with the first alone.
@@ -106,9 +106,9 @@ def write_reference(path: Path, model: TwoStreamNet, prototypes: Float[Tensor, "
 def embed_reference(checkpoint: Path, store: ImageStore, device: torch.device, out: Path) -> Embeddings:
     """Descriptors of the test identities by a checkpoint of the reference program, written to ``out``.
 
-    All training identities of ``store`` count as seen. Prototypes come along where their file lies beside, for
-    SYSU-MM01 and folders of images, whose classes the reference numbers by ascending identity; RegDB and LLCM number
-    them in lists of their own.
+    All training identities of ``store`` count as seen. Prototypes are included if their file lies beside it, for
+    SYSU-MM01 and folders of images, where the reference numbers classes by ascending identity; RegDB and LLCM number
+    them in their own lists.
 
     Args:
         checkpoint: ``NAME.t``; the prototypes are in ``NAME_add.t``.

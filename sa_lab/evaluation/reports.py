@@ -33,7 +33,7 @@ QUERY_VALUES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarra
     "mean_ap": lambda first, ap, inp: ap,
     "mean_inp": lambda first, ap, inp: inp,
 }
-"""What a measure averages: a number a query from first rank, AP and INP; NaN where no match was left."""
+"""What a measure averages: one number per query, from first rank, AP and INP; NaN where no match was left."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class RetrievalResult:
     def cmc(self, max_rank: int = 20) -> Float[np.ndarray, " max_rank"]:
         """Cumulative matching characteristic: ``cmc[k-1]`` is Rank-k, in [0,1], never falling.
 
-        It always has ``max_rank`` entries: behind the end of a smaller gallery the last value goes on.
+        It always has ``max_rank`` entries: beyond a smaller gallery, it keeps its last value.
         """
         if max_rank < 1:
             raise ValueError(f"max_rank is {max_rank}, expected at least 1")
@@ -114,7 +114,7 @@ class Report:
         measures: rank_1 .. rank_20, mean_ap, mean_inp, in [0,1].
         num_queries: queries that count, in the first trial.
         num_identities: their identities.
-        queries: columns with one entry a trial and query: trial, path, person_id, camera_id, first_rank (0: no match
+        queries: columns with one entry per trial and query: trial, path, person_id, camera_id, first_rank (0: no match
             left, so it does not count), average_precision and inverse_negative_penalty (NaN there).
     """
 
@@ -249,7 +249,7 @@ def deviation(means: np.ndarray) -> float:
 
 
 def bounds_over_people(values: np.ndarray, persons: np.ndarray, seed: int, draws: int) -> tuple[float, float]:
-    """95 % bootstrap over persons of the mean of what is not NaN; (0, 1) for one, of whom nothing more is known."""
+    """95 % bootstrap over persons of the mean of the values that are not NaN; (0, 1) for only one person."""
     known = ~np.isnan(values)
     if len(np.unique(persons[known])) < 2:
         return 0.0, 1.0

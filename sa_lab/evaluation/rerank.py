@@ -5,7 +5,7 @@ arXiv:1701.08398; equations (3) to (12). As there, queries and gallery are encod
 is the squared Euclidean one, scaled for each image to a largest value of 1.
 
 Deviation, by default: a neighbour's own set joins where more than two thirds of it are shared, as in the published
-programs, whose numbers are compared with; the paper's equation (5) says two thirds or more.
+programs, with whose numbers ours are compared; the paper's equation (5) says two thirds or more.
 """
 
 from __future__ import annotations

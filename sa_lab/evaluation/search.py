@@ -1,4 +1,4 @@
-"""What protocols say of descriptors, wherever they come from: arrays in, reports out; torch multiplies and sorts."""
+"""Evaluates descriptors from any source under protocols: arrays in, reports out; torch multiplies and sorts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def similarity(
 
 
 def nearest(query: Embeddings, gallery: Embeddings, k: int) -> tuple[Int[np.ndarray, "Q K"], Float[np.ndarray, "Q K"]]:
-    """Of each query the ``k`` images of a gallery with the highest score, best first, and the scores over `FULL`.
+    """For each query the ``k`` gallery images with the highest score, best first, and the scores divided by `FULL`.
 
     Exact, block by block in float32, so that the gallery may stay on disk; of equal scores the earlier image is first.
     """
@@ -77,7 +77,7 @@ def _flat(values: np.ndarray, rows: slice) -> Tensor:
 
 @dataclass(frozen=True)
 class Search:
-    """One trial of a protocol: who is asked, what is searched, and how close it is.
+    """One trial of a protocol: the queries, the gallery, and their similarities.
 
     Attributes:
         query, gallery: where they stand in the descriptors, (Q,) and (G,).
@@ -97,7 +97,7 @@ class Search:
         return np.asarray(self.gallery[visible[:most]])
 
     def first_is_right(self, person_ids: Int[np.ndarray, " N"]) -> Bool[np.ndarray, " Q"]:
-        """Whether the first image that a query may see is of its own person; never where it may see none."""
+        """Whether the first image that a query may see is of its own person; False where it may see none."""
         scores = np.where(self.hidden, -np.inf, self.similarity)
         first = self.gallery[scores.argmax(axis=1)]
         right: np.ndarray = (person_ids[first] == person_ids[self.query]) & (~self.hidden).any(axis=1)

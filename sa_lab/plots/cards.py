@@ -16,7 +16,7 @@ from sa_lab.plots.projections import projection
 from sa_lab.plots.style import COLOURS, DASHES, SPECTRA, finish
 
 MOST_RUNS = 4
-"""A card compares at most so many runs."""
+"""Most runs that a card compares."""
 MARKS = ("circle", "square", "diamond", "triangle-up")
 _TICKS = 24  # of a heat map, at most
 
@@ -101,7 +101,7 @@ def over_training(
     *,
     title: str = "Overlap of the spectra while training",
 ) -> go.Figure:
-    """One panel a measure, one line a run; where a measure is NaN it was not taken.
+    """One panel per measure, one line per run; NaN where a measure was not taken.
 
     Args:
         steps: at which measures were taken.

@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from sa_lab.plots.style import COLOURS, SPECTRA, SYMBOLS, finish
 
 MOST_CATEGORIES = 10
-"""A figure tells at most so many colours apart."""
+"""Most colours that a figure tells apart."""
 _TEN = [(edge / 10, COLOURS[i]) for i in range(10) for edge in (i, i + 1)]
 _NAMES = ("first", "second", "third")
 
@@ -104,7 +104,7 @@ def film(
     """
     if not steps or not len(steps) == len(samples) == len(prototypes):
         counts = f"{len(steps)} steps, {len(samples)} arrays of samples and {len(prototypes)} of prototypes"
-        raise ValueError(f"a film has {counts}, expected as many of each, at least one")
+        raise ValueError(f"a film has {counts}, expected the same number of each, at least one")
     shared: dict[str, Any] = {"title": title, "colour_by": colour_by, "prototype_ids": prototype_ids}
     stills = [
         projection(places, person_ids, modality, prototypes=marks, **shared)

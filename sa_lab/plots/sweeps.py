@@ -46,7 +46,7 @@ def response_surface(points: Sequence[Point], x: str, y: str, *, measure: str, t
     """A heat map of a measure over two dials; the interval is read on hover, the best cell has a frame.
 
     Args:
-        points: of one loss; others of the same two values are not shown twice.
+        points: of one loss, one for each pair of values.
         x, y: names of dials.
         measure: what is shown, with its unit; more is better.
         title: says what is seen.
@@ -80,14 +80,14 @@ def response_surface(points: Sequence[Point], x: str, y: str, *, measure: str, t
 
 
 def over_dial(points: Sequence[Point], dial: str, *, measure: str, title: str) -> go.Figure:
-    """A line for each loss over the values of a dial, evenly apart, with intervals; one without it is level.
+    """A line for each loss over the values of a dial, evenly spaced, with intervals; level for a loss without the dial.
 
     Raises:
         ValueError: a loss has several points of one value.
     """
     figure = go.Figure()
     if len({(point.loss, str(point.dials[dial])) for point in points}) < len(points):
-        raise ValueError(f"points have other dials than {dial} besides, expected one a loss and value")
+        raise ValueError(f"points have other dials besides {dial}, expected one point per loss and value")
     values = sorted({point.dials[dial] for point in points if point.dials[dial] is not None}, key=_order)
     for i, loss in enumerate(dict.fromkeys(point.loss for point in points)):
         mine = [point for point in points if point.loss == loss]

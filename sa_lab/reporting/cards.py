@@ -143,7 +143,7 @@ def film_of(moments: Mapping[int, Picture], title: str) -> go.Figure:
 
 
 def first_match(embeddings: Embeddings) -> np.ndarray:
-    """Of each image "right", "wrong" or, where the first protocol does not ask it, "not a query", (N,).
+    """For each image "right", "wrong" or, if it is not a query of the first protocol, "not a query", (N,).
 
     Raises:
         LeakageError: training has seen these people.

@@ -92,8 +92,8 @@ def _machines(folders: Sequence[Path]) -> str:
 
 
 def methods(folders: Sequence[Path]) -> dict[str, list[Path]]:
-    """The folders by method: runs that differ in their seed, and perhaps in the people that it has drawn, or in RegDB's
-    split, are one, in the order of the splits.
+    """The folders by method: runs that differ only in their seed, and perhaps in the people that it drew, or in RegDB's
+    split, form one method, in the order of the splits.
 
     Raises:
         ValueError: a folder, or a split of a method, is given twice.

@@ -29,14 +29,14 @@ _MOST = 5000
 _OF_PARTS = {"unseen": QUICK[:2], "training": (*QUICK, "cross_similarity", "cross_margin")}
 _ABOUT = (
     "How far the visible and the infrared images of a person come together, by run: who is found (under each protocol, "
-    "in full), a card at one glance, all measures with intervals, and of each run where its images lie, with their "
+    "in full), a card at one glance, all measures with intervals, and for each run where its images lie, with their "
     "thumbnails, its prototypes, and how people moved while it trained."
 )
 _READING = (
-    "Brackets: 95 % intervals, bootstrap over the people, for one training each. The two tables are of different "
-    "people in different number: compare along a row, not between the tables. Of more than 3,000 images, probe, "
-    "neighbours and silhouettes are taken in 512 directions, which tightens them. A probe at 1.00 says that the "
-    "spectra can be told apart, not how far apart they are."
+    "Brackets: 95 % intervals, bootstrap over the people, for one training each. The two tables show different "
+    "people, and different numbers of them: compare along a row, not between the tables. With more than 3,000 "
+    "images, probe, neighbours and silhouettes are taken in 512 directions, which tightens them. A probe at 1.00 "
+    "says that the spectra can be told apart, not how far apart they are."
 )
 
 
@@ -113,9 +113,7 @@ def _figures_of(folder: Path, seed: int) -> Iterator[str]:
         by_people["training"] = Embeddings.load(trained)
     store = _images(folder)
     if store is None:
-        yield _text(
-            "Points have no thumbnails: there are no images to these descriptors, or they are not where they were."
-        )
+        yield _text("Points have no thumbnails: these descriptors have no images, or the images have moved.")
     for people, embeddings in by_people.items():
         yield from _map(embeddings, people, store, seed)
     if "training" in by_people and by_people["training"].prototypes is not None:

@@ -26,7 +26,7 @@ _FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf"
 
 
 def sheet(ranking: Ranking) -> Image.Image:
-    """One picture: a row a query, which stands at its left, best first, each with name and similarity."""
+    """One picture, a row per query: the query at the left, then the results, best first, with name and similarity."""
     _, _, height, width = ranking.query.store.images.shape
     tile = max(round(HEIGHT * width / height), 96)
     columns, step = 1 + ranking.best.shape[1], HEIGHT + 2 * _LINE + 2 * _PAD

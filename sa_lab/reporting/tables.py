@@ -106,8 +106,8 @@ def protocol_family(report: Report) -> str:
 def published_results(report: Report) -> list[TableRow]:
     """Published results under the report's protocol, in % as given, each with its source; none for generated copies.
 
-    Their galleries are single-shot; which sampling each paper used, its source may not say. SA-Softmax itself is not
-    among them: its numbers were not found in any source.
+    Their galleries are single-shot; the source may not say which sampling a paper used. SA-Softmax itself is not among
+    them: its numbers were not found in any source.
     """
     if report.dataset != report.protocol["dataset"] or report.reranking:
         return []
@@ -150,7 +150,7 @@ def differences(changes: Mapping[str, Difference]) -> list[TableRow]:
 
 
 def title(reports: Sequence[Report]) -> str:
-    """What the numbers of one table depend on; of several splits, which."""
+    """What the numbers of one table depend on; for several splits, which ones."""
     splits = list(dict.fromkeys(report.protocol["split"] for report in reports if report.protocol["split"]))
     if len(splits) < 2:
         return reports[0].title

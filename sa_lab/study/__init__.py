@@ -46,7 +46,7 @@ def study(
     """Run ``variants`` x ``seeds`` and summarise; finished runs are reused, so an interrupted study goes on.
 
     A seed draws people, images and split as well as weights, batches and augmentation, the same for all losses, so the
-    intervals speak of other people, too; of a data set on disk only the split of its people changes.
+    intervals cover other people, too; for a data set on disk, only the split of its people changes.
 
     Args:
         config: base of all runs; its loss and seeds are replaced.
@@ -55,9 +55,9 @@ def study(
         jobs: runs at a time, each in a process of its own.
         out: JSON file to write.
         progress: show a bar.
-        tuned: each loss has the weight, margin and learning rate that are best on the validation identities, tried
-            with a seed that is none of ``seeds``, see `sa_lab.study.tuning`; by default those of its paper. One's own
-            is taken as it is.
+        tuned: each loss has the weight, margin and learning rate that are best on the validation identities, tried with
+            a seed outside ``seeds``, see `sa_lab.study.tuning`; by default those of its paper. A loss of one's own is
+            taken as it is.
         scheduler: address of a Dask cluster that trains, in place of workers of this machine.
         own_loss: a loss of one's own, the term own in ``config.loss.terms``.
 

@@ -62,7 +62,7 @@ class Loky:
         return ProcessPoolExecutor(1, initializer=_begin_worker, initargs=(self._threads,), env=environment)
 
     def submit(self, config: ExperimentConfig, own_loss: bytes) -> Future[str]:
-        """Hand over a run; its folder comes of it. ``own_loss``: pickled, or None is."""
+        """Hand over a run; the future gives its folder. ``own_loss``: the pickled loss, or pickled None."""
         return self._waiters.submit(self._finish, config, own_loss)
 
     def _finish(self, config: ExperimentConfig, own_loss: bytes) -> str:
@@ -78,7 +78,7 @@ class Loky:
             with self._changing:
                 if not self._stopped:
                     self._pools[line] = self._pool(pool._env or {})
-            raise Refusal("its worker was killed, or the memory did not suffice") from broken
+            raise Refusal("its worker was killed, or ran out of memory") from broken
 
     def stop(self) -> None:
         """End what is under way within `GRACE` seconds; it goes on from its checkpoint another time."""
@@ -145,8 +145,8 @@ class Dask:
     """The workers of a running Dask cluster, each with one thread and the data folder of this machine in its file
     system. A run whose worker dies is begun again on another one, from its checkpoint.
 
-    It asks Dask itself, not joblib's back end for it, in which a run that kills its workers again and again is never
-    told of, and the others are waited for without end.
+    It uses Dask itself, not joblib's back end for it, which never reports a run that keeps killing its workers, and
+    waits for the others without end.
 
     Args:
         address: of the scheduler, such as tcp://127.0.0.1:8786.
@@ -166,7 +166,7 @@ class Dask:
             raise Refusal(f"no scheduler of Dask answers at {address!r}: {error}") from error
         self._futures: list[Any] = []
         if not self._client.scheduler_info()["workers"]:
-            tell(f"the cluster at {address} has no worker yet; it is waited for")
+            tell(f"the cluster at {address} has no workers yet; waiting for one")
 
     def submit(self, config: ExperimentConfig, own_loss: bytes) -> Any:
         """As `Loky.submit`."""

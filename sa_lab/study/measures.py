@@ -37,8 +37,8 @@ def limits_of(name: str) -> tuple[float, float]:
 
 
 def measure_run(run: Run) -> list[dict[str, Any]]:
-    """Of one finished run, for each protocol its name, Rank-k, mAP and mINP, and what of `MEANINGS` its images allow;
-    the data set's first protocol first."""
+    """For each protocol of one finished run its name, Rank-k, mAP and mINP, and those of `MEANINGS` that its images
+    allow; the data set's first protocol first."""
     overlaps = measure_folder(run.folder, progress=False)
     unseen = {name: one.mean for name, one in overlaps["unseen"].items()}
     training = {_on_training(name): one.mean for name, one in overlaps["training"].items()}

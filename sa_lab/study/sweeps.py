@@ -35,10 +35,10 @@ class Cell:
     """One training of a sweep.
 
     Attributes:
-        dials: the swept ones and their values, as they were given; a dial set to no value is the word none, and those
-            that its loss does not use, or brings itself, are None.
+        dials: the swept dials and their values, as given; a dial set to no value has the word none, and one that the
+            loss does not use, or sets itself, has None.
         loss: the name of its loss; of several with one name, the same.
-        config: all dials; None where the values make none.
+        config: all dials; None if the values do not make a valid config.
         problem: why they do not.
         seed: of the training.
     """
@@ -220,7 +220,7 @@ def sweep(
     scheduler: str = "",
     validation: bool = False,
 ) -> Sweep:
-    """Train every cell that is not finished yet, and put all that are into one table.
+    """Train every unfinished cell, and put all finished ones into one table.
 
     Args:
         config: base of all trainings.
@@ -230,13 +230,13 @@ def sweep(
         jobs: trainings at a time, each in a process of its own.
         out: folder that gets table.csv and table.parquet, a row a run and protocol, failed.json (of an array
             failed-INDEX.json), and made.json: what was swept, and under which conditions.
-        random: so many points of the grid, drawn by the config's seed, in place of all.
-        array: (index, count): of a job array, train every count-th cell from index on; what is finished of the others
-            is in the table as well.
+        random: only this many points of the grid, drawn with the config's seed.
+        array: (index, count) in a job array: train every count-th cell from index on; finished cells of the others are
+            in the table as well.
         progress: show bars.
         own_loss: a loss of one's own, the term own in ``config.loss.terms``.
         scheduler: address of a Dask cluster that trains, in place of workers of this machine.
-        validation: rows tell what came of the validation identities, and nothing of the test identities: to choose by.
+        validation: rows show results on the validation identities, and none on the test identities: to choose by.
 
     Raises:
         ValueError: as `cells`; an array that is none.
@@ -277,8 +277,8 @@ def trained(
     own_loss: OwnLoss | None = None,
     scheduler: str = "",
 ) -> Sweep:
-    """Cells as a table, those numbered ``mine`` trained where they are not finished, of the others what is; arguments
-    as of `sweep`. Cells that are one training are trained once."""
+    """Cells as a table: those numbered ``mine`` are trained if unfinished, of the others it has the finished ones;
+    arguments as in `sweep`. Cells that are the same training are trained once."""
     return _collected(planned, mine, _train(planned, mine, jobs, progress, own_loss, scheduler), dials)
 
 
@@ -385,7 +385,7 @@ def read(folder: Path) -> Sweep:
 
 
 def value_of(text: str, dial: str) -> Any:
-    """A value as it is written on a command line, as the type of its dial; what is none is left for the config to tell.
+    """A text from the command line as a value of its dial's type; what does not fit is left for the config to report.
 
     Args:
         text: as typed.

@@ -43,12 +43,12 @@ TRIES: dict[VariantName, tuple[dict[str, Any], ...]] = {
 """What is tried of each loss, first as in `VARIANTS`; softmax has none of these dials, and SA-Softmax with one piece
 changed takes what is chosen for complete."""
 RATES = (1 / 3, 3.0)
-"""Then, with the best of these, the learning rate of the backbone is tried at so many times that of the preset."""
+"""Then, with the best of these, the backbone's learning rate is tried at these multiples of the preset's."""
 
 
 def compared(config: ExperimentConfig) -> tuple[VariantName, ...]:
-    """The losses that a tuned study compares: all, but triplets of centres where a batch has one image of a person in
-    each spectrum, which are those of samples then."""
+    """The losses that a tuned study compares: all, except centre triplets if a batch has one image of a person in each
+    spectrum, because they are then the sample triplets."""
     alike = ("hetero_center_triplet",) if config.train.images_per_id == 1 else ()
     rest = [name for name in PIECES if name not in PAPER]  # see `sa_lab.config.PIECES`: a study of its own
     return tuple(name for name in VARIANTS if name not in (*alike, *rest))

@@ -67,7 +67,7 @@ def run_each(
         configs: one or more.
         jobs: at a time; a cluster has its own number.
         progress: show a bar of all, and a line for each that is trained.
-        own_loss: what those configs train with that have a loss of one's own; all their ``loss.own`` have its name.
+        own_loss: the loss of those configs that have a loss of one's own; their ``loss.own`` is its name.
         scheduler: address of a Dask cluster, in place of workers of this machine.
 
     Returns:

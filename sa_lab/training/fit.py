@@ -48,8 +48,8 @@ def fit(
         config: the dials; saved as config.json.
         store: the images.
         run: gets config.json, metrics.csv, checkpoint.pt (to resume; until the end, also the one before it) and
-            model.pt (selected on validation identities; the last one where there is no validation). Killed between any
-            two of its writes, the training goes on; of damaged files it says so.
+            model.pt (selected on validation identities; the last one where there is no validation). If it was killed
+            between any two of its writes, the training goes on; it reports damaged files.
         validate: gives ``mean_ap`` (and more to log) of a model on the validation identities.
         watch: called with every row, for live curves.
         progress: show a bar.

@@ -69,7 +69,7 @@ class Training(Learner):
 
     @property
     def network(self) -> TwoStreamNet:
-        """The network without what the engine has put around it: other processes do not take part in its forward."""
+        """The network without the engine's wrapper: other processes do not take part in its forward."""
         return cast(TwoStreamNet, self.model.module)
 
     def read(self, leave: int = 0) -> None:
@@ -154,7 +154,7 @@ class Plan:
 
 
 def plan(config: ExperimentConfig, images: Listing | ImageStore) -> Plan:
-    """What of ``images`` is trained on, in which batches.
+    """Which of ``images`` are trained on, and in which batches.
 
     Raises:
         ValueError: more identities a batch, or a longer warm-up, than there are; a batch that the processes cannot
@@ -322,7 +322,7 @@ def iterate(
 
 
 SPEED = "images_per_second"
-"""The one column that is another one when a training is repeated."""
+"""The one column that differs when a training is repeated."""
 
 
 def _is_asynchronous(device: torch.device) -> bool:

@@ -22,7 +22,7 @@ from sa_lab.model import Features
 from sa_lab.provenance import function_in
 
 OwnLoss = Callable[..., Any]
-"""A loss of your own: it gets what its parameters are called, see `Seen.given`, and gives a scalar, or several by name,
+"""A loss of your own: it gets what its parameters name, see `Seen.given`, and returns a scalar, or several by name,
 whose sum is followed. The parameters of a module are trained with the network, at the rate of its head."""
 
 
@@ -122,11 +122,11 @@ def objective(
     """The unweighted terms on what the network says of a batch; arguments as of `Seen`.
 
     Returns:
-        L_id, L_sa and L_as whatever their weight, as they are to be compared between losses; the other terms that have
-        a weight; of an own loss with several values also each of them, as own_<its name>.
+        L_id, L_sa and L_as whatever their weight, so that losses can be compared; the other terms that have a weight;
+        for an own loss with several values, also each of them, as own_<its name>.
 
     Raises:
-        ValueError: the own loss is missing, asks for what there is not, or gives no scalar that can be followed.
+        ValueError: the own loss is missing, asks for something unknown, or returns no scalar that can be followed.
     """
     seen = Seen(features, criterion, labels, modality, loss, learned or nn.ModuleDict(), cameras, step)
     criterion.mask_value = loss.mask_value
@@ -152,7 +152,7 @@ def gradients(terms: Mapping[str, Tensor], loss: LossConfig, inputs: Tensor) -> 
 
 
 def from_file(place: str) -> OwnLoss:
-    """A loss of one's own out of a file of Python; modules in it start from the same weights each time.
+    """A loss of one's own from a Python file; modules in it start from the same weights each time.
 
     Args:
         place: as in losses.py:closeness.
@@ -167,8 +167,8 @@ def from_file(place: str) -> OwnLoss:
 
 
 def check_own(own_loss: OwnLoss) -> None:
-    """Raise ValueError if a loss of one's own asks for something that it could not be given, or would use a module
-    whose parameters nobody steps."""
+    """Raise ValueError if a loss of one's own asks for something unknown, or uses a module whose parameters nobody
+    would step."""
     _asked(own_loss)
     for name, module in _reached(own_loss):
         if any(parameter.requires_grad for parameter in module.parameters()):

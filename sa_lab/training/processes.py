@@ -132,7 +132,7 @@ def mean(values: Tensor) -> Tensor:
 
 
 def agree_with_first(value: bool = True) -> bool:
-    """What the first process says of it; the others wait for its word, and it waits for none of them.
+    """The first process's decision; the others wait for it, and it waits for none of them.
 
     Raises:
         LostProcessError: it does not come.
@@ -172,7 +172,7 @@ def check_number(processes: int) -> None:
     """Do nothing if so many processes can be started on this machine.
 
     Raises:
-        ValueError: they are none, or more than it has processors and GPUs.
+        ValueError: the number is below 1, or above the machine's processors and GPUs.
     """
     most = max(2, os.cpu_count() or 1, torch.cuda.device_count())
     if not 1 <= processes <= most:
@@ -187,7 +187,7 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes:
 
     Args:
         function: at the top of a module, so that a new process finds it; it calls `fabric_of` itself.
-        arguments: what cloudpickle knows, functions of a notebook among it.
+        arguments: anything that cloudpickle can pickle, including functions of a notebook.
         processes: at least 1; on GPUs at most as many as there are.
 
     Raises:
@@ -319,7 +319,7 @@ def _watch_parent() -> None:
 
 @contextmanager
 def signals_handled(handler: Any, *numbers: int) -> Iterator[None]:
-    """These signals go to ``handler`` in the block; outside the main thread, which alone hears them, nothing."""
+    """Pass these signals to ``handler`` in the block; do nothing outside the main thread, which alone hears them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

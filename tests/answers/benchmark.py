@@ -121,7 +121,7 @@ ANSWERS = {
             ("from every query", lambda q, g: (q[:, None] > 0) & (g == 2)),
             ("Everything was hidden", lambda q, g: (q[:, None] == 3) & (g > 0)),
             ("Camera 3 was hidden", lambda q, g: (q[:, None] == 3) & (g == 3)),
-            ("Camera 2 asks", lambda q, g: (q[:, None] == 2) & (g == 2)),
+            ("Your query is from camera 2", lambda q, g: (q[:, None] == 2) & (g == 2)),
             ("All cameras but 2", lambda q, g: (q[:, None] == 3) & (g != 2)),
             ("only those of camera 3", lambda q, g: (q[:, None] != 3) & (g == 2)),
             ("two different cameras", lambda q, g: q[:, None] != g),

@@ -120,7 +120,7 @@ ANSWERS = {
             ("offset alone", lambda y, m, c: (1 - m) * c),
             ("are exchanged", lambda y, m, c: m + (1 - y) * c),
             ("identity was multiplied", lambda y, m, c: (y + (1 - m)) * c),
-            ("leave their identity", lambda y, m, c: torch.where(m == 0, y + c, 0)),
+            ("keep their identity", lambda y, m, c: torch.where(m == 0, y + c, 0)),
             ("offset is twice C", lambda y, m, c: y + (1 - m) * 2 * c),
             ("expected integers", lambda y, m, c: (y + (1 - m) * c).float()),
             ("axis of length 1 too many", lambda y, m, c: (y + (1 - m) * c)[:, None]),

@@ -62,5 +62,5 @@ def sentence(result: dict[str, Any]) -> str:
         for count in SIZES
     ]
     most = SIZES[-1] / result[str(SIZES[-1])]["seconds"]
-    speed = f"about {most:,.0f} pictures a second"
+    speed = f"about {round(most, -4):,.0f} pictures a second"
     return f"{', '.join(told)}, so {speed} (median, shortest and longest of five, two CPU cores, `make bench`)"

@@ -66,12 +66,12 @@ def check_absolute_term(function: Function) -> str:
             "The square was taken last, of the whole loss: square each 1 - cos first.": (
                 lambda f, w, k: total(1 - cosine(f, w, k)).square()
             ),
-            "The cosine of all parts together was taken: take one for each part.": (
+            "You took one cosine over all parts together: take one for each part.": (
                 lambda f, w, k: (
                     (1 - cosine_similarity(f.flatten(1), w[:, k].transpose(0, 1).flatten(1), dim=1)).square().mean()
                 )
             ),
-            "These are Euclidean distances: take the cosine, which knows no lengths.": (
+            "These are Euclidean distances: take the cosine, which ignores lengths.": (
                 lambda f, w, k: total((f - w[:, k].transpose(0, 1)).norm(dim=2))
             ),
             "These are squared Euclidean distances: take the cosine, which knows no lengths.": (

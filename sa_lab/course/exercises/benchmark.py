@@ -49,20 +49,20 @@ def check_rank_k(function: Function) -> str:
         "the share of queries",
         {
             "Similarity was taken for a distance: the largest comes first.": (lambda s, q, g, k: rank(-s, q, g, k)),
-            "One place too many counts: Rank-k is a match among the first k, ranks from 1.": (
+            "One place too many counts: Rank-k asks for a match among the first k, and ranks start at 1.": (
                 lambda s, q, g, k: rank(s, q, g, k + 1)
             ),
-            "One place too few counts: Rank-k is a match among the first k, ranks from 1.": (
+            "One place too few counts: Rank-k asks for a match among the first k, and ranks start at 1.": (
                 lambda s, q, g, k: rank(s, q, g, k - 1)
             ),
             "This is in percent: return a share in [0,1].": lambda s, q, g, k: 100 * rank(s, q, g, k),
             "This is the number of queries: divide by how many there are.": (
                 lambda s, q, g, k: len(q) * rank(s, q, g, k)
             ),
-            "This is the share of matches among the first k: one is enough, so ask with `any` for each query.": (
+            "This is the share of matches among the first k: one is enough, so use `any` for each query.": (
                 lambda s, q, g, k: hits(s, q, g, k).mean()
             ),
-            "All matches among the first k were added up: one is enough, so ask with `any` for each query.": (
+            "All matches among the first k were added up: one is enough, so use `any` for each query.": (
                 lambda s, q, g, k: hits(s, q, g, k).sum(1).mean()
             ),
             "Only place k was looked at: a match at any of the first k places counts.": (
@@ -71,13 +71,13 @@ def check_rank_k(function: Function) -> str:
             "Only the first place was looked at, whatever `k` is: look at the first k.": (
                 lambda s, q, g, k: rank(s, q, g, 1)
             ),
-            "All of the first k must match in your answer: one is enough, ask with `any`.": (
+            "All of the first k must match in your answer: one is enough, so use `any`.": (
                 lambda s, q, g, k: hits(s, q, g, k).amin(1).mean()
             ),
-            "Every query is answered for each of the k places: ask with `any` over the places, axis 1.": (
+            "Each query gets an answer for each of the k places: use `any` over the places, axis 1.": (
                 lambda s, q, g, k: hits(s, q, g, k).bool()
             ),
-            "`any` was asked over the queries, axis 0: ask over the places, axis 1.": (
+            "You used `any` over the queries, axis 0: use it over the places, axis 1.": (
                 lambda s, q, g, k: hits(s, q, g, k).amax(0).mean()
             ),
             "This is the share of queries without a match: return those with one.": (
@@ -133,10 +133,10 @@ def check_average_precision(function: Function) -> str:
             ),
             "Divide the sum over the matches by their number.": lambda m: precision(m)[m].sum(),
             "Your ranks start at 2: start at 1.": lambda m: precision(m, late=1)[m].mean(),
-            "1 over the rank was averaged: of the i-th match it is i over its rank.": (
+            "1 over the rank was averaged: for the i-th match, take i over its rank.": (
                 lambda m: (1 / (m.nonzero()[:, 0] + 1)).mean()
             ),
-            "The mean of the ranks was taken: take that of i over the rank of the i-th match.": (
+            "The mean of the ranks was taken: take the mean of i over the rank of the i-th match.": (
                 lambda m: (m.nonzero()[:, 0] + 1).double().mean()
             ),
             "The fraction is upside down: divide i by the rank of the i-th match.": (
@@ -207,9 +207,9 @@ def check_hidden(function: Function) -> str:
                 lambda q, g: np.broadcast_to(q[:, None] == 3, (len(q), len(g)))
             ),
             "Camera 3 was hidden: hide camera 2 from queries of camera 3.": (lambda q, g: (q[:, None] == 3) & (g == 3)),
-            "Camera 2 asks in your answer: the query is of camera 3.": lambda q, g: (q[:, None] == 2) & (g == 2),
+            "Your query is from camera 2: take queries of camera 3.": lambda q, g: (q[:, None] == 2) & (g == 2),
             "All cameras but 2 were hidden: hide camera 2.": lambda q, g: (q[:, None] == 3) & (g != 2),
-            "Queries of the other cameras are concerned in your answer: only those of camera 3 are.": (
+            "Your answer hides images from queries of other cameras: only those of camera 3 are affected.": (
                 lambda q, g: (q[:, None] != 3) & (g == 2)
             ),
             "Images of two different cameras were hidden: hide camera 2 from camera 3 alone.": (

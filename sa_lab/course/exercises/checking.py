@@ -112,7 +112,9 @@ def call(function: Function, case: Case) -> tuple[Any, dict[str, Any]]:
         if changed or (isinstance(value, np.ndarray) and not np.array_equal(arguments[name], value)):
             raise Wrong(f"Your function changes its argument `{name}` in place; work on a copy of it.")
         if isinstance(value, Tensor) and value.is_leaf and arguments[name].requires_grad != value.requires_grad:
-            raise Wrong(f"Your function switches the gradient of its argument `{name}`; use `detach()`, which copies.")
+            raise Wrong(
+                f"Your function switches the gradient of its argument `{name}` on or off; use `detach()`, which copies."
+            )
     if answer is None:
         raise Wrong("Your function returns `None`: is the `return` missing?")
     return answer, arguments
@@ -171,4 +173,6 @@ def fits(value: np.ndarray, shape: tuple[int, ...], kind: str, asked: str) -> No
     if value.dtype.kind not in {"b": "b", "i": "iu", "f": "iuf"}[kind]:
         raise Wrong(f"The answer is of type `{value.dtype}`, expected {_KINDS[kind]}: {asked}.")
     if kind == "f" and np.isnan(value).any():
-        raise Wrong("The answer holds NaN: do not divide 0 by 0, nor take the mean of nothing or the root below 0.")
+        raise Wrong(
+            "The answer holds NaN: do not divide 0 by 0, or take the mean of nothing or the root of a negative number."
+        )

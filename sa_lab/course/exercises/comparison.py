@@ -78,7 +78,7 @@ def check_hetero_center_triplet(function: Function) -> str:
             "The distances are squared in your answer: take plain Euclidean ones.": (
                 lambda f, y, m, margin: loss(f, y, m, margin, power=2).mean(0).sum()
             ),
-            "The hinge is missing: a centre whose strangers are far enough adds nothing, and nothing negative.": (
+            "The hinge is missing: a centre whose strangers are far enough away adds 0, never a negative number.": (
                 lambda f, y, m, margin: loss(f, y, m, margin, hinge=False).mean(0).sum()
             ),
             "The margin is missing.": lambda f, y, m, margin: loss(f, y, m, 0.0).mean(0).sum(),
@@ -106,7 +106,7 @@ def check_hetero_center_triplet(function: Function) -> str:
     )
     felt = [{**case, "features": case["features"].requires_grad_()} for case in cases]
     compare_gradients(function, felt, baselines.hetero_center_triplet, {})
-    return "right. Two centres a person are all it compares, so a pair of single images counts for little."
+    return "right. It compares only two centres per person, so a pair of single images counts for little."
 
 
 @exercise("07.2")
@@ -171,7 +171,7 @@ def check_main_effects(function: Function) -> str:
             ),
         },
     )
-    return "right. A dial whose effect is smaller than what a seed moves has not been shown to matter."
+    return "right. A dial whose effect is smaller than that of a seed has not been shown to matter."
 
 
 def _nearest(distances: Tensor, allowed: Tensor) -> Tensor:

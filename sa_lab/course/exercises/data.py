@@ -56,7 +56,7 @@ def _judge_split(held: np.ndarray, person_ids: np.ndarray, share: float, **_: An
         whom = "Everybody is" if len(out) else "Nobody is"
         raise Wrong(f"{whom} held out of {len(everybody)} identities: leave at least one on both sides.")
     if len(out) == len(everybody) - count:
-        raise Wrong("True marks the images that stay in your answer: mark the held-out ones.")
+        raise Wrong("In your answer True marks the images that stay: mark the held-out ones.")
     rounded = {math.floor: "down", math.ceil: "up"}
     way = next((f", rounded {word}" for turn, word in rounded.items() if len(out) == turn(share * len(everybody))), "")
     raise Wrong(

@@ -25,7 +25,7 @@ def check_cross_prototype(function: Function) -> str:
         function,
         cases,
         losses.cross_prototype,
-        "(B,), one prototype row a sample",
+        "(B,), one prototype row per sample",
         {
             "This is the own prototype: take the row in the other half.": losses.own_prototype,
             "Add the offset C: the infrared half starts at row `num_identities`.": lambda y, m, c: y,
@@ -51,7 +51,7 @@ def check_cross_prototype(function: Function) -> str:
             "This is the offset alone: add the identity.": lambda y, m, c: (1 - m) * c,
             "`labels` and `modality` are exchanged.": lambda y, m, c: m + (1 - y) * c,
             "The identity was multiplied, not the offset: y + (1 - m) C.": lambda y, m, c: (y + 1 - m) * c,
-            "Infrared samples have row 0 in your answer: leave their identity.": lambda y, m, c: (1 - m) * (y + c),
+            "Infrared samples have row 0 in your answer: keep their identity.": lambda y, m, c: (1 - m) * (y + c),
             "The offset is twice C: the halves are `num_identities` rows apart.": lambda y, m, c: y + 2 * (1 - m) * c,
         },
     )
@@ -94,7 +94,7 @@ def check_masked_loss(function: Function) -> str:
             "The target is the own prototype in your answer: draw the sample to the cross one.": (
                 lambda z, own, cross, mask: total(each(z, own, own, mask))
             ),
-            "This is the prototype loss, own prototype as target and no mask: take the cross one, and mask the own.": (
+            "This is the prototype loss, with own as target and no mask: target the cross one, and mask the own.": (
                 lambda z, own, cross, mask: losses.identity_loss(z, own)
             ),
             "`logits[:, :, own]` masks the own prototypes of the whole batch for every sample: pair sample i with "
@@ -190,8 +190,8 @@ def check_prototype_gradient(function: Function) -> str:
             "You divided by the number of rows: divide by the number of samples.": (
                 lambda f, w, own, cross, mask: len(f) / len(w) * gradient(f, w, own, cross, mask)
             ),
-            "This is the gradient of the prototype loss, own row as target and no mask: take the cross row, and mask "
-            "the own.": lambda f, w, own, cross, mask: surplus(f, w, own, own, 0.0).T @ f / len(f),
+            "This is the gradient of the prototype loss, with the own row as target and no mask: target the cross "
+            "row, and mask the own one.": lambda f, w, own, cross, mask: surplus(f, w, own, own, 0.0).T @ f / len(f),
             "The target is the own row in your answer: L_sa draws the sample to the cross one.": (
                 lambda f, w, own, cross, mask: surplus(f, w, own, own, mask).T @ f / len(f)
             ),
@@ -226,7 +226,7 @@ def check_prototype_gradient(function: Function) -> str:
         },
     )
     return (
-        "right. Down this slope each row goes to the samples of the *other* spectrum: prototypes that followed L_sa "
+        "right. Downhill, each row moves to the samples of the *other* spectrum: prototypes that followed L_sa "
         "would swap sides."
     )
 

@@ -35,7 +35,7 @@ def check_prototype_alignment(function: Function) -> str:
         function,
         cases,
         analysis.prototype_alignment,
-        "(P,C), one cosine a part and identity",
+        "(P,C), one cosine per part and identity",
         {
             "These are dot products: divide by the lengths of both prototypes.": lambda w: product(*halves(w)),
             "Only the visible prototypes were divided by their lengths: divide the infrared ones as well.": (
@@ -182,7 +182,7 @@ def check_modality_gap(function: Function) -> str:
             ),
             "All strangers were averaged to one centroid: take a centroid, and a distance, for each.": lumped,
             "Distances were averaged over images: average the images to centroids first.": images,
-            "The gap is divided by the spread within in your answer: divide by the distance to strangers.": (
+            "Your answer divides the gap by the spread within: divide by the distance to strangers.": (
                 lambda x, ids, m, person: float(analysis.modality_gap(x, ids, m).gap[np.unique(ids) == person][0])
             ),
             "This is the mean over all people: return the ratio of `person`.": (

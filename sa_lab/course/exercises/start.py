@@ -21,7 +21,7 @@ def check_logits(function: Function) -> str:
         function,
         [{name: case[name] for name in ("embeddings", "prototypes")} for case in drawn],
         losses.prototype_logits,
-        "(B,P,K), one logit a sample, part and prototype",
+        "(B,P,K), one logit per sample, part and prototype",
         {
             "These are cosines: do not divide by the lengths, logits are raw dot products.": (
                 lambda f, w: losses.prototype_logits(normalize(f, dim=2), normalize(w, dim=2))
@@ -85,7 +85,7 @@ def check_cosine(function: Function) -> str:
         function,
         cases,
         lambda a, b: cosine_similarity(a, b, dim=1),
-        "(N,), one cosine a row",
+        "(N,), one cosine per row",
         {
             "This is the distance 1 - cos, which is 0 for equal directions: return the cosine, which is 1 there.": (
                 lambda a, b: 1 - cosine_similarity(a, b, dim=1)
@@ -116,7 +116,7 @@ def check_cosine(function: Function) -> str:
             "The products of unit vectors were averaged over the channels: add them up.": (
                 lambda a, b: cosine_similarity(a, b, dim=1) / a.shape[1]
             ),
-            "The mean was taken off each row first, which gives the correlation: leave it on.": (
+            "The mean was taken off each row first, which gives the correlation: do not take it off.": (
                 lambda a, b: cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True), dim=1)
             ),
             "This is one number for all rows: return one cosine for each.": (
@@ -127,4 +127,4 @@ def check_cosine(function: Function) -> str:
             ),
         },
     )
-    return "right. The cosine knows the direction alone: any length of `a` gives the same."
+    return "right. The cosine depends on the directions alone: `a` of any length gives the same."

@@ -93,7 +93,7 @@ def check_feature_objective(function: Function) -> str:
                 lambda *a: total(terms(*a[:5]), a[5], *a[5:])
             ),
             "The terms were added without their weights.": lambda *a: total(terms(*a[:5]), 1.0, 1.0, 1.0),
-            "`sas_weight` was laid on the absolute term as well: its weight is `similarity_weight` alone.": (
+            "`sas_weight` was put on the absolute term as well: its weight is `similarity_weight` alone.": (
                 lambda *a: total(terms(*a[:5]), 1 - a[5], a[5], a[5] * a[6])
             ),
             "The absolute term was taken off: add it.": lambda *a: total(terms(*a[:5]), 1 - a[5], a[5], -a[6]),

@@ -120,7 +120,7 @@ def live_training(
 
 
 def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]], terms: Mapping[str, str]) -> go.Figure:
-    """One panel a loss term, one line a run.
+    """One panel per loss term, one line per run.
 
     Args:
         runs: columns of metrics.csv by run name.
@@ -144,7 +144,7 @@ def cmc_curves(
     *,
     title: str,
 ) -> go.Figure:
-    """Rank-k over k, one line a run with its interval as a band; ``curves[run] = (mean, low, high)`` in [0,1]."""
+    """Rank-k over k, one line per run with its interval as a band; ``curves[run] = (mean, low, high)`` in [0,1]."""
     figure = go.Figure()
     for i, (name, (mean, low, high)) in enumerate(curves.items()):
         ranks = np.arange(1, len(mean) + 1)
@@ -164,7 +164,7 @@ def cmc_curves(
 
 
 def effect(panels: Mapping[str, Mapping[str, Mapping[str, tuple[float, float, float]]]], *, title: str) -> go.Figure:
-    """Means with intervals, a panel a measure: ``panels[measure][run][group] = (mean, low, high)``."""
+    """Means with intervals, one panel per measure: ``panels[measure][run][group] = (mean, low, high)``."""
     figure = make_subplots(1, len(panels), subplot_titles=list(panels), horizontal_spacing=0.12)
     for column, measures in enumerate(panels.values(), start=1):
         for trace in intervals(measures, title="", y_title="").data:
@@ -180,7 +180,7 @@ def effect(panels: Mapping[str, Mapping[str, Mapping[str, tuple[float, float, fl
 def intervals(
     measures: Mapping[str, Mapping[str, tuple[float, float, float]]], *, title: str, y_title: str
 ) -> go.Figure:
-    """Means with intervals: groups on the x axis, one mark a run, ``measures[run][group] = (mean, low, high)``."""
+    """Means with intervals: groups on the x axis, one mark per run, ``measures[run][group] = (mean, low, high)``."""
     figure = go.Figure()
     names = list(dict.fromkeys(name for groups in measures.values() for name in groups))
     for i, (run, groups) in enumerate(measures.items()):

@@ -22,7 +22,7 @@ _STYLE = """<style>
 class Panel(ipywidgets.VBox):
     """A figure with its controls: in a narrow column beside it, or in a window too narrow for both, in rows below.
 
-    A front end that cannot show controls shows the one line that this is as text.
+    A front end that cannot show controls shows this object's one-line text instead.
 
     Args:
         stage: the figures.

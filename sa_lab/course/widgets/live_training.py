@@ -32,7 +32,7 @@ class LiveTraining(Panel):
 
     Args:
         config: what is trained; its loss is where the dials begin.
-        folder: gets config.json and metrics.csv, with a number behind its name where there is a log already; by default
+        folder: gets config.json and metrics.csv, with a number added to its name if it already has a log; by default
             one named after the config among the runs.
         measure_every: steps between two looks at the validation identities.
         most_images: of validation identities that are looked at.
@@ -192,7 +192,7 @@ class LiveTraining(Panel):
 
 
 def replay(rows: Sequence[LogRow], own: str = "") -> Callable[[int], LossConfig]:
-    """The weights that a log names, step by step, so that `loop.iterate` repeats a training whose weights were changed.
+    """The weights in a log, step by step, with which `loop.iterate` repeats a training whose weights were changed.
 
     Args:
         rows: as `iterate` gives them or metrics.csv holds them.

@@ -29,7 +29,7 @@ _RIGHT, _WRONG = (" ✓", f"3px solid {COLOURS[3]}"), (" ✗", f"3px dashed {COL
 
 
 class PictureSearch(Panel):
-    """Ask with a test image of a run, or with a picture of one's own; its test images of the other spectrum answer.
+    """Query with a run's test image or your own picture; the run's test images of the other spectrum are ranked.
 
     Args:
         runs: folders of finished runs by the name they are shown with.
@@ -50,13 +50,13 @@ class PictureSearch(Panel):
         self.most, self._lock = most, threading.RLock()
         self._tested: dict[tuple[str, Modality], Pictures] = {}
         self.run = choice("network", list(runs), "whose descriptors are compared")
-        self.spectra = choice("look for", list(SPECTRA), "spectrum of the question, and of what is searched")
-        self.query = Dial("test image", 1, 1, 1, 1, "which of the test images asks, while no picture is uploaded")
-        self.place = Dial("explain place", 1, 1, most, 1, "which of those that came back is compared below")
+        self.spectra = choice("look for", list(SPECTRA), "spectrum of the query, and of what is searched")
+        self.query = Dial("test image", 1, 1, 1, 1, "which test image is the query, while no picture is uploaded")
+        self.place = Dial("explain place", 1, 1, most, 1, "which of the images found is compared below")
         self.upload = ipywidgets.FileUpload(
-            accept="image/*", multiple=False, description="Your picture", tooltip="ask with a picture of a person"
+            accept="image/*", multiple=False, description="Your picture", tooltip="search with a picture of a person"
         )
-        self.clear = ipywidgets.Button(description="Test images", tooltip="ask with test images again", disabled=True)
+        self.clear = ipywidgets.Button(description="Test images", tooltip="use test images again", disabled=True)
         self.told = ipywidgets.HTML()
         self._own: Pictures | None = None
         self._limit()

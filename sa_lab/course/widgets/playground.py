@@ -22,14 +22,14 @@ _WEIGHTS = ("sas_weight", "similarity_weight", "mask_value")
 class Playground(Panel):
     """A few identities on a circle or sphere, their samples in two spectra, their prototypes, and what pulls them.
 
-    Every step is one of the library (`course.toy`). While it stands still, the last point of each curve is what the
-    loss would be now, so that a dial shows its effect before anything moves.
+    Every step is one of the library's (`course.toy`). While it is paused, the last point of each curve is the loss
+    under the present dials, so that a dial shows its effect before anything moves.
 
     Args:
         world: the start; its number of identities and of dimensions can be changed.
         preset: a name in `sa_lab.course.toy.PRESETS`.
-        own_loss: a loss of your own, which is a preset more, and the one it begins with: 0.3 of the identity loss stays
-            beside it.
+        own_loss: a loss of your own, which becomes an extra preset, selected at the start: 0.3 of the identity loss
+            stays beside it.
 
     Attributes:
         toy: the world as it stands.

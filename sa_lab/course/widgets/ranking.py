@@ -35,8 +35,8 @@ class RankingBrowser(Panel):
     Frames: solid with a tick is the right person, dashed with a cross a wrong one. The first trial of the protocol.
 
     Args:
-        runs: folders of finished runs, or of evaluated descriptors, by the name they are shown with, one or two, of the
-            same test images.
+        runs: folders of one or two finished runs, or of evaluated descriptors, on the same test images, by the name
+            they are shown with.
         store: their images; by default those of the first run, or those that the descriptors were evaluated on.
         most: images shown of each ranking.
 
