@@ -238,7 +238,7 @@ def test_chapters_of_somebody_else_bring_no_markup(tmp_path: Path) -> None:
     ]
     picture = {"layout": {"title": "a title alone", "images": [{"source": "http://evil/pixel.png"}]}, "data": []}
     code.outputs.append(nbformat.v4.new_output("display_data", {"application/vnd.plotly.v1+json": picture}))
-    notebook.cells.append(code)
+    notebook.cells += [code, nbformat.v4.new_raw_cell(evil)]
     nbformat.write(notebook, file)
     index, path, *_ = site.export(tmp_path / "out", folder)
     page = path.read_text(encoding="utf-8")

@@ -313,7 +313,7 @@ def _cells(
         },
         config=Config(NbConvertBase={"display_data_priority": ["text/html", "text/markdown", "text/plain"]}),
     )
-    kept = [cell for cell in notebook.cells if cell.source.strip()]
+    kept = [cell for cell in notebook.cells if cell.cell_type in ("markdown", "code") and cell.source.strip()]
     content, _ = exporter.from_notebook_node(nbformat.from_dict({**notebook, "cells": kept}))
     return str(content)
 
