@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __version__ = "0.5.0"
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-"""Torch's large CPU tensors in large pages: gradients of all prototypes would else spend much of their time on page
-faults. Torch reads it once, before its first tensor; 0 switches it off."""
+"""Put torch's large CPU tensors in large pages: otherwise, gradients of all prototypes would spend much of their time
+on page faults. Torch reads it once, before its first tensor; 0 switches it off."""
 
 _HOMES = {
     "ExperimentConfig": "config", "LossConfig": "config", "variant": "config", "SASoftmaxLoss": "losses",

@@ -24,7 +24,7 @@ from sa_lab.weights import WeightsError
 _STEMS = (("conv1", "bn1", "act1", "maxpool"), ("stem",), ("patch_embed",), ("conv_stem", "bn1"))
 """What comes first in networks of timm: ResNets, ConvNeXts, vision transformers, EfficientNets."""
 _HEADS = ("fc", "classifier", "head", "head_drop", "fc_norm")
-"""What comes last in networks that tell classes apart; nothing of it is used."""
+"""What comes last in classification networks; none of it is used."""
 
 
 class BackboneError(Refusal):
@@ -51,12 +51,12 @@ def two_streams(backbone: str, state: Mapping[str, Tensor] | None = None) -> Str
     Args:
         backbone: a name of torchvision, ``timm/NAME``, or ``FILE.py:FUNCTION`` for a function without arguments that
             gives a module with ``stems``, ``trunk`` and ``num_channels``, as in `Streams`. The last stride of ResNets
-            and MobileNetV2 is set to 1; the others keep theirs. Of vision transformers the map is the grid of patches.
-        state: weights of the whole network by name, for both stems alike; what tells classes apart is left out. By
-            default weights are drawn, for the visible stem and the trunk first.
+            and MobileNetV2 is set to 1; the others keep theirs. For vision transformers the map is the grid of patches.
+        state: weights of the whole network by name, for both stems alike; the classification head is left out. By
+            default weights are drawn at random, first for the visible stem and the trunk.
 
     Raises:
-        BackboneError: there is no such network, or it cannot be cut so.
+        BackboneError: there is no such network, or it cannot be cut like this.
         WeightsError: names or shapes of ``state`` that do not fit.
     """
     if ".py:" in backbone:

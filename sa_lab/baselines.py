@@ -190,7 +190,7 @@ class MarginHead(nn.Module):
         scale: length that embeddings are brought to, above 0.
 
     Attributes:
-        weights: parameter (P,C,D), one row a class.
+        weights: parameter (P,C,D), one row per class.
     """
 
     def __init__(

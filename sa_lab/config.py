@@ -136,7 +136,7 @@ class LossConfig:
     mask_value: float = 50.0
     """Feature Mask: what is taken off the logit of the own prototype, 0..inf; 0 switches the mask off."""
     warmup_steps: int = 60
-    """First steps in which the network follows L_id alone while the prototypes already learn."""
+    """Number of first steps in which the network follows L_id alone while the prototypes already learn."""
     asynchronous: bool = True
     """Prototypes follow their own loss in a separate step; if off, they follow L together with the network and swap
     sides, which shows what the asynchronous scheme is for."""
@@ -210,12 +210,12 @@ class LossConfig:
         return _MARGINS[term] if self.margin is None else self.margin
 
     def plain(self) -> LossConfig:
-        """The same loss without a margin that is that of its paper."""
+        """The same loss, its margin left out if it is that of its paper."""
         own = {_MARGINS[term] for term, weight in self.weights().items() if weight and term in _MARGINS}
         return replace(self, margin=None) if own == {self.margin} else self
 
     def follows_prototypes(self) -> bool:
-        """Whether a term looks at the prototypes, which have to be warm then; one's own may."""
+        """Whether a term looks at the prototypes, which then have to be warm; a loss of one's own may."""
         weights = self.weights()
         return any(weights.get(name) for name in _FOLLOWING)
 
@@ -241,9 +241,9 @@ TERMS = (
 )  # fmt: skip
 """Terms of an objective: the paper's three, those of `sa_lab.baselines`, and a loss of one's own."""
 _FOLLOWING = {"sa_softmax", "absolute", "own"}
-"""Terms that look at the prototypes; one's own may."""
+"""Terms that look at the prototypes; a loss of one's own may."""
 _MARGINS = {"triplet": 0.3, "cross_triplet": 0.3, "hetero_center_triplet": 0.3, "cosface": 0.35, "arcface": 0.5}
-"""Of the terms that have one, as in their papers."""
+"""Margins of the terms that have one, as in their papers."""
 
 
 def _is_weight(text: str = "1") -> bool:
@@ -265,7 +265,7 @@ class TrainConfig:
     num_epochs: int = 8
     """Epochs."""
     steps_per_epoch: int | None = 40
-    """Iterations in an epoch; none: as many as draw max(#visible, #infrared) images of each modality."""
+    """Iterations in an epoch; none: enough to draw max(#visible, #infrared) images of each modality."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """Optimiser of the network and of the prototypes; sgd has Nesterov momentum 0.9."""
     backbone_lr: float = 2e-3
@@ -291,7 +291,7 @@ class TrainConfig:
     reuse_features: bool = False
     """The prototype step reuses the features of the first forward, without a second one: faster, not the paper's."""
     sync_batch_norm: bool = False
-    """On several GPUs, batch statistics of the whole batch instead of each GPU's share."""
+    """On several GPUs, use batch statistics of the whole batch instead of each GPU's share."""
     precision: Precision = "32-true"
     """Numeric precision; 16-mixed scales the losses, for GPUs that have no bfloat16 (V100, T4)."""
     device: Device = "auto"
@@ -346,11 +346,11 @@ class ExperimentConfig:
         return "\n".join(["The preset tiny, but for", "", "| dial | value |", "|---|---|", *(rows or ["| - | - |"])])
 
     def flat(self) -> dict[str, Any]:
-        """All dials by their name with dots."""
+        """All dials by their dotted name."""
         return _flat(asdict(self))
 
     def changed(self) -> dict[str, Any]:
-        """The dials that differ from the preset tiny, by their name with dots."""
+        """The dials that differ from the preset tiny, by their dotted name."""
         mine, usual = _flat(asdict(self)), _flat(asdict(ExperimentConfig()))
         return {name: value for name, value in mine.items() if value != usual[name]}
 
@@ -374,7 +374,7 @@ class ExperimentConfig:
         return structured(nested, "config")
 
     def dials(self) -> dict[str, Any]:
-        """Everything that can change a result, as plain values: all but where the images lie, and who logs."""
+        """Everything that can change a result, as plain values: all but the place of the images and the logger."""
         dials = asdict(self)
         dials["data"]["root"], dials["train"]["log"] = None, "none"
         return dials
@@ -526,8 +526,8 @@ def _paper() -> ExperimentConfig:
 
 PRESETS: dict[str, Callable[[], ExperimentConfig]] = {"tiny": ExperimentConfig, "small": _small, "paper": _paper}
 """tiny: one CPU core, minutes; small: one GPU, minutes; paper: the reference's recipe, but for two things: an epoch of
-the reference has one batch more, floor(N/64) + 1, and it draws the images of an identity with replacement, so that
-nearly every batch has an image twice; ours draws without, in rounds."""
+the reference has one more batch, floor(N/64) + 1, and it draws the images of an identity with replacement, so that
+nearly every batch has some image twice; ours draws without replacement, in rounds."""
 
 VariantName = Literal[
     "softmax", "no_mask", "no_absolute", "complete", "synchronous", "own_target", "no_rival", "running_mean", "mask_5",
@@ -565,7 +565,7 @@ PAPER: tuple[VariantName, ...] = ("softmax", "no_mask", "no_absolute", "complete
 PIECES: tuple[VariantName, ...] = (
     "complete", "synchronous", "own_target", "running_mean", "no_rival", "no_mask", "mask_5", "mask_500", "no_absolute",
 )  # fmt: skip
-"""SA-Softmax, and itself with one piece changed, to see what each is for."""
+"""SA-Softmax and its variants with one piece changed, to see what each piece is for."""
 
 
 def variant(config: ExperimentConfig, name: VariantName) -> ExperimentConfig:

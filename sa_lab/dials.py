@@ -38,7 +38,7 @@ def few(names: Sequence[str]) -> str:
 
 
 def settle(owner: str, dials: Any) -> None:
-    """Bring each dial to its plain type, so that equal values are one config.
+    """Convert each dial to its plain type, so that equal values give one config.
 
     Raises:
         ValueError: a value that is not of that type.

@@ -38,7 +38,7 @@ _CHUNK = 1 << 24
 
 
 class Refusal(RuntimeError):
-    """What a user can mend: the command line tells it in one line, without a traceback."""
+    """An error that the user can mend: the command line reports it in one line, without a traceback."""
 
 
 def reason_of(error: BaseException, most: int = 200) -> str:
@@ -120,7 +120,7 @@ _A_DAY = 86_400  # seconds
 
 
 def check_output(path: Path, *suffixes: str) -> None:
-    """Do nothing if ``path`` can be written, or written anew, as a file with one of the suffixes.
+    """Check that ``path`` can be written, or overwritten, as a file with one of the suffixes.
 
     Raises:
         Refusal: it cannot, as shown by a trial in its folder or in the one where that would be made.
@@ -132,11 +132,11 @@ def check_output(path: Path, *suffixes: str) -> None:
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise Refusal(f"the file to write is {path}, but {folder} takes no files: {error.strerror}") from error
+        raise Refusal(f"the file to write is {path}, but {folder} cannot be written to: {error.strerror}") from error
 
 
 def check_folder(path: Path, advice: str) -> None:
-    """Do nothing if files can be made in ``path``, which need not be there yet.
+    """Check that files can be made in ``path``, which need not exist yet.
 
     Raises:
         Refusal: they cannot; ``advice`` says what else to do.
@@ -153,7 +153,7 @@ def _check_kind(path: Path) -> None:
 
 
 def replace(new: Path, path: Path) -> None:
-    """Give a file or a folder the name of another one, for good: content and name survive a loss of power.
+    """Give a file or a folder the name of another one, durably: content and name survive a loss of power.
 
     Raises:
         OSError: the disk did not accept the content after all; then ``path`` is unchanged.
@@ -226,7 +226,7 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
     """A new .npy that is mapped into memory, its space reserved: writing to it cannot meet a full disk.
 
     Raises:
-        OSError: the disk has not as much space; nothing is left behind.
+        OSError: the disk does not have enough space; nothing is left behind.
     """
     needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
     try:
@@ -268,8 +268,8 @@ def locked(path: Path, what: str, waiting: Callable[[], object] = bool) -> Itera
 
     Args:
         path: what is made or changed in the block.
-        what: how others call that, as in "prepares sysu".
-        waiting: called every few seconds that it takes.
+        what: how messages describe that, as in "prepares sysu".
+        waiting: called every few seconds while waiting.
     """
     from filelock import FileLock, SoftFileLock, Timeout  # not for `sa-lab --help`
 
@@ -364,13 +364,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def checksum(values: Mapping[str, Any]) -> str:
-    """XXH3, 64 bits, of what will be read where ``values`` are written as JSON."""
+    """XXH3, 64 bits, of what will be read back after ``values`` are written as JSON."""
     read = json.loads(json.dumps(values))  # tuples are lists then, keys texts
     return xxhash.xxh3_64_hexdigest(json.dumps(read, sort_keys=True).encode())
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write ``rows`` with a header and a checksum a row, atomically; a column that a row lacks stays empty in it."""
+    """Write ``rows`` with a header and a checksum per row, atomically; a column that a row lacks stays empty in it."""
     fields = list(dict.fromkeys(key for row in rows for key in row))
     table = [[str(row.get(field, "")) for field in fields] for row in rows]
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -425,7 +425,7 @@ def seal(archive: Path) -> None:
 
 
 def check_seal(archive: Path, needed: bool = False) -> None:
-    """Do nothing if the file is as it was sealed, or has no seal and none is ``needed``.
+    """Check that the file is as it was sealed, or has no seal and none is ``needed``.
 
     Raises:
         DamagedFileError: it is not.

@@ -105,7 +105,7 @@ def _made_of(listing: Listing, config: ExperimentConfig, contents: tuple[str, ..
 
 
 def machine() -> dict[str, str]:
-    """What decides the digits of a result besides its seed: torch's version, and how wide the processor computes."""
+    """What decides the digits of a result besides its seed: torch's version and the processor's vector width."""
     return {"torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability()}
 
 
@@ -118,7 +118,7 @@ def run(
     num_processes: int = 1,
     keep_checkpoint: bool = False,
 ) -> Run:
-    """Train, embed and evaluate; whatever of it a former call finished is reused.
+    """Train, embed and evaluate; whatever an earlier call has finished is reused.
 
     Started by torchrun, every process calls this; they share each batch, and the first one writes the run.
 
@@ -219,7 +219,7 @@ def run_splits(
     keep_checkpoint: bool = False,
     own_loss: OwnLoss | None = None,
 ) -> list[Run]:
-    """RegDB as an experiment of ten trainings, one a split, in ``folder``/split1..10 or folders named after the config.
+    """RegDB as ten trainings, one per split, in ``folder``/split1..10 or folders named after the config.
 
     Raises:
         ValueError: the data set has one split only.

@@ -1,4 +1,4 @@
-"""The network of a run as a graph for other programs: one a spectrum, from an image to its descriptor."""
+"""The network of a run as a graph for other programs: one per spectrum, from an image to its descriptor."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Descriptor(nn.Module):
 def export(
     run: Path, out: Path, kind: Format = "onnx", modality: Literal["visible", "infrared", "both"] = "both"
 ) -> list[Path]:
-    """Write the network of a run for other programs, with any number of images at a time, of the run's size.
+    """Write the network of a run for other programs, for any number of images of the run's size at a time.
 
     Args:
         run: folder of the run.

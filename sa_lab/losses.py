@@ -120,7 +120,7 @@ class _Products(torch.autograd.Function):
 
 
 def cross_entropy(logits: Float[Tensor, "B P K"], target: Int[Tensor, " B"]) -> Float[Tensor, ""]:
-    """Cross-entropy against one target row a sample: mean over the batch, sum over the parts."""
+    """Cross-entropy against one target row per sample: mean over the batch, sum over the parts."""
     batch, parts, _ = logits.shape
     targets = target.expand(parts, batch)
     return functional.cross_entropy(single(logits).permute(1, 2, 0), targets, reduction="sum") / batch
@@ -144,7 +144,7 @@ def sa_softmax_loss(
     """L_sa = CE(f.W - mask onehot(own), cross): the sample is drawn to the other spectrum's prototype.
 
     The Feature Mask takes ``mask_value`` off the logit of the own prototype. Without it the own prototype is a
-    negative, and success (both prototypes coincide) leaves p(own) = p(cross) <= 1/2, a floor of log 2 a part.
+    negative, and success (both prototypes coincide) leaves p(own) = p(cross) <= 1/2, a floor of log 2 per part.
 
     Args:
         prototype_logits: f.W, visible half first.
@@ -303,7 +303,7 @@ class SASoftmaxLoss(nn.Module):
             labels: identity in 0..C-1; without ``modality``, for loops that pass labels alone, the row of the own
                 prototype, identity + C modality, in 0..2C-1.
             modality: 0 visible, 1 infrared.
-            step: which of the two.
+            step: ``feature``, ``prototype`` or ``both``.
 
         Raises:
             ValueError: as `feature_loss`, or no such step.

@@ -35,7 +35,7 @@ class Features(NamedTuple):
 
 
 class PartNeck(nn.Module):
-    """One batch norm a part and channel, over the batch; the bias stays 0, the weight starts at N(1, 0.01^2)."""
+    """One batch norm per part and channel, over the batch; the bias stays 0, the weight starts at N(1, 0.01^2)."""
 
     def __init__(self, num_parts: int, channels: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class TwoStreamNet(nn.Module):
             images: normalised images.
             modality: 0 visible, 1 infrared, (B,) integers. An array, or a tensor on the CPU, lets a GPU batch be split
                 without waiting; an array stays on the CPU with several GPUs, too, where torch sends tensors to each.
-            classify: off, there are no identity logits.
+            classify: if off, there are no identity logits.
 
         Raises:
             ValueError: ``modality`` has another length, or holds anything but 0 and 1.

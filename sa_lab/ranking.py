@@ -47,7 +47,7 @@ class Pictures:
         return self.store.find(self.embeddings.paths)
 
     def image(self, row: int) -> UInt8[np.ndarray, "3 H W"]:
-        """The one of descriptor ``row``, as the network sees it."""
+        """The picture of descriptor ``row``, as the network sees it."""
         return np.asarray(self.store.gather(torch.from_numpy(self._rows[[row]]))[0].numpy())
 
 
@@ -131,7 +131,7 @@ def rank(
     modality: Modality = Modality.INFRARED,
     progress: bool = True,
 ) -> Ranking:
-    """Look for pictures among others of the other spectrum.
+    """Search pictures of the other spectrum.
 
     Descriptors of a gallery are kept in the data folder, by the content of pictures and network, so that the next query
     reuses them.
@@ -140,7 +140,7 @@ def rank(
         run: a finished run, or its folder.
         query: files or folders with pictures.
         gallery: the same, of what is searched.
-        k: how many come back, at least 1.
+        k: number of pictures to return, at least 1.
         modality: of the queries.
         progress: show bars.
 
@@ -158,7 +158,7 @@ def rank(
 
 
 def ranked(run: Run, asked: Pictures, searched: Pictures, k: int = 10) -> Ranking:
-    """What comes back for each of some described pictures among others; arguments and errors as of `rank`."""
+    """What comes back for each of some described pictures among others; arguments and errors as in `rank`."""
     if k < 1:
         raise ValueError(f"k is {k}, expected at least 1")
     best, similarity = nearest(asked.embeddings, searched.embeddings, k)
@@ -172,7 +172,7 @@ def ranked(run: Run, asked: Pictures, searched: Pictures, k: int = 10) -> Rankin
 
 
 def tested(run: Run, modality: Modality) -> Pictures:
-    """The test images of a run in one spectrum; errors as of `sa_lab.experiment.images_of`."""
+    """The test images of a run in one spectrum; errors as in `sa_lab.experiment.images_of`."""
     found = run.embeddings
     return Pictures(experiment.images_of(run.folder), found.subset(np.flatnonzero(found.modality == modality)))
 

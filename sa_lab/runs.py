@@ -28,7 +28,7 @@ PEOPLE_FILES = {"unseen": "embeddings.npz", "training": "training_embeddings.npz
 @dataclass(frozen=True, repr=False)
 class Run:
     """A folder: config.json, made_of.json (hashes of code, images and weights), images.csv (what each image was),
-    metrics.csv, model.pt (the selected network), probes/ (descriptors along the training, a file a step),
+    metrics.csv, model.pt (the selected network), probes/ (descriptors along the training, one file per step),
     embeddings.npz, training_embeddings.npz, for each protocol of the data set a report and its queries and, when it is
     finished, report.json and queries.csv of the first protocol; until then checkpoint.pt, to go on from; cost.json
     (seconds of the training, and the most memory it took).
@@ -93,7 +93,7 @@ class Run:
 
     @property
     def report(self) -> Report:
-        """What came of the first protocol of the data set; `Report.load_all` has the others."""
+        """The report of the data set's first protocol; `Report.load_all` has the others."""
         return Report.load(self.folder)
 
     def metrics(self) -> dict[str, np.ndarray]:

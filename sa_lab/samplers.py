@@ -13,10 +13,10 @@ class CrossModalityIdentitySampler:
     """Endless batches of indices, visible half first, the same identities in the same order in both halves.
 
     Identities come in shuffled rounds, so that after each round every identity was drawn once. Inside an identity,
-    images are drawn without replacement while it has enough; one with fewer than K gives all it has, and again.
-    The batches of an epoch depend on (seed, epoch) alone: the position is two integers, and a resumed sampler goes
-    on in the middle of an epoch as if it had never stopped. Every rank plans the same global batches and takes its
-    own identities of each.
+    images are drawn without replacement while it has enough; one with fewer than K gives all of them, then repeats. The
+    batches of an epoch depend on (seed, epoch) alone: the position is two integers, and a resumed sampler goes on in
+    the middle of an epoch as if it had never stopped. Every rank plans the same global batches and takes its own
+    identities of each.
 
     Args:
         person_ids: raw identities, (N,).

@@ -30,7 +30,7 @@ class Modality(IntEnum):
 
 
 class Role(IntEnum):
-    """What an image of the test is for."""
+    """What a test image is used for."""
 
     BOTH = 0
     QUERY = 1
@@ -96,9 +96,9 @@ class Listing:
             permutation of trial t that the data set itself prescribes, -1 where it prescribes none; None where it
             comes without such a file.
         roles: (N,) 0 for an image that may be query and gallery, 1 only query, 2 only gallery; None: all 0.
-        tracks: (N,) the tracklet that an image belongs to, whose images are one in a ranking; None: each its own.
+        tracks: (N,) the tracklet that an image belongs to, whose images count as one in a ranking; None: each its own.
         held_ids: identities that the data set itself keeps for validation; None: a share of them is drawn.
-        passed_over: what lies beside the images and was not taken, a line each.
+        passed_over: what lies beside the images and was not taken, one line each.
         content: ``content(i)`` gives a text that changes with the pixels behind image i and with nothing else (a hash
             of the file), which takes a while; None where path and stamp already do so.
     """

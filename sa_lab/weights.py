@@ -38,7 +38,7 @@ def save_state(path: Path, state: Any) -> None:
 
 
 def load_state(path: Path) -> Any:
-    """Tensors and plain values of a file by torch; nothing in it is executed.
+    """Tensors and plain values of a file written by torch; nothing in it is executed.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -63,7 +63,7 @@ def load_state(path: Path) -> Any:
 
 
 def check_weights(backbone: str, weights: str) -> None:
-    """Do nothing if `backbone_state` may find weights; a download is not tried.
+    """Check whether `backbone_state` can find weights; a download is not tried.
 
     Raises:
         WeightsError: it cannot.

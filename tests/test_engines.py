@@ -80,7 +80,7 @@ def test_asked_to_stop_the_workers_of_a_cluster_end_their_runs(
 
 def test_no_cluster_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
-    with pytest.raises(Refusal, match=r"no scheduler of Dask answers at 'tcp://127\.0\.0\.1:1'"):
+    with pytest.raises(Refusal, match=r"no Dask scheduler answers at 'tcp://127\.0\.0\.1:1'"):
         engines.Dask("tcp://127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(Refusal, match=r"pip install 'sa-lab\[cluster\]'"):

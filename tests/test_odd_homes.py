@@ -100,7 +100,9 @@ def test_a_home_that_can_only_be_read_is_read(
     cli.main(["report", str(run), "--out", str(tmp_path / "page.html")])
     assert (tmp_path / "page.html").stat().st_size > 100_000
     cli.main(["embed", str(run), "--out", str(tmp_path / "out.npz")])
-    with pytest.raises(SystemExit, match=r"the file to write is .*out\.npz, but .*disk takes no files: Read-only"):
+    with pytest.raises(
+        SystemExit, match=r"the file to write is .*out\.npz, but .*disk cannot be written to: Read-only"
+    ):
         cli.main(["embed", str(run), "--out", str(read_only_disk / "out.npz")])
 
 
@@ -246,8 +248,8 @@ def test_who_has_the_wheel_alone_gets_the_chapters(tmp_path: Path) -> None:
         (".", (), "which is a folder"),
         ("ours", (".npz",), "is ours, expected a name that ends in .npz"),
         ("page.pdf", (".html", ".htm"), "expected a name that ends in .html or .htm"),
-        ("/dev/null/x.npz", (".npz",), "but /dev/null takes no files: Not a directory"),
-        ("/proc/x.npz", (".npz",), "but /proc takes no files"),
+        ("/dev/null/x.npz", (".npz",), "but /dev/null cannot be written to: Not a directory"),
+        ("/proc/x.npz", (".npz",), "but /proc cannot be written to"),
     ],
 )
 def test_what_is_no_place_for_a_file_is_refused(path: str, suffixes: tuple[str, ...], told: str) -> None:
@@ -275,7 +277,7 @@ def test_nothing_takes_the_place_of_a_device_or_of_somebodys_file(
     assert Path("/dev/null").is_char_device()
     other = tmp_path / "other.json"
     other.write_text('{"a": 1}')
-    with pytest.raises(SystemExit, match=r"other\.json holds something else than a study"):
+    with pytest.raises(SystemExit, match=r"other\.json holds something other than a study"):
         cli.main(["study", "tiny", "--out", str(other)])
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", Path("/dev/null")):

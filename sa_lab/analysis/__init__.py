@@ -1,6 +1,6 @@
 """Do the two spectra overlap? Arrays in, numbers out: nothing here needs torch or images.
 
-``points`` are descriptors, one row an image: one part ``embeddings[:, p]`` or the whole ``embeddings.reshape(N, -1)``.
+``points`` are descriptors, one row per image: one part ``embeddings[:, p]`` or the whole ``embeddings.reshape(N, -1)``.
 Every measure is unchanged when all points are rotated together or multiplied by one positive number.
 """
 

@@ -12,10 +12,10 @@ class Definition:
     """What a measure is called and how it is read.
 
     Attributes:
-        title: for the head of a table or an axis.
+        title: heading of a table column or an axis.
         range: of its values.
         better: the direction in which spectra overlap more, or persons are told apart better across spectra.
-        meaning: in a sentence.
+        meaning: one sentence.
     """
 
     title: str
@@ -25,7 +25,7 @@ class Definition:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Smallest and largest value there is."""
+        """Smallest and largest possible value."""
         return {"[0,1]": (0.0, 1.0), "[-1,1]": (-1.0, 1.0), "[0,∞)": (0.0, inf)}.get(self.range, (-inf, inf))
 
 

@@ -1,4 +1,4 @@
-"""The distance of two clouds as wholes, and whether chance alone would make it."""
+"""The distance between two clouds as wholes, and whether chance alone would produce it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def mmd(
 
     ``MMD^2 = mean k(v,v') + mean k(r,r') - 2 mean k(v,r)`` over pairs of two different images, visible v and infrared
     r, with ``k(x,y) = exp(-|x - y|^2 / (2 bandwidth^2))`` and the median distance of all pairs as bandwidth. The
-    p-value relabels the spectra within each identity, because images of one person are no independent draws. Above
+    p-value relabels the spectra within each identity, because images of one person are not independent draws. Above
     ``max_points`` images, whole identities are drawn until there are as many.
 
     Source: Gretton et al., "A Kernel Two-Sample Test", JMLR 2012, lemma 6 and section 8 (bandwidth). Deviation: they

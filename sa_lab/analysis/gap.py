@@ -16,7 +16,7 @@ _ROWS = 1024  # images whose distances from their centroids are held at once
 
 @dataclass(frozen=True)
 class ModalityGap:
-    """How far apart an identity's two spectra lie, one entry an identity that has both.
+    """How far apart an identity's two spectra lie, one entry per identity that has both.
 
     Attributes:
         person_ids: (I,) ascending.

@@ -53,7 +53,7 @@ class CentroidTransfer:
 
     Attributes:
         images: (M,) rows of the images judged, those of identities that have both spectra, ascending.
-        correct: (M,) named rightly.
+        correct: (M,) identified correctly.
     """
 
     images: Int[np.ndarray, " M"]
@@ -95,7 +95,7 @@ def silhouettes(
     Source: Rousseeuw, J. Comput. Appl. Math. 1987.
 
     Raises:
-        ValueError: fewer than two identities or spectra, or as many as images.
+        ValueError: fewer than two identities or spectra, or as many of them as images.
     """
     return Silhouettes(silhouette(points, person_ids, "person_ids"), silhouette(points, modality, "modality"))
 
@@ -115,10 +115,10 @@ def centroid_transfer(
 ) -> CentroidTransfer:
     """Is an image nearer (cosine) to its identity's centroid in the other spectrum than to any other identity's there?
 
-    Centroids are means of unit rows, of the identities that have both spectra; images of others are left out, and a
-    tie is no success. The share of successes is in [0,1]; 1 / identities is chance.
+    Centroids are means of unit rows, of the identities that have both spectra; images of others are left out, and a tie
+    does not count as a success. The share of successes is in [0,1]; 1 / identities is chance.
 
-    Source: nearest class mean, Mensink et al., TPAMI 2013, learned in one spectrum and asked in the other.
+    Source: nearest class mean, Mensink et al., TPAMI 2013, learned in one spectrum and applied in the other.
 
     Raises:
         ValueError: no identity has both spectra.

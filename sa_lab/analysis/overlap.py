@@ -53,12 +53,12 @@ def measure_overlap(
         person_ids: (N,).
         modality: (N,).
         generator: draws pairs, folds, and identities.
-        prototypes: (2C,K), the visible half first (`whole_prototypes`); in the space of the points, K is D, where
-            images are compared with them.
+        prototypes: (2C,K), the visible half first (`whole_prototypes`); in the space of the points (K is D) if images
+            are compared with them.
         prototype_ids: (C,) their persons; images are compared with prototypes only if everybody is among them.
         only: names in `DEFINITIONS`.
-        num_samples: bootstrap draws of the statistics that are no means.
-        watch: told each measure's name before it is computed.
+        num_samples: bootstrap draws for statistics that are not means.
+        watch: called with each measure's name before it is computed.
 
     Raises:
         ValueError: NaN, infinity or rows of zeros in ``points``, lengths that differ, or an unknown measure.

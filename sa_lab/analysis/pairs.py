@@ -41,8 +41,8 @@ class Separation:
     Attributes:
         overlap: the area that they share, in [0,1]; see `overlap_coefficient`.
         auc: chance that a positive is above a negative, ties counted half, in [0,1]; 0.5: no difference.
-        d_prime: difference of the means over the root of the mean variance, any number; infinite where nothing
-            spreads, NaN where the means are equal as well.
+        d_prime: difference of the means over the root of the mean variance, any number; infinite if nothing varies, NaN
+            if the means are also equal.
     """
 
     overlap: float
@@ -88,7 +88,7 @@ def separation(
 
     Source: d' of Green and Swets, "Signal Detection Theory and Psychophysics", 1966; the area under the ROC curve as
     a probability, Hanley and McNeil, Radiology 1982; `overlap_coefficient`. The variances are of the values alone
-    (divided by their number), since pairs of images are no independent draws.
+    (divided by their number), since pairs of images are not independent draws.
 
     Raises:
         ValueError: no values, or none that counts.
@@ -152,7 +152,7 @@ def mean_distance(
 
 @dataclass(frozen=True)
 class Alignment:
-    """How close an identity's two spectra are, one entry an identity that has both.
+    """How close an identity's two spectra are, one entry per identity that has both.
 
     Attributes:
         person_ids: (I,) ascending.

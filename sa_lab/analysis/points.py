@@ -1,4 +1,4 @@
-"""Rows of numbers, checked, grouped, and with fewer columns where there are many, before anything else is computed."""
+"""Rows of numbers, checked, grouped and, if they have many columns, reduced before anything else is computed."""
 
 from __future__ import annotations
 

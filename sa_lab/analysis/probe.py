@@ -17,7 +17,7 @@ class ProbeResult:
     """What the modality probe guessed.
 
     Attributes:
-        accuracy: mean of the two spectra's shares of right guesses, in [0,1]; 0.5 is chance, somewhat less can happen.
+        accuracy: mean of the two spectra's shares of right guesses, in [0,1]; 0.5 is chance; slightly less is possible.
         correct: (N,) right or wrong, each image judged by a probe that saw nothing of its identity.
         person_ids: (I,) the identities that have both spectra, ascending.
         per_identity: (I,) their accuracy: mean of the shares in the identity's two spectra, in [0,1].
@@ -46,7 +46,7 @@ def modality_probe(
     Source: linear probes of Alain and Bengio, 2016, arXiv:1610.01644; as a domain measure, Ben-David et al., 2010.
 
     Raises:
-        ValueError: fewer identities than folds, or a fold to learn from that lacks one spectrum.
+        ValueError: fewer identities than folds, or a training fold that lacks one spectrum.
     """
     points = as_points(points, "points")
     people = np.unique(person_ids)

@@ -34,7 +34,7 @@ CAUTION: dict[str, str] = {
 }
 """What a projection cannot show."""
 _TRUSTED = 3000
-"""Points on which trustworthiness is computed at most, drawn at random: it compares all pairs."""
+"""Most points on which trustworthiness is computed, drawn at random, because it compares all pairs."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def project(
     All rows are made unit length and reduced as `sa_lab.analysis.reduce` does. "umap": McInnes et al., 2018,
     arXiv:1802.03426, cosine metric, started from the principal components, one thread: the same generator state gives
     the same picture. "tsne": van der Maaten and Hinton, 2008, started and measured alike, with ``num_neighbors`` as its
-    perplexity (of few points a third of them at most), in 2 or 3 dimensions. "pca": the linear view. A fit is kept in
-    the cache and found again by its content.
+    perplexity (at most a third of the points), in 2 or 3 dimensions. "pca": the linear view. A fit is kept in the cache
+    and found again by its content.
 
     Raises:
         ValueError: fewer than 5 points, unknown method, too many dimensions, or a row of zeros.
@@ -108,7 +108,7 @@ def project_along(
     num_neighbors: int = 15,
     min_distance: float = 0.1,
 ) -> list[Projection]:
-    """Draw the same samples and prototypes at several moments in the plane, so that a point's path can be followed.
+    """Draw the same samples and prototypes in the plane at several moments, so that a point's path can be followed.
 
     "umap": aligned, each point held near its place in the moments beside (Dadu et al., Patterns 2023;
     `umap.AlignedUMAP`, cosine metric). "pca": the directions of all moments together. Fits are kept as in `project`.
@@ -118,10 +118,10 @@ def project_along(
         generator: randomness of the fit.
         prototypes: T moments of the same M prototypes.
         method: "umap" or "pca"; t-SNE has no aligned version.
-        num_neighbors, min_distance: as of `project`.
+        num_neighbors, min_distance: as in `project`.
 
     Raises:
-        ValueError: fewer than two moments, moments of different sizes, or as of `project`.
+        ValueError: fewer than two moments, moments of different sizes, or as in `project`.
     """
     if method == "tsne":
         raise ValueError("method is 'tsne', expected 'umap' or 'pca': nothing would hold a point near its place")

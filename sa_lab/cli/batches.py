@@ -72,7 +72,7 @@ def sweep(
     out: Path | None = None,
     file: ConfigFile = None,
 ) -> None:
-    """Train a grid of dials, losses and seeds, and put all into one table; finished runs are reused.
+    """Train a grid of dials, losses and seeds, and put all results into one table; finished runs are reused.
 
     Args:
         config: preset and its dials, the base of all trainings.
@@ -81,13 +81,13 @@ def sweep(
         loss: losses by name; by default that of the config.
         own_loss: a loss of your own, as file.py:name, for the term own in --loss.terms "identity 1 + own 1"; among the
             losses it is called own.
-        seeds: for each point of the grid; each seed draws people, images and split as well; by default --seed alone.
+        seeds: seeds of each point of the grid; each draws people, images and split as well; by default --seed alone.
         jobs: runs at a time, each with its share of the CPU cores.
         random: train only this many points of the grid, drawn at random.
         array: index and count of a job array: this call trains its share, and shows what the others have finished.
         scheduler: address of a running Dask cluster that trains in place of this machine, as tcp://127.0.0.1:8786.
         validation: show results on the validation identities instead of the test identities, to choose by.
-        style: of the table that is printed.
+        style: style of the printed table.
         best: print the best mean of each column bold, in Markdown and LaTeX.
         notebook: a chapter, by the beginning of its name, such as 05; it is executed for each cell into executed/ of
             the data folder, with a page that links the results.
@@ -135,7 +135,7 @@ def sweep(
     if result.failed:
         why = "\n  ".join(f"{cell}: {reason}" for cell, reason in result.failed.items())
         count = f"{len(result.failed)} {'cell' if len(result.failed) == 1 else 'cells'} failed"
-        raise Refusal(f"{count}; {runs} finished, and the same call tries the others again:\n  {why}")
+        raise Refusal(f"{count}; {runs} finished, and the same command tries the others again:\n  {why}")
 
 
 def course(
@@ -156,8 +156,8 @@ def course(
         dataset: which images, short for --data.dataset.
         root: folder of the data set, short for --data.root; without it, people are drawn in the layout of sysu, regdb
             and llcm.
-        epochs: of each training, short for --train.num-epochs; for a first look take 2, the fewest that outlast the
-            warm-up.
+        epochs: epochs of each training, short for --train.num-epochs; for a first look take 2, the fewest that outlast
+            the warm-up.
         loss_variant: what softmax is compared with.
         out: folder of the executed notebooks; by default executed/<dataset> in the data folder, with any changed dials
             in its name.

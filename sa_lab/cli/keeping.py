@@ -19,7 +19,7 @@ def runs(
     """List runs with their loss, the dials that differ from the preset tiny, size and age; or remove the named ones.
 
     Args:
-        names: of folders, or patterns such as '*-seed[12]-*'; by default all, which are only listed.
+        names: names of folders, or patterns such as '*-seed[12]-*'; by default all, which are only listed.
         prune: remove the named runs with all their files; a run that is being trained is left alone.
         root: folder of the runs; by default runs/ in the data folder.
     """
@@ -27,7 +27,7 @@ def runs(
     there = sorted(path for path in place.glob("*") if path.is_dir() and not path.name.startswith("."))
     chosen = [path for path in there if not names or any(fnmatch(path.name, name) for name in names)]
     if unknown := [name for name in names if not any(fnmatch(path.name, name) for path in there)]:
-        raise ValueError(f"there is no run {', '.join(unknown)} in {place}; `sa-lab runs` lists those there are")
+        raise ValueError(f"there is no run {', '.join(unknown)} in {place}; `sa-lab runs` lists the runs there")
     if not prune:
         _show(chosen, place)
         return
@@ -35,7 +35,7 @@ def runs(
         raise ValueError("--prune without a name would remove every run, expected names, or '*' for all")
     strange = [path.name for path in chosen if not (path / "config.json").is_file()]
     if strange:
-        raise ValueError(f"{', '.join(strange)} in {place} has no config.json, expected folders of runs alone")
+        raise ValueError(f"{', '.join(strange)} in {place} has no config.json, expected only folders of runs")
     freed = 0
     for path in chosen:
         with locked(path, f"removes {path.name}", lambda name=path.name: _in_use(name)):  # type: ignore[misc]

@@ -21,13 +21,13 @@ def rank(
 
     Args:
         run: folder of a finished run, such as one that `make run` leaves in data/runs.
-        pictures: the queries, files or folders, and last the folder that is searched.
-        modality: of the queries; the searched pictures are of the other one.
+        pictures: the queries (files or folders), and last the folder to search.
+        modality: spectrum of the queries; the searched pictures are of the other one.
         k: number of pictures to return for each query.
         out: a page that opens offline; the contact sheet is written beside it, as PNG.
     """
     if len(pictures) < 2:
-        raise ValueError("one place is given, expected a query and then the folder that is searched")
+        raise ValueError("one place is given, expected a query and then the folder to search")
     check_output(out, ".html", ".htm")
     from sa_lab import ranking
     from sa_lab.reporting import ranks, tables

@@ -26,10 +26,10 @@ def prepare(
     """Check a data set, print its counts beside the published ones, and build its store; resumable.
 
     Args:
-        dataset: which images; of regdb all ten splits are checked.
-        root: its folder; needed by all but thermal and synthetic.
-        height: of the stored images in pixels.
-        width: of the stored images in pixels.
+        dataset: images to check; for regdb all ten splits.
+        root: folder of the data set; needed by all but thermal and synthetic.
+        height: height of the stored images in pixels.
+        width: width of the stored images in pixels.
         resize: filter that brings images to this size.
         verify: also read the whole store, and restore damaged images.
     """
@@ -75,7 +75,7 @@ def generate(
     images_per_camera: int = 4,
     seed: int = 0,
 ) -> None:
-    """Draw people into a new folder in the layout of a data set, to follow everything without the licensed images.
+    """Draw people into a new folder in the layout of a data set, to work without the licensed images.
 
     Args:
         dataset: the data set whose layout to use.
@@ -83,7 +83,7 @@ def generate(
         train_ids: identities for training, in each split.
         test_ids: identities for testing, in each split.
         images_per_camera: images of an identity in each camera; for regdb always ten.
-        seed: of the drawings.
+        seed: seed of the drawings.
     """
     from sa_lab.data import copies
 
@@ -149,7 +149,7 @@ def export(
 
     Args:
         run: folder of the run.
-        out: folder to write to; by default exported/ in that of the run.
+        out: folder to write to; by default exported/ in the run's folder.
         format: onnx (extra `export`); torch, a program of torch.export; reference, the files of the reference program.
         modality: which spectrum; the reference's files have both.
     """
@@ -170,7 +170,7 @@ def app(
     Args:
         runs: folders of one or two finished runs, or of descriptors evaluated by `sa-lab evaluate`, whose rankings are
             shown; without them, the playground alone.
-        port: on 127.0.0.1; 0 takes a free one.
+        port: port on 127.0.0.1; 0 takes a free one.
         browser: open the page in the browser, too; its address is printed in any case.
         tabs: maximum number of open tabs, each with a kernel of about a gigabyte.
         base_url: path of the page behind a proxy, as in /user/ann/proxy/absolute/8866/ on a JupyterHub.

@@ -21,10 +21,10 @@ _MEANINGS = {
 
 
 def with_options(data: DataConfig, **options: Any) -> DataConfig:
-    """Images that options of a command name, those that are not None.
+    """The images that a command's options name; options that are None change nothing.
 
     Raises:
-        ValueError: a value that does not fit, told as the option and not as the dial.
+        ValueError: a value does not fit; the message names the option, not the dial.
     """
     try:
         return replace(data, **{name: value for name, value in options.items() if value is not None})
@@ -37,7 +37,7 @@ def annotation(arguments: Sequence[str]) -> Any:
 
     Args:
         arguments: of the command line, read ahead for ``--config`` and ``--from``: their dials become the presets'
-            defaults, so that other options still go before them.
+            defaults, so that other options still override them.
 
     Raises:
         ValueError, OSError: the file cannot be read, or names an unknown dial.

@@ -18,7 +18,7 @@ def notebooks(folder: Annotated[Path, tyro.conf.Positional]) -> None:
     """Copy the chapters, with guides and solutions, into a new folder to work in.
 
     Args:
-        folder: gets them; it must be new or empty.
+        folder: where to copy them; it must be new or empty.
     """
     from sa_lab.course import chapters
 

@@ -1,4 +1,4 @@
-"""Commands that say how good something is: of runs, of the reference's checkpoints, of anybody's descriptors."""
+"""Commands that measure how good something is: runs, the reference's checkpoints, anybody's descriptors."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def evaluate(
         rerank: k-reciprocal re-ranking with k1, k2 and the weight of the original distance; the paper's: 20 6 0.3.
         rerank_expand: a neighbour's set joins if more than two thirds of it are shared (above, as in published
             programs) or at least two thirds (at_least, as in the paper's equation).
-        method: what tables call it; by default the name of the file. Splits of one method are averaged by `report`.
+        method: the name in tables; by default the name of the file. `report` averages the splits of one method.
         out: folder of the reports; by default the run itself, else one in the data folder.
-        dataset: of descriptors that do not name theirs, or the one that a checkpoint is tested on.
+        dataset: the data set of descriptors that do not name theirs, or the one that a checkpoint is tested on.
         root: folder of the images that a checkpoint is tested on.
-        split: of descriptors that do not name theirs, or the split of regdb that a checkpoint was trained on.
-        height: of a checkpoint's images, in pixels.
-        width: of a checkpoint's images, in pixels.
+        split: the split of descriptors that do not name theirs, or the split of regdb that a checkpoint was trained on.
+        height: height of a checkpoint's images in pixels.
+        width: width of a checkpoint's images in pixels.
         device: where a checkpoint computes.
     """
     from sa_lab.evaluation.protocols import PROTOCOLS, protocols_of
@@ -158,11 +158,11 @@ def embed(
             prototypes; people with an image in the training cannot be tested on, whatever they are called.
         root: folder of the data set.
         split: which split of regdb.
-        part: identities that are to be embedded.
-        dtype: of the numbers in the file.
+        part: identities to embed.
+        dtype: type of the numbers in the file.
         device: where to compute.
         images: files and folders of loose pictures in place of a data set; no identities are needed.
-        modality: of all of them.
+        modality: spectrum of all these pictures.
     """
     check_output(out, ".npz")
     kind = _types()[dtype]
@@ -239,8 +239,8 @@ def report(runs: Annotated[list[Path], tyro.conf.Positional], style: Style = "ht
     Args:
         runs: folders of finished runs, or of evaluated descriptors.
         style: html prints the tables and writes them with cards and interactive figures on one page that opens offline;
-            console, markdown, latex and csv are tables alone.
-        out: file to write; by default report.html for a page, none for tables.
+            console, markdown, latex and csv are only tables.
+        out: file to write; by default report.html for a page, no file for tables.
     """
     if not runs:
         raise ValueError("runs is empty, expected the folders of one or more runs")
@@ -272,7 +272,7 @@ def compare(
     Args:
         first: folder of a run or of evaluated descriptors.
         second: another one, evaluated on the same images.
-        style: of the tables.
+        style: style of the tables.
     """
     from sa_lab.evaluation import paired
     from sa_lab.reporting import tables

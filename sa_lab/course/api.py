@@ -24,7 +24,7 @@ MODULES = tuple(
         "exporting", "reporting.tables", "reporting.comparison",
     )
 )  # fmt: skip
-"""What somebody uses who writes code with the library, in the order in which it is read."""
+"""What people use who write code with the library, in reading order."""
 FOLDER = "api"
 
 

@@ -67,7 +67,7 @@ def serve(runs: Sequence[Path] = (), port: int = 0, browser: bool = True, tabs: 
             rankings are shown; without them, the playground alone.
         port: on 127.0.0.1; 0 takes a free one.
         browser: open the page in the browser, too.
-        tabs: open at a time at most, each with a kernel of about a gigabyte; one more is told to wait.
+        tabs: maximum number of open tabs, each with a kernel of about a gigabyte; one more is told to wait.
         base_url: path of the page, where a proxy such as jupyter-server-proxy passes it on with its prefix.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The toy world at every setting of its dials, computed beforehand by the library's own steps, for pages to look up."""
+"""The toy world at every setting of its dials, precomputed with the library's own steps for pages to look up."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Grid:
     steps: tuple[int, ...] = tuple(range(0, 241, 4))
 
     def losses(self, warmup_steps: int, asynchronous: bool) -> list[LossConfig]:
-        """Those of one file, plain softmax last. Where nothing follows L_sa the mask moves nothing: the last one stands
-        for all."""
+        """The losses of one file, plain softmax last. Where nothing follows L_sa, the mask has no effect: the last one
+        stands for all."""
         dials = itertools.product(self.mask_value, self.sas_weight, self.similarity_weight)
         found = [
             LossConfig(share, weight, mask, warmup_steps, asynchronous)
@@ -94,7 +94,7 @@ def script(name: str, content: Any) -> str:
 def write(out: Path, grid: Grid | None = None, progress: bool = True) -> None:
     """Write the atlas as scripts, an index toy.js and one for each of `Grid.files`, into ``out``.
 
-    What was computed by this library, on this grid, is kept in the home folder.
+    Results of this version of the library on this grid are kept in the home folder.
 
     Raises:
         ValueError: the grid is so fine that the files are larger than `MOST_BYTES`.

@@ -94,8 +94,8 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
     Args:
         config: dials of all trainings.
         loss: what softmax is compared with.
-        out: folder of the executed notebooks; by default one in the data folder, with the dials that are not those of
-            the preset tiny in its name.
+        out: folder of the executed notebooks; by default one in the data folder, with the dials that differ from the
+            preset tiny in its name.
 
     Returns:
         The comparison, and where it is.
@@ -266,8 +266,8 @@ def _kernel_hears_interrupts(name: str) -> Iterator[type[AsyncKernelManager]]:
 def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:
     """Execute the chapters in place with their own parameters, figures as data and as picture, and clean them.
 
-    The networks of the four losses are trained first, where they are not there yet; then no chapter needs another one.
-    Networks and chapters are made two at a time; more threads than cores would wait for each other.
+    The networks of the four losses are trained first, if they are missing; then no chapter needs another one. Networks
+    and chapters are made two at a time; more threads than cores would wait for each other.
 
     Raises:
         RuntimeError: no browser is found to draw the pictures.

@@ -21,7 +21,7 @@ from sa_lab.study.sweeps import Sweep
 
 
 def verdicts(result: dict[str, Any], measures: Sequence[str] = ("rank_1", "mean_ap", "stranger_ratio")) -> list[str]:
-    """One sentence a variant and measure: its difference to softmax, and whether the interval leaves 0 out."""
+    """One sentence per variant and measure: its difference from softmax, and whether the interval excludes 0."""
     sentences = []
     for variant_name, columns in result["variants"].items():
         for name in measures:
@@ -47,7 +47,7 @@ def span(one: Mapping[str, float], measure: str, unit: str = "", sign: str = "+"
 
     Args:
         one: mean, low and high.
-        measure: a name in `sa_lab.study.MEANINGS`, or anything else that is no share.
+        measure: a name in `sa_lab.study.MEANINGS`, or any other name for what is not a share.
         unit: of shares, after the mean.
         sign: empty for values, which have no plus.
     """
@@ -112,7 +112,7 @@ class Disagreement:
 
 
 def disagreements(result: dict[str, Any], measure: str, target: str = "mean_ap") -> dict[str, Disagreement]:
-    """Where overlap by ``measure`` and retrieval part ways, by loss; none where the study lacks one of the two."""
+    """Where overlap by ``measure`` and retrieval disagree, by loss; empty where the study lacks one of the two."""
     sign = 1 if DEFINITIONS[measure.removeprefix("training_")].better == "higher" else -1
     base, found = result["variants"].get("softmax", {}), {}
     if measure not in base or target not in base:
@@ -128,7 +128,7 @@ def disagreements(result: dict[str, Any], measure: str, target: str = "mean_ap")
 
 
 def joined(studies: Mapping[str, dict[str, Any]], loss: str = "complete") -> dict[str, Any]:
-    """One loss of several studies side by side, for a table and `paired`: what another dial than the loss changes.
+    """One loss of several studies side by side, for a table and `paired`: what a dial other than the loss changes.
 
     Raises:
         ValueError: their seeds differ.

@@ -1,4 +1,4 @@
-"""Live figures of the site: what each widget of the chapters shows, computed beforehand, and its place in a page."""
+"""Live figures of the site: what each widget of the chapters shows, precomputed, and its place in a page."""
 
 from __future__ import annotations
 
@@ -177,8 +177,8 @@ def of_lens(run: Run, progress: bool = True) -> dict[str, Any]:
 
 
 def of_rankings(runs: Mapping[str, Run], progress: bool = True) -> dict[str, Any]:
-    """What each run finds first for each query, under each protocol, in all of the gallery and in each camera's images;
-    -1 where there is none left."""
+    """What each run finds first for each query, under each protocol, in the whole gallery and in each camera's images;
+    -1 where none is left."""
     tested = {name: run.embeddings for name, run in runs.items()}
     first = next(iter(tested.values()))
     cameras = np.unique(first.camera_ids)
@@ -209,7 +209,7 @@ def of_rankings(runs: Mapping[str, Run], progress: bool = True) -> dict[str, Any
 
 
 def of_projection(run: Run) -> dict[str, Any]:
-    """Where the first training identities of a run lie, with their images and what each costs the loss."""
+    """Where the first training identities of a run lie, with their images and the loss of each."""
     drawn = descriptors.picture(run.training_embeddings, seed=run.config.seed)
     shown, where = drawn.embeddings, drawn.projection
     store = experiment.images_of(run.folder)

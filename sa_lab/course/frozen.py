@@ -1,6 +1,6 @@
 """Real features under the loss, in seconds: the network of a finished run stands still, a linear head on it learns.
 
-Every step is one of the library; only the network is small, so that hundreds of them fit into the time of a few.
+Every step is one of the library's; only the network is small, so that hundreds of steps take the time of a few.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class FrozenFeatures:
         seed: of head, prototypes and batches.
 
     Attributes:
-        rows: the losses and weights of each step, and what `measure` gave at some.
+        rows: the losses and weights of each step, and the results of `measure` at some.
 
     Raises:
         ValueError: the run held no identities back for validation.

@@ -35,7 +35,7 @@ def read(folder: Path) -> list[Guide]:
 
 
 def address(link: str) -> str:
-    """Where the site has what a link names: all pages lie in one folder.
+    """Where a link's target is in the site: all pages lie in one folder.
 
     >>> address("../solutions/01_derivation.md#open-tasks")
     'solutions-01_derivation.html#open-tasks'

@@ -21,11 +21,11 @@ class Step:
 
     Attributes:
         title, text: what is read.
-        loss: what the toy world follows.
+        loss: the loss that the toy world follows.
         begin, end: steps of the training that are played.
-        curves: that are drawn, beside the modality gap.
+        curves: those drawn beside the modality gap.
         pulls: terms whose arrows are drawn.
-        prototypes: whether they are.
+        prototypes: whether they are drawn.
     """
 
     title: str

@@ -69,7 +69,7 @@ class Lens:
 
         Args:
             folder: of the run.
-            store: its images; by default opened from where the run's config says.
+            store: its images; by default opened from where the run's config points.
             most: images at most.
 
         Raises:

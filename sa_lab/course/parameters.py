@@ -1,4 +1,4 @@
-"""What a chapter is given in its first cell, by hand or by papermill: checked, and made a config."""
+"""The parameters in a chapter's first cell, set by hand or by papermill: checked, and turned into a config."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Given(NamedTuple):
 
     Attributes:
         config: the dials that all its trainings share.
-        ours: those of the loss that softmax is compared with.
+        ours: the dials of the loss that softmax is compared with.
         name: of that loss.
     """
 

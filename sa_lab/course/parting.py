@@ -1,7 +1,7 @@
 """Why the two prototypes of an identity move apart: prototypes refitted to fixed embeddings.
 
 In L_p the prototype of the same identity in the other spectrum is one of the negatives: the two compete. Fitted to the
-embeddings of a finished network, with that rival and without it, they tell what the competition alone does.
+embeddings of a finished network with and without that rival, they show what the competition alone does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The asynchronous iteration as the field usually writes it: what the library is compared with.
+"""The asynchronous iteration as the field usually writes it, for the library to be compared with.
 
 Worker processes transform one PIL image at a time (the benchmarks' `loading`); classifiers and prototypes are lists
 in Python loops; the mask is a one-hot matrix made on the CPU; the second forward is a whole one. It is written with
-care, never slower than this way has to be, and computes the same numbers as the library, which the benchmarks check
+care, no slower than this style has to be, and computes the same numbers as the library; the benchmarks check that
 before they time anything.
 """
 

@@ -20,7 +20,7 @@ def place() -> Path:
 
 
 def solved() -> dict[str, str]:
-    """The day on which each exercise was solved first, by number as "01.2"; none where the file cannot be read."""
+    """The day on which each exercise was first solved, by number such as "01.2"; empty if the file cannot be read."""
     return kept(place())
 
 

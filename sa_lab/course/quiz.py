@@ -21,7 +21,7 @@ class Question:
     """A question with four answers.
 
     Attributes:
-        text, why: Markdown without formulas; the reason is told when the question is answered right.
+        text, why: Markdown without formulas; the reason is shown once the question is answered correctly.
         choices: what is offered, four different answers in order.
         answer: the place of the right one.
     """
@@ -47,10 +47,10 @@ def paper() -> str:
 
 
 def marked(answers: str) -> str:
-    """Markdown: which of the answers are right, and why; the questions themselves where nothing is answered.
+    """Markdown: which of the answers are right, and why; the questions themselves if nothing is answered.
 
     Args:
-        answers: a letter a to d for each question, "-" for one that is left out; blanks count for nothing.
+        answers: a letter a to d for each question, "-" for one that is left out; blanks are ignored.
     """
     letters = "".join(answers.split()).lower()
     if not letters:

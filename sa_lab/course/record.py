@@ -21,11 +21,11 @@ from sa_lab.study import Cell, Sweep, run_each
 
 
 def write(result: Sweep, chapter: str, out: Path, jobs: int = 1, scheduler: str = "") -> dict[str, str]:
-    """Execute a chapter for each finished cell of this call, but those of softmax, with which the chapter compares all
-    others; in a job array, other jobs execute theirs.
+    """Execute a chapter for each finished cell of this call, except those of softmax, with which the chapter compares
+    all others; in a job array, other jobs execute theirs.
 
-    The chapter's other trainings are made first, ``jobs`` at a time. A cell whose notebook is there, executed by the
-    same code, is not executed again.
+    The chapter's other trainings are made first, ``jobs`` at a time. A cell whose notebook was already executed by the
+    same code is not executed again.
 
     Args:
         result: of `sa_lab.study.sweep`.

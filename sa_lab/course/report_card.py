@@ -25,7 +25,7 @@ def report_card(runs: Mapping[str, Run], style: Style = "markdown", progress: bo
         progress: show bars.
 
     Returns:
-        Retrieval and overlap of each, and the paired difference of the first to each other one, in words too.
+        Retrieval and overlap of each, and the paired difference between the first and each other one, also in words.
 
     Raises:
         ValueError: a run held no identities back, or the runs differ in theirs.

@@ -50,8 +50,8 @@ class Chapter:
 def export(out: Path, folder: Path = NOTEBOOKS, grid: Grid | None = None, progress: bool = True) -> list[Path]:
     """Write chapters, guides, an index, and what they share (style, plotly.js, pictures) into ``out``.
 
-    In the checkout's chapters live figures stand where widgets are made; what they show is computed here, see
-    `sa_lab.course.exhibits`. They also come with the library's own pages, see `sa_lab.course.api`.
+    In the checkout's chapters, live figures replace widgets; what they show is computed here, see
+    `sa_lab.course.exhibits`. The library's own pages come with them, see `sa_lab.course.api`.
 
     Args:
         out: folder of the site; files of an earlier export are replaced.

@@ -1,6 +1,6 @@
 """The response surface of chapter 07: quality over mask and similarity weight, and what the run of each cell finds.
 
-It is measured on the validation identities, for whoever reads a surface will choose by it.
+It is measured on the validation identities, because whoever reads a surface will choose by it.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ WEIGHTS = (0.0, 0.3, 1.0, 3.0)
 SEEDS = (0, 1, 2)
 QUERIES = 6
 FOUND = 8
-"""Queries of a cell's run, evenly spread over those of the first protocol, and images that are found for each."""
+"""Number of queries of a cell's run, evenly spread over those of the first protocol, and of images found for each."""
 
 
 @dataclass(frozen=True)
 class Surface:
-    """A surface as it was written.
+    """A surface as saved.
 
     Attributes:
         masks, weights: values of the dials.
         seeds: of each cell.
         values: (M,W,S) mAP on the validation identities, %.
         cells: of each mask and weight, by `key`, what the first seed's run shows: ``map`` with samples (N,2),
-            person_ids and modality (N,), prototypes (2I,2) of prototype_ids (I,) and caption; ``rankings``, in each the
-            paths of a query and of what is found first, and the persons of all.
+            person_ids and modality (N,), prototypes (2I,2) of prototype_ids (I,) and caption; ``rankings``, each with
+            the paths of a query and of what is found first, and the persons of all.
         made: with what, see `sa_lab.study.conditions`.
     """
 
@@ -94,7 +94,7 @@ def write(
     weights: Sequence[float] = WEIGHTS,
     seeds: Sequence[int] = SEEDS,
 ) -> Path:
-    """Train what is missing of the surface, and write it; ``seeds``: at least two."""
+    """Train the missing runs of the surface, and write it; ``seeds``: at least two."""
     configs = [
         config.replace({X: mask, Y: weight}).seeded(seed) for mask in masks for weight in weights for seed in seeds
     ]

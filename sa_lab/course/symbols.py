@@ -23,7 +23,7 @@ class Symbol:
     Attributes:
         symbol, equation: Markdown with LaTeX.
         function: what computes it.
-        code: what stands in one line of its source, and in no other.
+        code: text that occurs in exactly one line of its source.
     """
 
     symbol: str
@@ -32,7 +32,7 @@ class Symbol:
     code: str
 
     def where(self) -> tuple[str, int]:
-        """File, as seen from the checkout, and number of the line.
+        """File, relative to the checkout, and line number.
 
         Raises:
             ValueError: ``code`` is in no line of the function, or in several.

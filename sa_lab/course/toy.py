@@ -1,7 +1,7 @@
 """A world small enough to be drawn: samples on a circle or a sphere, moved by the library's own losses and steps.
 
-The network is a table that holds one point a sample, so that what a step does to a sample can be seen; everything else
-is as in a training: `sa_lab.losses`, `sa_lab.training.steps`, a warm-up, two optimisers.
+The network is a table with one point per sample, which shows what a step does to a sample; everything else is as in a
+training: `sa_lab.losses`, `sa_lab.training.steps`, a warm-up, two optimisers.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Scene:
 
 
 class Table(nn.Module):
-    """A network that has learnt its samples by heart: ``points`` (N,D), made ``radius`` long."""
+    """A network that has learnt its samples by heart: ``points`` (N,D), scaled to length ``radius``."""
 
     def __init__(self, points: Float[Tensor, "N D"], num_identities: int, radius: float) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Toy:
         network_lr: how far a sample moves per unit of its own gradient.
         prototype_lr: how far a prototype moves per unit of the mean gradient of its own samples. Both rates are
             scaled with the number of samples and prototypes, so that the pace does not depend on how many there are.
-        own_loss: a loss of your own, the term own of a `sa_lab.config.LossConfig` that names it.
+        own_loss: a loss of your own, for the term own of a `sa_lab.config.LossConfig`.
 
     Attributes:
         rows: the losses, weights and overlap measures of each step.

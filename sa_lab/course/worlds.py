@@ -1,5 +1,5 @@
 """Toy worlds that differ in mask and weights, side by side as the parts of one network: every loss is a sum over the
-parts, so that none feels another, and one iteration of the library moves them all.
+parts, so the worlds do not affect each other, and one iteration of the library moves them all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Data sets: one file a source, which only finds files and ids, and the store, which does the rest."""
+"""Data sets: one file per source, which only finds files and ids, and the store, which does the rest."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ def contents_of(listing: Listing, cache: Path, progress: bool = True) -> tuple[s
 
 
 def digest_of(listing: Listing, height: int, width: int, resize: str, contents: tuple[str, ...]) -> str:
-    """Hash of everything that decides the pixels of a store and what is known of them; of no time, and of no gallery,
-    which training does not see.
+    """Hash of everything that decides the pixels of a store and what is known of them, but not of times, nor of
+    galleries, which training does not see.
 
     Args:
         listing: what is known of the images.

@@ -24,7 +24,7 @@ from sa_lab.schema import NAMED, DataError, LeakageError, Listing, Modality
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
-"""What a file is opened as, whatever its suffix says; others may start programs."""
+"""Formats in which a file is opened, whatever its suffix; others may start programs."""
 MAX_PIXELS = 64_000_000
 """Most pixels of an image; if its header says more, it is not decoded."""
 MARKER = "generated.json"
@@ -46,7 +46,7 @@ class Found(NamedTuple):
 
 
 def images_below(folder: Path, passed_over: list[str]) -> list[Path]:
-    """The image files of a folder and of those in it, sorted by path; hidden ones are none.
+    """The image files of a folder and its subfolders, sorted by path; hidden files are skipped.
 
     Args:
         folder: where they are.
@@ -73,10 +73,10 @@ def leads_nowhere(path: Path) -> bool:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder, sorted by `name_of`, whatever the case of their suffix; hidden files are none.
+    """The image files of a folder, sorted by `name_of`, whatever the case of their suffix; hidden files are skipped.
 
     Raises:
-        DataError: something is called like an image and is no file.
+        DataError: something is named like an image but is not a file.
     """
     files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     if odd := [str(path) for path in files if not path.is_file() and not path.is_dir()]:
@@ -100,7 +100,7 @@ def name_of(text: str) -> str:
 
 
 def person_of(name: str) -> int:
-    """The person id of an identity that has a name: it stays when others come, go or are renamed.
+    """The person id of a named identity: it stays the same when others come, go or are renamed.
 
     A name of at most nine digits is its number; any other one gives a number of ten to twelve digits, by a hash.
 
@@ -226,7 +226,7 @@ def read_image(path: Path) -> Image.Image:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Width and height, as stored, from the header of an image file; errors as of `read_image`."""
+    """Width and height, as stored, from the header of an image file; errors as in `read_image`."""
     with _opened(path) as image:
         return image.size
 
@@ -258,14 +258,14 @@ _REASONS = (
 
 
 def chosen_by_name(names: Sequence[str], fraction: float, seed: int, what: str) -> Bool[np.ndarray, " count"]:
-    """Choose a seeded share of things by their names alone: whether one is chosen changes with no other one.
+    """Choose a seeded share of things by their names alone: whether one is chosen does not depend on the others.
 
     Args:
         names: one each.
         fraction: share to choose, 0..1, on average; strictly between 0 and 1, of two or more both parts get at least
             one.
         seed: decides which.
-        what: is divided, for the message.
+        what: what is divided, for the message.
 
     Raises:
         DataError: one thing cannot be divided in two.

@@ -1,4 +1,4 @@
-"""Anybody's images by a table: CSV or Parquet, a row an image, whatever their folders and names look like."""
+"""Anybody's images in a table: CSV or Parquet, one row per image, whatever their folders and names look like."""
 
 from __future__ import annotations
 

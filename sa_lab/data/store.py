@@ -113,7 +113,7 @@ class ImageStore:
         return ImageStore(**{**self.__dict__, "images": self.images.to(device), "checks": None})
 
     def verify(self, progress: bool = True) -> int:
-        """Read all images of the cache, make those anew that are not as they were written, and say how many."""
+        """Read all images of the cache, remake those that are damaged, and return how many."""
         chunks = range(0, len(self), _CHUNK) if self.checks else range(0)
         return sum(
             self.checks.mend(self.images, np.arange(start, min(start + _CHUNK, len(self)))) if self.checks else 0

@@ -34,7 +34,7 @@ def embed(
 ) -> Embeddings:
     """Both descriptors of the images at ``index``, each through the stem of its own modality.
 
-    Descriptor A is made of the part features, B of the embeddings: L2-normalised a part, then over all parts, summed
+    Descriptor A is made of the part features, B of the embeddings: L2-normalised per part, then over all parts, summed
     over the image and its horizontal flip. The model is put into evaluation mode and left so.
 
     Args:
@@ -115,7 +115,7 @@ def describe(
 
 
 def unit_parts(features: Float[Tensor, "B P D"]) -> Float[Tensor, "B P D"]:
-    """Unit length a part, then unit length over all parts."""
+    """Unit length per part, then unit length over all parts."""
     parts = functional.normalize(features, dim=2)
     whole = functional.normalize(parts.flatten(1), dim=1)
     return whole.view_as(parts)

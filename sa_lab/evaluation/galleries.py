@@ -1,4 +1,4 @@
-"""A protocol applied to a set of images: who asks, what is searched in each trial, and what is hidden from whom.
+"""A protocol applied to a set of images: the queries, the gallery of each trial, and what is hidden from whom.
 
 All functions give index arrays into the columns of one set of images (`sa_lab.schema.Embeddings` or `Listing`), which
 holds test images only: an identity's presence decides which random draws happen.

@@ -156,7 +156,7 @@ def protocols_of(dataset: str, split: int | None = None, official: bool = False)
     Args:
         dataset: its name in a config, or that of a listing or of descriptors, ``-generated`` or not.
         split: which split, for regdb; None: the first.
-        official: its own permutation file is there, for sysu.
+        official: whether its own permutation file is there, for sysu.
     """
     name = dataset.removesuffix("-generated")
     if name in ("synthetic", "sysu"):

@@ -97,7 +97,7 @@ def export_reference(
 
 
 def write_reference(path: Path, model: TwoStreamNet, prototypes: Float[Tensor, "P C2 D"]) -> None:
-    """Write ``NAME.t`` and, beside it, ``NAME_add.t``, as the reference does; errors as of `export_reference`."""
+    """Write ``NAME.t`` and, beside it, ``NAME_add.t``, as the reference does; errors as in `export_reference`."""
     net, add_net = export_reference(model, prototypes)
     save_state(_beside(path), {"net": add_net})
     save_state(path, {"net": net})

@@ -104,7 +104,7 @@ class Measure:
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """What came of one protocol.
+    """The results of one protocol.
 
     Attributes:
         protocol: the protocol in full.
@@ -210,7 +210,7 @@ def summarise(
 
     Args:
         protocol: that was followed.
-        results: one a trial, of the same queries.
+        results: one per trial, of the same queries.
         columns: path, person_id and camera_id of each query.
         dataset, reranking, gallery: see `Report`.
         seed, draws: of the bootstrap over query identities.

@@ -25,7 +25,7 @@ class KReciprocal:
     """Parameters of the re-ranking, by default those of the paper.
 
     Attributes:
-        k1: neighbours that are asked whether they are reciprocal, at least 2.
+        k1: number of neighbours checked for reciprocity, at least 2.
         k2: neighbours over whose encodings an image's own is averaged, 1..k1.
         original_weight: share of the original distance in the final one, 0..1 (lambda in the paper).
         expand: a neighbour's set joins where the share of it that is common is ``above`` two thirds, as in published

@@ -109,7 +109,7 @@ class Search:
 
 
 def search(embeddings: Embeddings, protocol: Protocol, trial: int = 0, rerank: KReciprocal | None = None) -> Search:
-    """One trial, to look at; arguments and errors as of `evaluate`."""
+    """One trial, to look at; arguments and errors as in `evaluate`."""
     return next(_searches(embeddings, [protocol], [trial], rerank))
 
 

@@ -50,7 +50,7 @@ class ValidationSet:
         progress: bool = False,
         out: Path | None = None,
     ) -> Embeddings:
-        """Descriptors by ``model``, on its own device, as of `sa_lab.evaluation.embedding.embed`."""
+        """Descriptors by ``model``, on its own device, as in `sa_lab.evaluation.embedding.embed`."""
         device: torch.device = next(model.parameters()).device
         return embed(
             model, self.store, self.index, device, prototypes, train_ids, train_ids, progress=progress, out=out
@@ -70,7 +70,7 @@ def first_people(store: ImageStore, identities: Int[np.ndarray, " I"], most: int
 
 
 def few_images(store: ImageStore, identities: Int[np.ndarray, " I"], people: int, images: int) -> Int[np.ndarray, " M"]:
-    """Of the first ``people`` identities at most ``images`` of each spectrum, spread over all that there are."""
+    """At most ``images`` images of each spectrum of each of the first ``people`` identities, evenly spread."""
     chosen = [np.empty(0, dtype=np.int64)]
     for person in identities[:people]:
         for modality in Modality:

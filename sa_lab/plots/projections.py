@@ -95,12 +95,12 @@ def film(
 
     Args:
         steps: T steps, ascending.
-        samples, prototypes: one array a step, all in the same coordinates.
+        samples, prototypes: one array per step, all in the same coordinates.
         person_ids, modality, title, prototype_ids: as in `projection`.
         colour_by: "modality" or "identity".
 
     Raises:
-        ValueError: not one array of samples and of prototypes a step, or no step.
+        ValueError: not one array of samples and one of prototypes per step, or no step.
     """
     if not steps or not len(steps) == len(samples) == len(prototypes):
         counts = f"{len(steps)} steps, {len(samples)} arrays of samples and {len(prototypes)} of prototypes"

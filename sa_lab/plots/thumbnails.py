@@ -89,7 +89,7 @@ def page(figure: go.Figure, pictures: Atlas, *, name: str = "") -> str:
     Args:
         figure: one whose samples carry [row, identity], as in `projection` and `film`.
         pictures: image by row.
-        name: id of this part, another for each on a page; left out, a random one.
+        name: id of this part, unique on its page; by default random.
 
     Raises:
         ValueError: a sample without an image.

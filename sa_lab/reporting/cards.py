@@ -116,7 +116,7 @@ def measure_table(
     only: Sequence[str] = tuple(DEFINITIONS),
     measure: Measuring = measure_folder,
 ) -> list[tables.TableRow]:
-    """One row a measure of "unseen" people or of those in "training": its range, whether more or less is better, and
+    """One row per measure of "unseen" people or of those in "training": its range, whether more or less is better, and
     mean [95 % interval over identities] of each run; a measure that no run has is left out."""
     columns = {name: measure(folder).get(people, {}) for name, folder in folders.items()}
     return [
@@ -130,7 +130,7 @@ def measure_table(
 
 
 def film_of(moments: Mapping[int, Picture], title: str) -> go.Figure:
-    """The moments of a training as an animation, colours by identity; the title goes on with its trustworthiness."""
+    """The moments of a training as an animation, colours by identity; its trustworthiness is added to the title."""
     first = next(iter(moments.values())).embeddings
     drawn = [moment.projection for moment in moments.values()]
     trust = [moment.trustworthiness for moment in drawn]

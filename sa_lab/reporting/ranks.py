@@ -20,7 +20,7 @@ HEIGHT = 160
 """Of a picture in sheet and page, in pixels."""
 _PAD, _LINE = 6, 15
 EXPLAINED = 10
-"""How many of what came back are explained place by place on the page."""
+"""Number of results explained place by place on the page."""
 _FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "arial.ttf")
 """Fonts of operating systems that have letters with accents, which Pillow's own lacks."""
 
@@ -72,8 +72,8 @@ def write(ranking: Ranking, out: Path) -> Path:
         "<h1>Who comes back</h1>",
         f"<p>Network: {escape(ranking.run.folder.name)}. {len(ranking.gallery.store):,} pictures were searched. "
         "The similarity is 1 for an image and itself; it is a sum over the horizontal parts, the head first, and over "
-        "the places of each map, so the shares below are exact. Where: red adds to the similarity, blue takes away, "
-        "the stronger the more.</p>",
+        "the places of each map, so the shares below are exact. Where: red adds to the similarity, blue takes away; "
+        "the stronger, the more.</p>",
     ]
     head = "".join(f"<th>part {part + 1}</th>" for part in range(ranking.parts.shape[2]))
     titles = (

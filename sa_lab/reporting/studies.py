@@ -1,4 +1,4 @@
-"""What came of a study: its table, differences to softmax, and what goes along with retrieval."""
+"""The results of a study: its table, differences from softmax, and what goes along with retrieval."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def tries(result: dict[str, Any]) -> str:
-    """What was tried of each loss of a tuned study, as a Markdown table: mAP on the validation identities, the chosen
+    """What was tried for each loss of a tuned study, as a Markdown table: mAP on the validation identities, the chosen
     one bold."""
     rows = []
     for name, tried in result["tries"].items():

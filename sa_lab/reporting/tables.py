@@ -70,12 +70,12 @@ def _no_formula(text: str) -> str:
 
 
 def retrieval(methods: Mapping[str, Sequence[Report]]) -> list[TableRow]:
-    """One row a method: Rank-k, mAP and mINP.
+    """One row per method: Rank-k, mAP and mINP.
 
     Args:
         methods: the reports of each method by its name. One report: mean and deviation over its trials, bootstrap
-            interval over identities. Of several seeds: mean, sample deviation and 95 % interval of Student's t over
-            them. Of several splits: mean and sample deviation over the splits, the seeds of each averaged.
+            interval over identities. Several seeds: mean, sample deviation and 95 % interval of Student's t over them.
+            Several splits: mean and sample deviation over the splits, the seeds of each averaged.
     """
     return [
         {"method": name, **{title: _over_runs(reports, key) for key, title in TITLES.items()}}
@@ -138,7 +138,7 @@ def overlap_columns(measured: Mapping[str, Interval]) -> dict[str, str | None]:
 
 
 def differences(changes: Mapping[str, Difference]) -> list[TableRow]:
-    """A paired comparison, one row a measure."""
+    """A paired comparison, one row per measure."""
     return [
         {
             "measure": TITLES[name],

@@ -29,7 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 SEEDS = (0, 1, 2, 3, 4)
-"""Of a study, unless others are given."""
+"""The seeds of a study, unless others are given."""
 
 
 def study(
@@ -69,7 +69,7 @@ def study(
     config = with_own(config, own_loss)
     there = read_json(out) if out and out.is_file() else None
     if there is not None and "variants" not in there:
-        raise ValueError(f"{out} holds something else than a study; expected another file as --out")
+        raise ValueError(f"{out} holds something other than a study; expected another file as --out")
     images = experiment.images_digest(config.data)
     if there is not None and there.get("images", images) != images:
         raise ValueError(f"{out} holds the study of other images than these; expected another file as --out")

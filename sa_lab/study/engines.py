@@ -163,7 +163,7 @@ class Dask:
         try:
             self._client: Any = Client(address, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call]
         except (OSError, ValueError) as error:
-            raise Refusal(f"no scheduler of Dask answers at {address!r}: {error}") from error
+            raise Refusal(f"no Dask scheduler answers at {address!r}: {error}") from error
         self._futures: list[Any] = []
         if not self._client.scheduler_info()["workers"]:
             tell(f"the cluster at {address} has no workers yet; waiting for one")
@@ -206,6 +206,6 @@ def _on_cluster(config: ExperimentConfig, own_loss: bytes, place: str) -> str:
             raise _CancelledError
 
     if not Path(place).is_dir():
-        raise Refusal(f"the worker at {worker.address} has no folder {place}; all need one file system")
+        raise Refusal(f"the worker at {worker.address} has no folder {place}; all workers need one file system")
     with _ONE:
         return _finish(config, own_loss, place, watch)

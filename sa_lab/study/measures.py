@@ -52,7 +52,7 @@ def measure_run(run: Run) -> list[dict[str, Any]]:
 
 
 def validated(run: Run) -> dict[str, float]:
-    """Rank-1 and mAP in [0,1] of the selected network on the validation identities: what may be chosen by.
+    """Rank-1 and mAP in [0,1] of the selected network on the validation identities, by which one may choose.
 
     Raises:
         ValueError: no identities were held back.

@@ -63,11 +63,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What came of a sweep.
+    """The results of a sweep.
 
     Attributes:
         dials: names of those that were swept.
-        rows: of each finished run its loss, dials, seed, data set and split, retrieval by the first protocol, measures
+        rows: for each finished run its loss, dials, seed, data set and split, retrieval by the first protocol, measures
             of overlap (`MEANINGS`), what it cost, and the name of its folder.
         others: the same of the data set's other protocols.
         failed: the cells that could not be finished, each with the reason.
@@ -128,10 +128,10 @@ def cells(
 ) -> list[Cell]:
     """The trainings of a sweep: the grid of all values, or ``random`` points of it, with each loss and seed.
 
-    A dial that changes nothing of a loss is not swept for it, so that softmax is trained once whatever the masks are.
-    Each of ``seeds`` draws people, images and split as well, see `ExperimentConfig.seeded`, unless ``data.seed`` is
-    swept. RegDB has each of its splits, unless ``data.split`` is swept. A value of ``data.dataset`` may bring its root,
-    as in "regdb:/data/RegDB".
+    A dial that does not affect a loss is not swept for it, so that softmax is trained once whatever the masks are. Each
+    of ``seeds`` draws people, images and split as well, see `ExperimentConfig.seeded`, unless ``data.seed`` is swept.
+    RegDB is trained on each of its splits, unless ``data.split`` is swept. A value of ``data.dataset`` may bring its
+    root, as in "regdb:/data/RegDB".
 
     Raises:
         ValueError: there is no such dial, or none has a value.
@@ -228,7 +228,7 @@ def sweep(
         losses: names in `sa_lab.config.VARIANTS`, or own for ``own_loss``; by default the loss of the config.
         seeds: of each cell; by default that of the config.
         jobs: trainings at a time, each in a process of its own.
-        out: folder that gets table.csv and table.parquet, a row a run and protocol, failed.json (of an array
+        out: folder that gets table.csv and table.parquet, one row per run and protocol, failed.json (of an array
             failed-INDEX.json), and made.json: what was swept, and under which conditions.
         random: only this many points of the grid, drawn with the config's seed.
         array: (index, count) in a job array: train every count-th cell from index on; finished cells of the others are
@@ -239,7 +239,7 @@ def sweep(
         validation: rows show results on the validation identities, and none on the test identities: to choose by.
 
     Raises:
-        ValueError: as `cells`; an array that is none.
+        ValueError: as in `cells`, or an invalid array.
         KeyboardInterrupt: asked to stop; the same call goes on.
     """
     config = with_own(config, own_loss)
@@ -366,7 +366,7 @@ def _write_tables(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read(folder: Path) -> Sweep:
-    """A sweep from the files that it was written to; of several protocols the first.
+    """A sweep from the files that it was written to; if it has several protocols, the first.
 
     Raises:
         FileNotFoundError: there are none.

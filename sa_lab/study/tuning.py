@@ -40,7 +40,7 @@ TRIES: dict[VariantName, tuple[dict[str, Any], ...]] = {
     "cosface": ({}, {"scale": 30.0}, {"margin": 0.2}, {"margin": 0.2, "scale": 30.0}),
     "arcface": ({}, {"scale": 30.0}, {"margin": 0.3}, {"margin": 0.3, "scale": 30.0}),
 }
-"""What is tried of each loss, first as in `VARIANTS`; softmax has none of these dials, and SA-Softmax with one piece
+"""What is tried for each loss, first as in `VARIANTS`; softmax has none of these dials, and SA-Softmax with one piece
 changed takes what is chosen for complete."""
 RATES = (1 / 3, 3.0)
 """Then, with the best of these, the backbone's learning rate is tried at these multiples of the preset's."""
@@ -59,7 +59,7 @@ class Choice:
     """What was chosen for a loss.
 
     Attributes:
-        config: of the best try; of several equally good ones the first.
+        config: of the best try; among equally good ones, of the first.
         tries: dials of each try, and its mAP in [0,1] on the validation identities as validation_mean_ap.
     """
 

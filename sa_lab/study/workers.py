@@ -32,7 +32,7 @@ class FailedRunsError(Refusal):
 def run_all(
     configs: Sequence[ExperimentConfig], jobs: int = 1, progress: bool = True, scheduler: str = ""
 ) -> list[Run]:
-    """Finished and measured runs of several configs; as `run_each`, but that some failed is an error.
+    """Finished and measured runs of several configs; as `run_each`, except that it raises an error if some failed.
 
     Raises:
         FailedRunsError: which runs failed, each with its reason, after all others were finished.

@@ -47,7 +47,7 @@ class Training(Learner):
         store: the images.
         train_ids: raw identity of each label, ascending.
         train_index: rows of the store that are trained on.
-        rows: what was logged, one row a step.
+        rows: what was logged, one row per step.
         under_way: steps that were launched and not yet read.
         clock: when the last iteration began, or its rows were read.
     """
@@ -157,7 +157,7 @@ def plan(config: ExperimentConfig, images: Listing | ImageStore) -> Plan:
     """Which of ``images`` are trained on, and in which batches.
 
     Raises:
-        ValueError: more identities a batch, or a longer warm-up, than there are; a batch that the processes cannot
+        ValueError: more identities per batch, or a longer warm-up, than possible; a batch that the processes cannot
             share.
     """
     train, loss = config.train, config.loss
@@ -291,7 +291,7 @@ def iterate(
     training: Training, loss: Callable[[int], LossConfig] | None = None, pause_after: Container[int] = ()
 ) -> Iterator[LogRow]:
     """Train to the end from where ``training`` stands, one row of ``training.rows`` a step: the losses and gradients
-    (`Measured.row`), the learning rate of the backbone, and images a second, without what is done between two rows.
+    (`Measured.row`), the learning rate of the backbone, and images per second, not counting the time between two rows.
 
     On a GPU the training is up to one step ahead of the row that is given out, but not at the end of an epoch.
 

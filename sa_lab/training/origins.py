@@ -22,8 +22,8 @@ BEFORE = "trained_before.csv"
 
 
 def trained_people(folder: Path, store: ImageStore) -> Int[np.ndarray, " I"]:
-    """Identities of ``store`` of whom a run, or one it started from, had images for training or validation, told by
-    what the images are, not by names."""
+    """Identities of ``store`` of whom a run, or one it started from, had images for training or validation, told by the
+    images' content, not by names."""
     trained = _trained(folder)
     return np.unique(store.person_ids[np.array([_of_any_size(one) in trained for one in store.contents], dtype=bool)])
 

@@ -40,8 +40,8 @@ from sa_lab.disk import reason_of, tell
 from sa_lab.schema import Refusal
 
 TIMEOUT = "SA_LAB_TIMEOUT"
-"""Environment variable: seconds that a process waits for the others before it gives up; by default 1800, for they wait
-while the first one evaluates."""
+"""Environment variable: seconds that a process waits for the others before it gives up; by default 1800, because they
+wait while the first one evaluates."""
 
 
 class LostProcessError(Refusal):
@@ -52,7 +52,7 @@ def fabric_of(train: TrainConfig) -> Fabric:
     """The engine for the config's device and precision, on as many processes as the launcher has started.
 
     Raises:
-        ValueError: a device that is not there, or a precision that is for one process.
+        ValueError: a device that is not there, or a precision that works on one process only.
     """
     if train.threads:
         torch.set_num_threads(train.threads)
@@ -169,7 +169,7 @@ _GRACE = 30.0
 
 
 def check_number(processes: int) -> None:
-    """Do nothing if so many processes can be started on this machine.
+    """Check that so many processes can be started on this machine.
 
     Raises:
         ValueError: the number is below 1, or above the machine's processors and GPUs.
@@ -180,7 +180,7 @@ def check_number(processes: int) -> None:
 
 
 def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
-    """Call ``function(*arguments)`` in so many new processes of this machine, and wait for all of them.
+    """Call ``function(*arguments)`` in new processes on this machine, and wait for all of them.
 
     Asked to stop, by Ctrl-C or SIGTERM, it asks the first one, which saves a checkpoint; asked again, or after a
     minute, it ends all. A terminal's own Ctrl-C does not reach them.

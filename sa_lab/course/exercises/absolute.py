@@ -51,7 +51,7 @@ def check_absolute_term(function: Function) -> str:
             "The vectors were not divided by their lengths: a dot product is no cosine.": (
                 lambda f, w, k: total((1 - (f * w[:, k].transpose(0, 1)).sum(2)).square())
             ),
-            "This is 1 + cos, which pushes the sample to the opposite direction: take 1 - cos.": (
+            "This is 1 + cos, which pushes the sample in the opposite direction: take 1 - cos.": (
                 lambda f, w, k: total((1 + cosine(f, w, k)).square())
             ),
             "The mean was taken before the square: square each sample's 1 - cos first.": (
@@ -74,7 +74,7 @@ def check_absolute_term(function: Function) -> str:
             "These are Euclidean distances: take the cosine, which ignores lengths.": (
                 lambda f, w, k: total((f - w[:, k].transpose(0, 1)).norm(dim=2))
             ),
-            "These are squared Euclidean distances: take the cosine, which knows no lengths.": (
+            "These are squared Euclidean distances: take the cosine, which ignores lengths.": (
                 lambda f, w, k: total((f - w[:, k].transpose(0, 1)).square().sum(2))
             ),
             "These are squared distances of unit vectors, 2 (1 - cos): square 1 - cos instead.": (
@@ -95,4 +95,4 @@ def check_absolute_term(function: Function) -> str:
             **reductions(each),
         },
     )
-    return "right. It is 0 only where the sample points exactly to its target, whatever the other rows do."
+    return "right. It is 0 only where the sample points exactly at its target, whatever the other rows do."

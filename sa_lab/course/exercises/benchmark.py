@@ -148,7 +148,7 @@ def check_average_precision(function: Function) -> str:
             "Recall was averaged: divide by the rank, not by the number of matches.": (
                 lambda m: (m.cumsum(0) / m.sum())[m].mean()
             ),
-            "This is the share of matches in the whole ranking: their places count.": lambda m: m.double().mean(),
+            "This is the share of matches in the whole ranking: their places matter.": lambda m: m.double().mean(),
             "This is one precision for each match: take their mean.": lambda m: precision(m)[m],
             "This is one precision for each rank: take the mean over the ranks of matches.": precision,
             "The ranking was read from its end: the best comes first.": lambda m: measured(m.flip(0)).mean_ap,
@@ -190,17 +190,17 @@ def check_hidden(function: Function) -> str:
             "Images of the same camera were hidden: SYSU-MM01 hides camera 2 from camera 3.": (
                 lambda q, g: q[:, None] == g
             ),
-            "The cameras are exchanged: the query is of camera 3, the hidden image of camera 2.": (
+            "The cameras are exchanged: the query is from camera 3, the hidden image from camera 2.": (
                 lambda q, g: (q[:, None] == 2) & (g == 3)
             ),
-            "This is what may be seen: mark what is hidden.": lambda q, g: ~hidden(q, g),
+            "You marked what may be seen: mark what is hidden.": lambda q, g: ~hidden(q, g),
             "Both orders were hidden: hide camera 2 in the gallery from queries of camera 3, not the reverse.": (
                 lambda q, g: hidden(q, g) | ((q[:, None] == 2) & (g == 3))
             ),
             "An `or` stands where both conditions must hold: write `&` between query camera 3 and gallery camera 2.": (
                 lambda q, g: (q[:, None] == 3) | (g == 2)
             ),
-            "All of camera 2 was hidden, from every query: only queries of camera 3 are concerned.": (
+            "All of camera 2 was hidden, from every query: hide it only from queries of camera 3.": (
                 lambda q, g: np.broadcast_to(g == 2, (len(q), len(g)))
             ),
             "Everything was hidden from camera 3: hide the images of camera 2 alone.": (

@@ -47,7 +47,7 @@ class Verdict:
 
 
 class Wrong(Exception):
-    """The reader's function is wrong; the text says in what."""
+    """The reader's function is wrong; the text says how."""
 
 
 class Open(Exception):
@@ -55,7 +55,7 @@ class Open(Exception):
 
 
 def exercise(number: str) -> Callable[[Callable[[Any], str]], Callable[[Any], Verdict]]:
-    """Make a checker of a function that returns what to say of a right answer, or raises `Wrong` or `Open`.
+    """Turn a function into a checker; it returns what to say about a right answer, or raises `Wrong` or `Open`.
 
     A right answer is noted in `sa_lab.course.progress`.
     """
@@ -85,7 +85,7 @@ def exercise(number: str) -> Callable[[Callable[[Any], str]], Callable[[Any], Ve
 
 @contextmanager
 def situation(words: str) -> Iterator[None]:
-    """Say in front of each complaint in which situation it arose."""
+    """Prefix each complaint with the situation in which it arose."""
     try:
         yield
     except Wrong as wrong:
@@ -149,7 +149,7 @@ def array(answer: Any, asked: str) -> np.ndarray:
 
     Args:
         answer: what the reader's function returned.
-        asked: what was asked for, in words, for the complaint.
+        asked: what the exercise asks for, in words, for the complaint.
     """
     if isinstance(answer, Iterator):
         raise Wrong(f"Your function returns a {_type(answer)}, which holds no numbers yet: return a list, {asked}.")

@@ -27,8 +27,8 @@ def check_cases(function: Function, cases: Sequence[Case], reference: Function, 
         cases: several sizes, so that wrong answers differ from right ones.
         reference: the right answer, mostly from the library.
         asked: shape and meaning of the answer, for complaints.
-        mistakes: answers that are wrong in a known way, the most likely first. One is named if it explains the
-            reader's answer on every case (but those on which the function raised).
+        mistakes: answers that are wrong in a known way, the most likely first. One is named if it explains the reader's
+            answer on every case (except those where the function raised).
     """
     answered: list[tuple[Case, np.ndarray, np.ndarray]] = []
     failed: list[Wrong] = []
@@ -103,7 +103,7 @@ _OF_TABLES: dict[str, Callable[[np.ndarray], Any]] = {
     "The order is reversed along the first axis.": lambda right: right[::-1],
     "The axes are in the wrong order: transpose the answer.": np.transpose,
 }
-"""Mistakes that any exercise knows, made of the right answer."""
+"""Mistakes that can occur in any exercise, made from the right answer."""
 
 
 def _general(answered: _Answers) -> str | None:
@@ -143,7 +143,7 @@ def _complaint(case: Case, value: np.ndarray, expected: np.ndarray, asked: str) 
     if _close(value, expected):
         return None
     if np.isinf(value).any():
-        return Wrong("The answer holds an infinite number: do not divide by 0, nor take the logarithm of 0.")
+        return Wrong("The answer holds an infinite number: do not divide by 0 or take the logarithm of 0.")
     off = ~np.isclose(value, expected, rtol=1e-4, atol=1e-5)
     place = tuple(int(i) for i in np.argwhere(off)[0])
     where = f" at `{list(place)}`" if place else ""
@@ -165,7 +165,7 @@ def _described(name: str, argument: Any) -> str:
 def compare_gradients(
     function: Function, cases: Sequence[Case], reference: Function, blocked: Mapping[str, str]
 ) -> None:
-    """Raise `Wrong` unless the same gradient as from the reference reaches each argument that asks for one.
+    """Raise `Wrong` unless each argument that requires a gradient gets the same one as from the reference.
 
     Args:
         function: the reader's; its values are right already.
@@ -187,7 +187,7 @@ def compare_gradients(
 
 
 def gradients(loss: Any, arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The gradient of a loss on each argument that asks for one; zeros where none arrives."""
+    """The gradient of a loss on each argument that requires one; zeros where none arrives."""
     if not isinstance(loss, Tensor) or not loss.requires_grad:
         raise Wrong("The answer carries no gradient: return a tensor, and do not detach every argument.")
     leaves = {name: value for name, value in arguments.items() if isinstance(value, Tensor) and value.requires_grad}

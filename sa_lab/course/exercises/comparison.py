@@ -69,10 +69,10 @@ def check_hetero_center_triplet(function: Function) -> str:
             "This is the batch-hard triplet loss of the samples: take the mean of each person's features in each "
             "spectrum first.": of_samples,
             "The centres hold both spectra together: each person has two, a visible and an infrared one.": of_people,
-            "Only centres of the other spectrum were taken as strangers: take those of the own one as well.": (
+            "Only centres of the other spectrum were taken as strangers: also take those of the centre's own.": (
                 lambda f, y, m, margin: loss(f, y, m, margin, negatives="across").mean(0).sum()
             ),
-            "Only centres of the own spectrum were taken as strangers: take those of the other one as well.": (
+            "Only centres of the own spectrum were taken as strangers: also take those of the other one.": (
                 lambda f, y, m, margin: loss(f, y, m, margin, negatives="within").mean(0).sum()
             ),
             "The distances are squared in your answer: take plain Euclidean ones.": (

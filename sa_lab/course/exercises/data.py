@@ -208,10 +208,10 @@ def check_normalise(function: Function) -> str:
                 lambda x, mean, std: (x / 255 - mean.view(channel)) / std.view(channel).sqrt()
             ),
             "This is [0,1] alone: take the mean off, and divide by the deviation.": lambda x, mean, std: x / 255,
-            "The range is [-1,1] in your answer: take off `mean` and divide by `std`, the ones that are given.": (
+            "The range is [-1,1] in your answer: take off the given `mean` and divide by the given `std`.": (
                 lambda x, mean, std: x / 127.5 - 1
             ),
-            "The images' own mean and deviation were used: take the ones that are given.": (
+            "The images' own mean and deviation were used: take the given ones.": (
                 lambda x, mean, std: (x / 255 - (x / 255).mean()) / (x / 255).std()
             ),
             "One mean and one deviation were taken for all channels: each channel has its own.": (

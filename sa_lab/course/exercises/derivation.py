@@ -167,7 +167,7 @@ def check_prototype_gradient(function: Function) -> str:
         gradient,
         "(2C,D), as the rows",
         {
-            "The sign is wrong: this is the direction of descent, the gradient points uphill.": (
+            "The sign is wrong: this is the direction of descent, but the gradient points uphill.": (
                 lambda f, w, own, cross, mask: -gradient(f, w, own, cross, mask)
             ),
             "The target is missing: take 1 off its probability.": (

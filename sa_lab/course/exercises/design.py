@@ -32,7 +32,7 @@ def check_design(function: Function) -> str:
     if not _agree(value, shuffled):
         raise Wrong(
             f"The loss depends on the order of the samples: {value:.4g}, and {shuffled:.4g} when they are shuffled. "
-            "Find the spectra by `modality` and the identities by `labels`, not by their place."
+            "Find the spectra by `modality` and the identities by `labels`, not by position."
         )
     twice, _ = _loss(function, _rows(case, torch.arange(len(order)).repeat(2)))
     if abs(value) > 1e-6 and twice / value > 1.99:
@@ -146,7 +146,7 @@ def _loss(function: Function, case: Case) -> tuple[float, Tensor]:
     value = array(answer, asked)
     fits(value, (), "f", asked)
     if not np.isfinite(value):
-        raise Wrong(f"The loss is {value}, expected a finite number: do not divide by 0, nor take the logarithm of 0.")
+        raise Wrong(f"The loss is {value}, expected a finite number: do not divide by 0 or take the logarithm of 0.")
     gradient = gradients(answer, arguments)["embeddings"]
     if not torch.isfinite(gradient).all():
         raise Wrong(

@@ -114,7 +114,7 @@ def check_feature_objective(function: Function) -> str:
 
 @exercise("03.2")
 def check_prototype_objective(function: Function) -> str:
-    """Check f(embeddings, prototypes, labels, modality) -> scalar, L_p = CE(f.W, own) the embeddings held fixed."""
+    """Check f(embeddings, prototypes, labels, modality) -> scalar, L_p = CE(f.W, own) with fixed embeddings."""
     cases = [problem(seed + 20, *size) for seed, size in enumerate(_SIZES)]
     for case in cases:
         case["embeddings"].requires_grad_()
@@ -132,7 +132,7 @@ def check_prototype_objective(function: Function) -> str:
         objective,
         "one loss for the whole batch",
         {
-            "The target is the cross prototype: take the own one, for each prototype learns from its own spectrum.": (
+            "The target is the cross prototype: take the own one, as each prototype learns from its own spectrum.": (
                 lambda f, w, y, m: objective(f, w, y, 1 - m)
             ),
             "This is L_sa, with mask and the cross prototype as target: leave out the mask, and take the own one.": (

@@ -77,7 +77,7 @@ def live_training(
     """One training as it goes: loss terms, the weights in use, retrieval on validation identities, overlap.
 
     Args:
-        rows: one a step; measures of validation and overlap where they were taken.
+        rows: one per step; measures of validation and overlap where they were taken.
         title: says what is seen.
         behind: columns of another training's log, drawn pale behind it, up to the same step.
     """

@@ -29,7 +29,7 @@ def loss_lens(
     Args:
         image: the sample.
         names: of its prototypes, own and cross first.
-        logits, probabilities: one a prototype.
+        logits, probabilities: one per prototype.
         gradients: length of the sample's gradient by term.
         everybody: the same of all samples.
         title: says what is seen.

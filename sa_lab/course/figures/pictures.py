@@ -58,7 +58,7 @@ def protocol_map(
     *,
     title: str,
 ) -> go.Figure:
-    """Who may find whom: query cameras down, gallery cameras across; arrays as of `evaluation.cameras.CameraPairs`."""
+    """Who may find whom: query cameras down, gallery cameras across; arrays as in `evaluation.cameras.CameraPairs`."""
     states = ("not searched", "searched", "own matches<br>hidden", "hidden")
     code = np.where(gallery == 0, 0, np.where(hidden == 1, 3, np.where(matches_hidden == 1, 2, 1)))
     colours = ("#EEEEEE", "#88CCEE", "#DDCC77", "#CC6677")

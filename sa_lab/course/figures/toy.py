@@ -36,10 +36,10 @@ def toy_spec(
     Args:
         samples, labels, modality, prototypes, centres, pulls: as in `sa_lab.course.toy.Scene`; D=2 is a circle, D=3 a
             sphere.
-        rows: one a step, as in `sa_lab.course.toy.Toy`.
+        rows: one per step, as in `sa_lab.course.toy.Toy`.
         title: says what is seen.
         arrow_scale: length of an arrow for a gradient of length 1; arrows are at most half the radius long, and at
-            least 8 % of it where there is a pull at all, so that its direction is seen.
+            least 8 % of it where there is any pull, so that its direction shows.
     """
     flat, radius = samples.shape[1] == 2, round(float(np.linalg.norm(samples[0])), 3)
     data: list[dict[str, Any]] = []

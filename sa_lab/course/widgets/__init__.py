@@ -1,4 +1,4 @@
-"""Live figures for the chapters: dials round losses, runs and rankings; each has a static figure for paper."""
+"""Live figures for the chapters: dials for losses, runs and rankings; each has a static figure for paper."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Augmentations(Panel):
         store: the images.
 
     Attributes:
-        figure: the live figure: a row a spectrum, the original first.
+        figure: the live figure: one row per spectrum, the original first.
     """
 
     def __init__(self, store: ImageStore) -> None:

@@ -16,7 +16,7 @@ _STYLE = """<style>
 [data-jp-theme-light="false"] .js-plotly-plot { filter: invert(0.92) hue-rotate(180deg) brightness(1.6) }
 [data-jp-theme-light="false"] .js-plotly-plot image { filter: brightness(0.62) invert(1) hue-rotate(180deg) }
 </style>"""
-"""In a dark theme figures are dark as well, but for the pictures in them."""
+"""In a dark theme figures are dark as well, except for the pictures in them."""
 
 
 class Panel(ipywidgets.VBox):
@@ -93,7 +93,7 @@ _NAME, _WIDTH = {"description_width": "128px"}, {"width": "220px"}
 
 
 def loss_dials(loss: LossConfig) -> dict[str, Dial]:
-    """Dials of the mask and the two weights of a loss, by the names of `LossConfig`; begin where ``loss`` stands."""
+    """Dials for the mask and the two weights of a loss, by their names in `LossConfig`; they start at ``loss``."""
     mask, sas, similarity = min(loss.mask_value, 60.0), loss.sas_weight, loss.similarity_weight
     return {
         "mask_value": Dial("mask value", mask, 0.0, 60.0, 1.0, "Feature Mask, taken off the own logit"),

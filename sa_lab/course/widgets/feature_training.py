@@ -21,7 +21,7 @@ from sa_lab.training.learner import LogRow
 class FeatureTraining(LiveTraining):
     """Start, pause and stop a head that learns on the features of a finished run; mask and weights follow the dials.
 
-    The training before the present one is drawn pale behind it, so that what a dial does is seen as a difference.
+    The previous training is drawn pale behind the current one, so that a dial's effect shows as a difference.
 
     Args:
         run: finished, with validation people.

@@ -35,12 +35,12 @@ class LiveTraining(Panel):
         folder: gets config.json and metrics.csv, with a number added to its name if it already has a log; by default
             one named after the config among the runs.
         measure_every: steps between two looks at the validation identities.
-        most_images: of validation identities that are looked at.
+        most_images: most images of validation identities to look at.
         behind: a log to draw pale behind the curves, such as that of a finished run with the usual weights
-            (`sa_lab.runs.Run.metrics`), so that what a dial does is seen as a difference.
+            (`sa_lab.runs.Run.metrics`), so that a dial's effect shows as a difference.
 
     Attributes:
-        rows: what was logged, one row a step.
+        rows: what was logged, one row per step.
         figure: the live figure.
     """
 

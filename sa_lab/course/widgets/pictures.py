@@ -37,7 +37,7 @@ class PictureSearch(Panel):
 
     Attributes:
         found: the last ranking.
-        shown: HTML of who comes back, and of where the similarity to the chosen one lies.
+        shown: HTML of the images found, and of where the similarity to the chosen one lies.
 
     Raises:
         ValueError: no run.

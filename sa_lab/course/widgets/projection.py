@@ -29,7 +29,7 @@ class ProjectionBrowser(Panel):
     """Point at a sample to see its image, select some to see them all, and choose what the colours stand for.
 
     Args:
-        embeddings: whose identities, cameras, spectra and paths are told.
+        embeddings: the source of identities, cameras, spectra and paths.
         samples: (N,2) or (N,3) their coordinates; in space there is no selection.
         images: their images.
         prototypes: coordinates, visible half first, of the identities in ``embeddings.prototype_ids``.
@@ -90,7 +90,7 @@ class ProjectionBrowser(Panel):
             self.strip.value = told + box if self.selected else _HINT
 
     def recolour(self) -> None:
-        """Draw with the chosen colours, seen from where it was seen."""
+        """Draw with the chosen colours, from the same viewpoint."""
         with self._lock:
             self.figure.show(self._draw())
 

@@ -32,7 +32,8 @@ OUTCOMES = ("every query", "first answer is somebody else", "first answer is rig
 class RankingBrowser(Panel):
     """Choose a query and see the gallery as one run, or two, rank it.
 
-    Frames: solid with a tick is the right person, dashed with a cross a wrong one. The first trial of the protocol.
+    Frames: solid with a tick for the right person, dashed with a cross for a wrong one. It shows the first trial of the
+    protocol.
 
     Args:
         runs: folders of one or two finished runs, or of evaluated descriptors, on the same test images, by the name
@@ -45,7 +46,7 @@ class RankingBrowser(Panel):
         figure: the live figure.
 
     Raises:
-        ValueError: no run, more than two, runs on different images, or descriptors of images that nobody names.
+        ValueError: no run, more than two, runs on different images, or descriptors whose images are unknown.
     """
 
     def __init__(self, runs: Mapping[str, Path], store: ImageStore | None = None, most: int = 10) -> None:
