@@ -31,7 +31,7 @@ def test_a_choice_is_kept_and_stands_once_the_answer_is_told() -> None:
     text = predictions.came("01.1", 1, "0.00 nats").data
     assert text == "You predicted: it rises. **What came:** it stays (0.00 nats)."
     assert asked.buttons.disabled
-    assert asked.line.value == "What came: <b>it stays (0.00 nats)</b>."
+    assert asked.line.value == "You predicted: <b>it rises</b>. What came: <b>it stays (0.00 nats)</b>."
     assert predictions.came("01.1", 2).data == "**As you predicted:** it rises."
     again = predictions.ask("01.1", "it falls", "it stays", "it rises")  # another day
     assert again.chosen == "it rises"

@@ -39,6 +39,7 @@ from sa_lab.course.widgets import (
 from sa_lab.course.widgets.controls import Dial, Worker
 from sa_lab.course.widgets.live_training import replay
 from sa_lab.data import prepare
+from sa_lab.disk import read_json, write_json
 from sa_lab.runs import Run
 from sa_lab.schema import Embeddings
 from sa_lab.training import loop
@@ -533,8 +534,7 @@ def test_rankings_of_evaluated_descriptors(runs: dict[str, Path], tmp_path: Path
 
 def _evaluated_on(folder: Path, dataset: str, root: str | None) -> Path:
     """The same descriptors, noted as evaluated on another data set."""
-    note = json.loads((folder / "source.json").read_text())
-    (folder / "source.json").write_text(json.dumps(note | {"dataset": dataset, "root": root}))
+    write_json(folder / "source.json", read_json(folder / "source.json") | {"dataset": dataset, "root": root})
     return folder
 
 

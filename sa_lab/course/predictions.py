@@ -57,7 +57,8 @@ class Prediction(ipywidgets.VBox):
         self.buttons.disabled = bool(self.chosen and self.came)
         text = "Choose one, or press Shift+Enter to skip."
         if self.chosen:
-            text = f"What came: <b>{escape(self.came)}</b>." if self.came else "Noted. Run on to see what comes."
+            came = f"What came: <b>{escape(self.came)}</b>." if self.came else "Run on to see what comes."
+            text = f"You predicted: <b>{escape(self.chosen)}</b>. {came}"
         self.line.value = text
 
     def __repr__(self) -> str:

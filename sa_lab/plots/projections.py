@@ -287,8 +287,8 @@ def _slider(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _buttons() -> dict[str, Any]:
-    pace = {"duration": 500, "redraw": False}
-    go_on = {"frame": pace, "transition": {"duration": 450, "easing": "cubic-in-out"}, "fromcurrent": True}
+    pace = {"duration": 900, "redraw": False}
+    go_on = {"frame": pace, "transition": {"duration": 700, "easing": "cubic-in-out"}, "fromcurrent": True}
     stop = {"mode": "immediate", "frame": {"duration": 0, "redraw": False}, "transition": {"duration": 0}}
     return {
         "type": "buttons", "direction": "left", "showactive": False, "x": 0, "xanchor": "left", "y": 0,

@@ -13,10 +13,10 @@ from sa_lab.config import LossConfig
 from sa_lab.course import STILL
 
 _STYLE = """<style>
-[data-jp-theme-light="false"] .js-plotly-plot { filter: invert(0.92) hue-rotate(180deg) brightness(1.6) }
-[data-jp-theme-light="false"] .js-plotly-plot image { filter: brightness(0.62) invert(1) hue-rotate(180deg) }
+[data-jp-theme-light="false"] .js-plotly-plot { filter: invert(0.92) hue-rotate(180deg) brightness(1.3) }
+[data-jp-theme-light="false"] .imagelayer image { filter: brightness(0.75) invert(1) hue-rotate(180deg) }
 </style>"""
-"""In a dark theme figures are dark as well, except for the pictures in them."""
+"""In a dark theme figures are dark as well, except for the photographs in them; a heat map is an image, too."""
 
 
 class Panel(ipywidgets.VBox):
@@ -62,21 +62,41 @@ class Dial(ipywidgets.VBox):
     @traitlets.validate("value")
     def _checked(self, proposal: Any) -> float | int:
         """A page sends 1 for 1.0, and 0.7000000000000001 for a slider's 0.7."""
-        return self._kind(f"{min(max(proposal['value'], self.slider.min), self.slider.max):.12g}")
+        low, high = self._limits
+        return self._kind(f"{min(max(proposal['value'], low), high):.12g}")
 
     def __init__(
         self, label: str, value: float | int, low: float | int, high: float | int, step: float | int, tooltip: str
     ) -> None:
         whole = all(isinstance(number, int) for number in (value, low, high, step))
-        kinds = (ipywidgets.IntSlider, ipywidgets.BoundedIntText) if whole else (
-            ipywidgets.FloatSlider, ipywidgets.BoundedFloatText)  # fmt: skip
-        self._kind = int if whole else float
-        limits = {"value": value, "min": low, "max": high, "step": step, "tooltip": f"{label}: {tooltip}"}
-        self.slider = kinds[0](**limits, readout=False, layout={"width": "212px"})
-        self.box = kinds[1](**limits, description=label, style=_NAME, layout=_WIDTH)
+        # a page rounds floats on a slider of its own and sends them back unasked, 50.00000000000001 for 50
+        even = all(float(number).is_integer() for number in (low, high, step))
+        self._kind: type[int] | type[float] = int if whole else float
+        self._on_slider: type[int] | type[float] = int if even else float
+        self._limits = low, high
+        about = {"step": step, "tooltip": f"{label}: {tooltip}"}
+        slider, box = (
+            (ipywidgets.IntSlider if even else ipywidgets.FloatSlider),
+            (ipywidgets.BoundedIntText if whole else ipywidgets.BoundedFloatText),
+        )
+        ends = {"min": self._on_slider(low), "max": self._on_slider(high)}
+        self.slider = slider(
+            value=self._place(value), **ends, **about | {"step": self._on_slider(step)}, readout=False,
+            layout={"width": "212px"},
+        )  # fmt: skip
+        self.box = box(value=value, min=low, max=high, **about, description=label, style=_NAME, layout=_WIDTH)
         super().__init__([self.box, self.slider], value=value, layout={"width": "226px"})
-        for shown in (self.slider, self.box):
-            traitlets.link((self, "value"), (shown, "value"))
+        traitlets.link((self.box, "value"), (self, "value"))
+        self.observe(lambda _: setattr(self.slider, "value", self._place(self.value)), "value")
+        self.slider.observe(lambda _: self._slid(), "value")
+
+    def _place(self, value: float | int) -> float | int:
+        """Where the slider stands for a value."""
+        return round(value) if self._on_slider is int else value
+
+    def _slid(self) -> None:
+        if self.slider.value != self._place(self.value):
+            self.value = self.slider.value
 
     def enable(self, on: bool) -> None:
         """Whether it can be moved; else it is grey."""
@@ -84,7 +104,8 @@ class Dial(ipywidgets.VBox):
 
     def limit(self, high: float | int) -> None:
         """Change the highest value and go back to the lowest."""
-        self.value = self.slider.min
+        self.value = self._limits[0]
+        self._limits = self._limits[0], high
         for shown in (self.slider, self.box):
             shown.max = high
 
@@ -110,13 +131,20 @@ def loss_of(dials: Mapping[str, Dial], **others: Any) -> LossConfig:
 def choice(label: str, options: Any, tooltip: str, **more: Any) -> ipywidgets.Dropdown:
     """A drop-down list."""
     return ipywidgets.Dropdown(
-        options=options, description=label, tooltip=tooltip, style={"description_width": "84px"}, layout=_WIDTH, **more
+        options=options,
+        description=label,
+        tooltip=tooltip,
+        style={"description_width": "100px"},
+        layout={"width": "236px"},
+        **more,
     )
 
 
 def button(label: str, tooltip: str, act: Callable[[], None], icon: str = "") -> ipywidgets.Button:
     """A button that calls ``act``."""
-    made = ipywidgets.Button(description=label, tooltip=tooltip, icon=icon, layout={"width": "106px"})
+    made = ipywidgets.Button(
+        description=label, tooltip=tooltip, icon=icon, layout={"width": "112px", "padding": "0 4px"}
+    )
     made.on_click(lambda _: act())
     return made
 

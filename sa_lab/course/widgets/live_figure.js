@@ -7,6 +7,19 @@ async function library() {
   return globalThis.Plotly;
 }
 
+// A model that is not there within two seconds, as on a busy machine, is given up by anywidget: it drops what the kernel
+// sends from then on. Here each message is taken as ipywidgets takes it, and what was sent before is asked for again.
+async function initialize({ model }) {
+  try {
+    const whole = await model.widget_manager.get_model(model.get("me"));
+    const plain = Object.getPrototypeOf(Object.getPrototypeOf(whole))._handle_comm_msg;
+    whole.comm.on_msg(plain.bind(whole));
+    model.send({ event: "again" });
+  } catch (error) {
+    console.debug(error); // a front end with other insides
+  }
+}
+
 function render({ model, el }) {
   const place = document.createElement("div");
   let wanted = null, drawing = false, drawn = false, gone = false, another = null, since = 0; // since: from when on only points move
@@ -73,8 +86,15 @@ function render({ model, el }) {
     since = 0;
   }
 
+  // Axes that are tied to each other would keep the ranges that a narrow place gave them: the picture is drawn anew.
+  let later = 0;
   const resized = new ResizeObserver(() => {
-    if (drawn && place.clientWidth) globalThis.Plotly.Plots.resize(place);
+    clearTimeout(later);
+    later = setTimeout(() => {
+      if (gone || !drawn || !place.clientWidth) return;
+      globalThis.Plotly.Plots.resize(place);
+      draw();
+    }, 100);
   });
   resized.observe(el);
   model.on("change:drawn", draw);
@@ -87,4 +107,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { initialize, render };

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, TypeAlias
+from uuid import uuid4
 
 import anywidget
 import plotly.graph_objects as go
@@ -43,12 +44,14 @@ class LiveFigure(anywidget.AnyWidget):
     drawn = traitlets.Unicode().tag(sync=True)
     config = traitlets.Dict().tag(sync=True)
     listens = traitlets.Bool().tag(sync=True)
+    me = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, figure: Drawn, heard: Heard | None = None) -> None:
         _library()
         unused = _UNUSED if heard else [*_UNUSED, "select2d", "lasso2d"]
         config = CONFIG | {"modeBarButtonsToRemove": unused}
-        super().__init__(drawn=_text(figure), config=config, listens=heard is not None)
+        me = uuid4().hex  # so that a page finds its model
+        super().__init__(drawn=_text(figure), config=config, listens=heard is not None, me=me, model_id=me)
         self._shown, self._heard = figure, heard
         self.on_msg(lambda _, content, __: self._hear(content))
 
@@ -70,20 +73,30 @@ class LiveFigure(anywidget.AnyWidget):
         return self.still.layout
 
     def _hear(self, content: dict[str, Any]) -> None:
-        if self._heard:
+        if content["event"] == "again":
+            self.send_state("drawn")
+        elif self._heard:
             self._heard(content["event"], [(int(trace), int(point)) for trace, point in content["points"]])
 
 
 class _Library(anywidget.AnyWidget):
-    """plotly.js, which draws all figures of a page."""
+    """plotly.js, which draws all figures of a page; it is read after its model is there, which must not take long."""
 
-    _esm = traitlets.Unicode().tag(sync=True)
+    _esm = """
+    export default {
+      initialize({ model }) {
+        const read = () => import(URL.createObjectURL(new Blob([model.get("source")], { type: "text/javascript" })));
+        setTimeout(read, 0);
+      },
+    };
+    """
+    source = traitlets.Unicode().tag(sync=True)
 
 
 @cache
 def _library() -> _Library:
     """Sent to a page once; a page that is loaded again asks for it."""
-    return _Library(_esm=f"{get_plotlyjs()}\nexport default {{}}")
+    return _Library(source=get_plotlyjs())
 
 
 def _text(figure: Drawn) -> str:

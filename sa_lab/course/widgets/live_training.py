@@ -133,16 +133,21 @@ class LiveTraining(Panel):
             self._iteration = self._begin()
         row = next(self._iteration, None)
         if row is None:
-            self._iteration = None
-            self._save()
-            self._enable(ending=True)
-            return False
+            return self._end()
         self.rows.append(row)
         if (len(self.rows)) % self._measure_every == 0:
             row |= self._measure()
+        if len(self.rows) == self._total:
+            return self._end()
         if len(self.rows) % 5 == 0:
             self._show()
         return True
+
+    def _end(self) -> bool:
+        self._iteration = None
+        self._save()
+        self._enable(ending=True)
+        return False
 
     def _begin(self) -> Iterator[LogRow]:
         number = 1
@@ -172,7 +177,9 @@ class LiveTraining(Panel):
         """How far it is, how fast, and what it finds."""
         done, known = len(self.rows), [row for row in self.rows if "rank_1" in row]
         left = (self._total - done) * self._pace
-        speed = f", {1 / self._pace:.1f} steps/s, {left:.0f} s left" if self.worker.running and self._pace else ""
+        speed = (
+            f", {1 / self._pace:.1f} steps/s, {left:.0f} s left" if self.worker.running and self._pace and left else ""
+        )
         found = f"; validation Rank-1 {100 * known[-1]['rank_1']:.1f} %" if known else ""
         return f"Step {done} of {self._total}{speed}{found}"
 

@@ -40,7 +40,7 @@ class Playground(Panel):
         self, world: toy.World | None = None, preset: str = "complete", own_loss: OwnLoss | None = None
     ) -> None:
         world = world or toy.World()
-        self._own = own_loss
+        self._own, self._taking = own_loss, False
         self.toy = toy.Toy(world, own_loss=own_loss)
         self.toy.settle()  # prototypes at the origin would feel no dial
         presets = [*toy.PRESETS, *([OWN] if own_loss else [])]
@@ -140,9 +140,8 @@ class Playground(Panel):
 
     def _listen(self) -> None:
         self.preset.observe(lambda _: self._take_preset(), "value")
-        for dial in self.dials.values():
-            dial.observe(lambda _: self.show(), "value")
-        self.asynchronous.observe(lambda _: self.show(), "value")
+        for control in (*self.dials.values(), self.asynchronous):
+            control.observe(lambda _: self._moved(), "value")
         for dial in self.rates.values():
             dial.observe(lambda _: self._take_rates(), "value")
         for start in (self.identities, self.shape):
@@ -152,7 +151,18 @@ class Playground(Panel):
         with self.worker.lock:
             self.toy.set_rates(*(dial.value for dial in self.rates.values()))
 
+    def _moved(self) -> None:
+        """A loss that is no preset's any more has none, so that the preset can be chosen again."""
+        named = toy.PRESETS.get(self.preset.value)
+        if self._taking:
+            return
+        if named and any(getattr(named, name) != getattr(self.loss, name) for name in (*_WEIGHTS, "asynchronous")):
+            self.preset.value = None
+        self.show()
+
     def _take_preset(self) -> None:
+        if self.preset.value is None:
+            return
         own = self.preset.value == OWN
         for name in _WEIGHTS:
             self.dials[name].enable(not own)
@@ -161,10 +171,12 @@ class Playground(Panel):
             self.show()
             return
         loss = toy.PRESETS[self.preset.value]
+        self._taking = True
         with self.worker.lock:
             for name in _WEIGHTS:
                 self.dials[name].value = getattr(loss, name)
             self.asynchronous.value = loss.asynchronous
+        self._taking = False
         self.show()
 
 
@@ -176,11 +188,11 @@ def _said(loss: LossConfig, now: Mapping[str, float | int]) -> str:
     if loss.terms:
         return f"your loss {now['own']:.2f}; {gap}"
     if not loss.sas_weight and not loss.similarity_weight:
-        return f"nothing draws a person's two spectra together; {gap}"
+        return f"only L_id, which does not ask the two spectra to meet; {gap}"
     if not loss.asynchronous:
         return f"the prototypes give way to the samples' loss; {gap}"
     if loss.mask_value < 1 and loss.sas_weight:
-        return f"without mask L_sa stands at log 2 = 0.69, here {now['sa_softmax']:.2f}; {gap}"
+        return f"without mask L_sa cannot stay below log 2 = 0.69, here {now['sa_softmax']:.2f}; {gap}"
     if not loss.sas_weight:
-        return f"samples come nearer to the other spectrum, strangers are left to softmax; {gap}"
+        return f"samples come nearer to the other spectrum; {gap}"
     return f"each sample is drawn to the other spectrum's prototype; {gap}"
