@@ -514,7 +514,9 @@ def test_the_page_of_the_app_holds_all(runs: dict[str, Path]) -> None:
     assert list(page.children[1].found) == ["softmax", "complete"]
 
 
-def test_rankings_of_evaluated_descriptors(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_rankings_of_evaluated_descriptors(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Beside a run, or alone where it was said what they were evaluated on; the order of their images is theirs."""
     tested = Run(runs["softmax"]).embeddings
     theirs = tested.subset(np.arange(len(tested))[::-1])
@@ -528,8 +530,12 @@ def test_rankings_of_evaluated_descriptors(runs: dict[str, Path], tmp_path: Path
     assert list(page.children[2].run.options) == ["softmax"]
     with pytest.raises(ValueError, match=r"theirs does not say where the images of sysu are; expected"):
         RankingBrowser({"theirs": _evaluated_on(tmp_path / "theirs", "sysu", None)})
-    with pytest.raises(ValueError, match="lacks"):  # the preset's people, not those of this test
-        RankingBrowser({"theirs": _evaluated_on(tmp_path / "theirs", "synthetic", None)})
+    asked = []
+    store = experiment.images_of(runs["softmax"])
+    monkeypatch.setattr("sa_lab.course.widgets.ranking.prepare", lambda data: asked.append(data) or store)
+    RankingBrowser({"theirs": _evaluated_on(tmp_path / "theirs", "synthetic-thermal", None)})
+    RankingBrowser({"theirs": _evaluated_on(tmp_path / "theirs", "sysu-generated", "copy")})
+    assert asked == [DataConfig("thermal"), DataConfig("sysu", "copy")]
 
 
 def _evaluated_on(folder: Path, dataset: str, root: str | None) -> Path:
