@@ -135,7 +135,7 @@ def choice(label: str, options: Any, tooltip: str, **more: Any) -> ipywidgets.Dr
         description=label,
         tooltip=tooltip,
         style={"description_width": "100px"},
-        layout={"width": "236px"},
+        layout={"width": "228px"},
         **more,
     )
 
