@@ -62,8 +62,7 @@ def test_a_home_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
 def test_refusals_name_what_was_expected() -> None:
     with pytest.raises(ValueError, match=r"choices is \('one',\), expected at least two different ones"):
         predictions.ask("01.1", "one")
-    with pytest.raises(ValueError, match=r"^number is .01\.1., expected one of a question that was asked$"):
-        predictions.came("01.1", 0)
+    assert predictions.came("01.1", 0).data.startswith("Run the cell with the answers")
     predictions.ask("01.1", "one", "two")
     with pytest.raises(ValueError, match=r"answer is 2, expected the place of one of \('one', 'two'\)"):
         predictions.came("01.1", 2)

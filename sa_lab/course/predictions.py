@@ -94,11 +94,11 @@ def came(number: str, answer: SupportsIndex, exactly: str = "") -> Markdown:
         exactly: the number behind it.
 
     Raises:
-        ValueError: there is no such question, or no such choice.
+        ValueError: there is no such choice.
     """
     asked = _ASKED.get(number)
-    if asked is None:
-        raise ValueError(f"number is {number!r}, expected one of {', '.join(_ASKED) or 'a question that was asked'}")
+    if asked is None:  # a reader may run some cells alone
+        return _shown("Run the cell with the answers to choose from, then this one again.")
     if not 0 <= int(answer) < len(asked.choices):
         raise ValueError(f"answer is {int(answer)}, expected the place of one of {asked.choices}")
     return _shown(asked.settle(asked.choices[int(answer)], exactly))
