@@ -195,14 +195,23 @@ def _cut_timm(network: nn.Module, backbone: str) -> tuple[nn.Module, nn.Module, 
     if hasattr(net, "layer4"):
         _unstride(net.layer4)
     trunk = _Trunk(net)
+    shape = _given(stem.eval(), trunk.eval(), f"{backbone} cannot be cut in two")
+    if len(shape) != 4 or shape[1] != net.num_features:
+        raise BackboneError(f"{backbone} gives {shape}, expected a map (1, {net.num_features}, h, w)")
+    return stem.train(), trunk.train(), net.num_features
+
+
+def _given(stem: nn.Module, trunk: nn.Module, fault: str) -> tuple[int, ...]:
+    """The shape of what comes of an image.
+
+    Raises:
+        BackboneError: ``fault``, with the reason: they do not fit an image, or each other.
+    """
     try:
         with torch.no_grad():
-            shape = trunk.eval()(stem.eval()(torch.zeros(1, 3, 128, 64))).shape
+            return tuple(trunk(stem(torch.zeros(1, 3, 128, 64))).shape)
     except UNFIT as error:
-        raise BackboneError(f"{backbone} cannot be cut in two: {reason_of(error)}") from error
-    if len(shape) != 4 or shape[1] != net.num_features:
-        raise BackboneError(f"{backbone} gives {tuple(shape)}, expected a map (1, {net.num_features}, h, w)")
-    return stem.train(), trunk.train(), net.num_features
+        raise BackboneError(f"{fault}: {reason_of(error)}") from error
 
 
 UNFIT = (RuntimeError, AssertionError, AttributeError, IndexError, TypeError)
@@ -244,11 +253,7 @@ def _own_streams(backbone: str, state: Mapping[str, Tensor] | None) -> Streams:
     training = network.training
     network.eval()
     for stem in stems:
-        try:
-            with torch.no_grad():
-                shape = tuple(trunk(stem(torch.zeros(1, 3, 128, 64))).shape)
-        except UNFIT as error:
-            raise BackboneError(f"{backbone} cannot take an image (1, 3, 128, 64): {reason_of(error)}") from error
+        shape = _given(stem, trunk, f"{backbone} cannot take an image (1, 3, 128, 64)")
         if len(shape) != 4 or shape[1] != channels:
             raise BackboneError(f"{backbone} gives {shape}, expected a map (1, {channels}, h, w), by its num_channels")
     network.train(training)

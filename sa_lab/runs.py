@@ -102,6 +102,12 @@ class Run:
         return {key: np.array([float(cell) if cell else np.nan for cell in cells]) for key, cells in columns.items()}
 
 
+def source_of(folder: Path) -> dict[str, str | int | None]:
+    """What `sa-lab evaluate` noted of a checkpoint or of descriptors; nothing for a run."""
+    file = folder / "source.json"
+    return read_json(file) if file.is_file() else {}
+
+
 Measuring = Callable[[Path], Mapping[str, Mapping[str, Interval]]]
 """`measure_folder`, or anything that gives the same of a folder."""
 

@@ -15,6 +15,7 @@ from browsing import Watched
 
 from sa_lab.course import api, chapters, site, symbols
 from sa_lab.course.atlas import Grid
+from sa_lab.plots import CONFIG
 
 CHAPTERS = chapters.chapters()
 CODE_OR_FORMULA = re.compile(
@@ -132,7 +133,7 @@ def test_chapter_has_its_figures_formulas_tables_and_neighbours(
     assert len(figures) == text.count('class="graph"') == len(plotly_outputs(path))
     for figure, original in zip(figures, plotly_outputs(path), strict=True):
         assert figure["data"] == original["data"]
-        assert figure["config"].items() >= site.CONFIG.items()
+        assert figure["config"].items() >= CONFIG.items()
     assert text.count("<noscript><img") == len(figures)
     assert "$" not in page.text
     cells = nbformat.read(path, as_version=4).cells

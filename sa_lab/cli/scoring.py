@@ -208,11 +208,12 @@ def embed(
     numbered = data.dataset in LAYOUTS and tested.dataset == store.name  # the same people in any copy
     if data.dataset in ("folder", "roadscene") and not (run / "images.csv").is_file():
         raise ValueError(f"{run} was trained by an older release, which numbered people by position; train it again")
-    known = [trained_people(run, store)] if (run / "images.csv").is_file() else []
+    known = []
+    if (run / "images.csv").is_file():
+        known.append(trained_people(run, store))
+        namesakes(run, store, known[0])
     known += [tested.seen_ids] if tested.seen_ids is not None and (own or numbered) else []
     seen = np.unique(np.concatenate(known)) if known else None
-    if (run / "images.csv").is_file():
-        namesakes(run, store)
     where = _device(device)
     embeddings = embed_images(
         model.to(where), store, index, where, prototypes if own else None, train_ids if own else None, seen, out=out,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from html import unescape
 from importlib import resources
 from typing import NamedTuple
@@ -33,7 +33,7 @@ class Section(NamedTuple):
     text: str
 
 
-def script(pages: Mapping[str, str], functions: Iterator[Section] | tuple[Section, ...] = ()) -> str:
+def script(pages: Mapping[str, str], functions: Iterable[Section] = ()) -> str:
     """JavaScript that holds the index; a page loads it when somebody searches.
 
     Args:

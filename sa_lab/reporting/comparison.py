@@ -19,7 +19,7 @@ from sa_lab.evaluation.reports import Report
 from sa_lab.intervals import Interval, student_interval
 from sa_lab.reporting import tables
 from sa_lab.reporting.studies import ONE_MACHINE
-from sa_lab.runs import Measuring, Run, loss_name, measure_folder
+from sa_lab.runs import Measuring, Run, loss_name, measure_folder, source_of
 from sa_lab.schema import LeakageError
 
 
@@ -119,7 +119,7 @@ def methods(folders: Sequence[Path]) -> dict[str, list[Path]]:
                 raise ValueError(
                     f"{one.folder} and {other.folder} are both {one.label}{which}; expected each split once"
                 )
-        if len({_source(member.folder).get("sha256", str(member.folder)) for member in group}) < len(group):
+        if len({source_of(member.folder).get("sha256", str(member.folder)) for member in group}) < len(group):
             raise LeakageError(
                 f"{group[0].label}: one checkpoint stands for several splits; each split needs a training of its own"
             )
@@ -161,7 +161,7 @@ class _Member(NamedTuple):
 
 
 def _member(folder: Path) -> _Member:
-    if source := _source(folder):
+    if source := source_of(folder):
         split = source["split"] if isinstance(source["split"], int) else None
         method = str(source["method"])
         alone = () if split is not None else (str(folder),)
@@ -197,12 +197,6 @@ def _by_rules(group: Sequence[Path]) -> dict[tuple[str, ...], list[Report]]:
 def _words(text: str, style: Style) -> str:
     text = plain(text)
     return f"<p>{escape(text)}</p>" if style == "html" else f"% {text}" if style == "latex" else text
-
-
-def _source(folder: Path) -> dict[str, str | int | None]:
-    """What `sa-lab evaluate` noted of a checkpoint or of descriptors; nothing for a run."""
-    file = folder / "source.json"
-    return read_json(file) if file.is_file() else {}
 
 
 def _overlap_row(name: str, folders: Sequence[Path], measure: Measuring) -> tables.TableRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,18 +29,29 @@ def trained_people(folder: Path, store: ImageStore) -> Int[np.ndarray, " I"]:
     return np.unique(store.person_ids[np.array([_of_any_size(one) in trained for one in store.contents], dtype=bool)])
 
 
-def namesakes(folder: Path, store: ImageStore) -> None:
+def namesakes(folder: Path, store: ImageStore, same: Int[np.ndarray, " I"]) -> None:
     """Tell of people who are called as those that a run was trained on, where no picture of them is the same: nobody
-    but the user knows whether they are the same people. Numbers that data sets give to people are no names."""
+    but the user knows whether they are the same people. Numbers that data sets give to people are no names.
+
+    Args:
+        folder: of the run.
+        store: the images.
+        same: people known by their pictures, from `trained_people`.
+    """
     columns = read_csv(folder / "images.csv", ("person", "part"))
     trained = {int(one) for one, part in zip(columns["person"], columns["part"], strict=True) if part == "train"}
     tested = {one for one in store.person_ids[~store.is_train].tolist() if one >= NAMED}
-    if alike := sorted(trained & tested - set(trained_people(folder, store).tolist())):
-        shown = ", ".join(store.paths[np.flatnonzero(store.person_ids == one)[0]] for one in alike[:3])
+    if alike := sorted(trained & tested - set(same.tolist())):
         tell(
             f"{len(alike)} test people are called as people that {folder} was trained on, with other pictures (of "
-            f"{shown}{', ...' if len(alike) > 3 else ''}); if they are the same people, do not test on them"
+            f"{_pictures_of(alike, store)}); if they are the same people, do not test on them"
         )
+
+
+def _pictures_of(people: Sequence[int], store: ImageStore) -> str:
+    """A picture each of the first three."""
+    shown = [store.paths[np.flatnonzero(store.person_ids == one)[0]] for one in people[:3]]
+    return ", ".join([*shown, *(["..."] if len(people) > 3 else [])])
 
 
 def note_origin(weights: str, folder: Path, store: ImageStore, train_ids: Int[np.ndarray, " C"]) -> None:
@@ -57,18 +69,18 @@ def note_origin(weights: str, folder: Path, store: ImageStore, train_ids: Int[np
     known, before = state_of_run(weights), Path(weights).parent
     if known is None:
         return
-    strangers = np.setdiff1d(trained_people(before, store), store.person_ids[store.is_train])
+    same = trained_people(before, store)
+    strangers = np.setdiff1d(same, store.person_ids[store.is_train])
     if _has_images(before, store):
         strangers = np.union1d(strangers, np.setdiff1d(known["train_ids"].numpy(), train_ids))
     if len(strangers):
-        shown = [store.paths[np.flatnonzero(store.person_ids == one)[0]] for one in strangers[:3]]
         raise LeakageError(
             f"{weights} comes from a run that had images of {len(strangers)} people for training or validation who are "
-            f"here for validation or test (of {', '.join(shown)}{', ...' if len(strangers) > 3 else ''}: the same "
+            f"here for validation or test (of {_pictures_of(strangers.tolist(), store)}: the same "
             "pictures, or copies of them); expected the split of that run, so its data.seed, data.test_fraction and "
             "data.validation_fraction, or other pictures for test"
         )
-    namesakes(before, store)
+    namesakes(before, store, same)
     write_csv(folder / BEFORE, [{"content": one} for one in sorted(_trained(before))])
 
 

@@ -19,8 +19,7 @@ from sa_lab.course.widgets.projection import ProjectionBrowser
 from sa_lab.course.widgets.quiz import Quiz
 from sa_lab.course.widgets.ranking import RankingBrowser
 from sa_lab.course.widgets.surface import SurfaceBrowser
-from sa_lab.disk import read_json
-from sa_lab.runs import Run, loss_name
+from sa_lab.runs import Run, loss_name, source_of
 
 __all__ = [
     "Augmentations", "FeatureTraining", "LiveTraining", "LossLens", "PictureSearch", "Playground", "ProjectionBrowser",
@@ -45,13 +44,12 @@ def app(runs: Sequence[Path] = ()) -> ipywidgets.Widget:
             same = len({Path(run).name for run in runs}) < len(runs)
             named = {str(run) if same else Path(run).name: Path(run) for run in runs}
         pages["Ranking browser"] = RankingBrowser(named)
-        if trained := {name: one for name, one in named.items() if (one / "config.json").is_file()}:
+        if trained := {name: one for name, one in named.items() if not source_of(one)}:
             pages["Your pictures"] = PictureSearch(trained)
     return ipywidgets.Tab(children=list(pages.values()), titles=list(pages))
 
 
 def _method(folder: Path) -> str:
     """A run's loss, or what evaluated descriptors are called."""
-    if (folder / "config.json").is_file():
-        return loss_name(Run(folder).config)
-    return str(read_json(folder / "source.json")["method"])
+    source = source_of(folder)
+    return str(source["method"]) if source else loss_name(Run(folder).config)

@@ -52,12 +52,12 @@ class LiveFigure(anywidget.AnyWidget):
         config = CONFIG | {"modeBarButtonsToRemove": unused}
         me = uuid4().hex  # so that a page finds its model
         super().__init__(drawn=_text(figure), config=config, listens=heard is not None, me=me, model_id=me)
-        self._shown, self._heard = figure, heard
+        self._shown, self._heard, self._anew = figure, heard, False  # whether a page may have missed a figure
         self.on_msg(lambda _, content, __: self._hear(content))
 
     def show(self, figure: Drawn) -> None:
         """Draw this figure in place of the last one."""
-        self._shown, self.drawn = figure, _text(figure)
+        self._shown, self.drawn, self._anew = figure, _text(figure), True
 
     @property
     def still(self) -> go.Figure:
@@ -74,7 +74,8 @@ class LiveFigure(anywidget.AnyWidget):
 
     def _hear(self, content: dict[str, Any]) -> None:
         if content["event"] == "again":
-            self.send_state("drawn")
+            if self._anew:
+                self.send_state("drawn")
         elif self._heard:
             self._heard(content["event"], [(int(trace), int(point)) for trace, point in content["points"]])
 

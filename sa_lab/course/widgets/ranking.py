@@ -18,11 +18,11 @@ from sa_lab.course.widgets.controls import Dial, Panel, choice
 from sa_lab.course.widgets.live_figure import LiveFigure
 from sa_lab.data import prepare
 from sa_lab.data.store import ImageStore
-from sa_lab.disk import read_json
 from sa_lab.evaluation import search
 from sa_lab.evaluation.protocols import PROTOCOLS, protocols_of
 from sa_lab.evaluation.search import Search
 from sa_lab.experiment import images_of
+from sa_lab.runs import source_of
 from sa_lab.schema import Embeddings
 
 EVERY = "every camera"
@@ -152,9 +152,9 @@ def _in_order(embeddings: Embeddings, paths: tuple[str, ...]) -> Embeddings:
 
 def _images(folders: Sequence[Path]) -> ImageStore:
     """Those of the first run, or else those that descriptors were evaluated on."""
-    if trained := [folder for folder in folders if (folder / "config.json").is_file()]:
+    if trained := [folder for folder in folders if not source_of(folder)]:
         return images_of(trained[0])
-    source = read_json(folders[0] / "source.json")
+    source: dict[str, Any] = source_of(folders[0])
     dataset, root, split = (source[key] for key in ("dataset", "root", "split"))
     name: Any = str(dataset or "").removeprefix("synthetic-").removesuffix("-generated")
     if name not in get_args(Dataset) or (root is None and name not in ("synthetic", "thermal")):
