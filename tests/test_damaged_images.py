@@ -209,17 +209,21 @@ def test_names_that_are_no_utf8_are_told(tmp_path: Path) -> None:
 
 
 def test_many_of_one_kind_are_a_count_and_three_names() -> None:
-    from sa_lab.data.files import shortened
+    from sa_lab.data.files import listed
     from sa_lab.data.store import _told
 
     told = _told({f"p/{k:03}.png": f"/data/p/{k:03}.png: no image" for k in range(500)} | {"q.png": "/data/q.png: cut"})
-    assert told.count("\n") == 2
+    assert "\n" not in told
     assert "501 images cannot be read" in told
     assert "p/000.png, p/001.png, p/002.png and 497 more: no image" in told
     assert "q.png: cut" in told
-    lines = shortened([f"/data/list.txt, line {k}: '{k}.jpg': no such file" for k in range(99)] + ["another fault"])
-    assert len(lines) == 5
-    assert lines[3] == "... and 96 more of this kind"
+    faults = [f"/data/list.txt, line {k}: '{k}.jpg': no such file" for k in range(99)]
+    what, *parts = listed("/data cannot be used", [*faults, "another fault"]).split(": /data/list.txt, ")
+    assert what == "/data cannot be used"
+    assert "".join(parts) == (
+        "line 0: '0.jpg': no such file; /data/list.txt, line 1: '1.jpg': no such file; "
+        "/data/list.txt, line 2: '2.jpg': no such file; and 96 more of this kind; another fault"
+    )
 
 
 def test_codecs_are_as_expected() -> None:

@@ -304,6 +304,10 @@ REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
     "loose files": (loose, r"stray\.png: expected in a folder .*/<identity>"),
     "one spectrum": (one_spectrum, r"p03: no such folder; every identity needs visible and infrared images"),
     "colour of sixteen bits": (deep_colour, "more than eight bits a channel in colour"),
+    "rows with several faults": (
+        of_table(lambda text: text.replace("p00/", "p99/").replace(",p04,", ",,")),
+        r"list\.csv cannot be used: .*no such file; .*and \d+ more of this kind; .*; expected",
+    ),
     "no picture": (nothing_to_search, "gallery: no picture; expected files"),
     "nobody is named": (graded, "nobody says who they are, .*expected person_ids"),
     "a path that leads nowhere": (

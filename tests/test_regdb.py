@@ -131,7 +131,7 @@ FAULTS = {
     "absent": (
         lambda root: [path.unlink() for path in root.glob("*/4/*_0000[12]_4.bmp")],
         ["Visible/4/drawn_v_00001_4.bmp: no such file", "Visible/4/drawn_v_00002_4.bmp: no such file",
-         "Thermal/4/drawn_t_00001_4.bmp: no such file\n  ... and "],
+         "Thermal/4/drawn_t_00001_4.bmp: no such file; and "],
     ),
     "twice": (
         lambda root: rewrite(of(root, "train_visible_1"), lambda text: text + text.splitlines()[4] + "\n\n"),

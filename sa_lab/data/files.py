@@ -80,8 +80,7 @@ def images_in(folder: Path) -> list[Path]:
     """
     files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
     if odd := [str(path) for path in files if not path.is_file() and not path.is_dir()]:
-        told = ", ".join(shortened(odd))
-        raise DataError(f"{told}: {NO_FILE}; expected image files")
+        raise DataError(f"{', '.join(shortened(odd))}: {NO_FILE}; expected image files")
     return sorted((path for path in files if path.is_file()), key=lambda path: name_of(path.name))
 
 
@@ -133,12 +132,12 @@ def refuse(root: Path, faults: Sequence[str], leaks: Sequence[str] = ()) -> None
     """
     if faults or leaks:
         kind = LeakageError if leaks else DataError
-        raise kind(listed(f"{root} cannot be used", shortened([*faults, *leaks])))
+        raise kind(listed(f"{root} cannot be used", [*faults, *leaks]))
 
 
 def listed(what: str, faults: Sequence[str]) -> str:
-    """What is wrong: one fault in one line, more in a line each."""
-    return f"{what}: {faults[0]}" if len(faults) == 1 else "\n  ".join([f"{what}:", *faults])
+    """What is wrong, in one line, however many faults there are; those of one kind are shortened."""
+    return f"{what}: {'; '.join(shortened(faults))}"
 
 
 def shortened(faults: Sequence[str]) -> list[str]:
@@ -148,7 +147,7 @@ def shortened(faults: Sequence[str]) -> list[str]:
         kinds.setdefault(re.sub(r"'[^']*'|\[[^]]*]|[^\s:]*[/#.][^\s:]*|\d+", "", fault), []).append(fault)
     shown = []
     for same in kinds.values():
-        more = [f"... and {len(same) - 3} more of this kind"] if len(same) > 3 else []
+        more = [f"and {len(same) - 3} more of this kind"] if len(same) > 3 else []
         shown += [*same[:3], *more]
     return shown
 

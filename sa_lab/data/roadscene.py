@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sa_lab.data.files import content_of, divide, images_in, name_of, person_of, read_image, shortened, size_of, stamp
+from sa_lab.data.files import content_of, divide, images_in, listed, name_of, person_of, read_image, size_of, stamp
 from sa_lab.schema import DataError, Listing, Modality
 
 WINDOWS = 3
@@ -89,15 +89,13 @@ def _pairs(root: Path) -> dict[str, dict[Modality, Path]]:
         found[modality] = {name_of(path.stem): path for path in files}
         if len(found[modality]) < len(files):
             twice = [str(path) for path in files if found[modality][name_of(path.stem)] != path]
-            raise DataError(
-                f"{root / folder}: {len(twice)} names are there twice but for how accents are written:\n  "
-                + "\n  ".join(shortened(twice))
-            )
+            what = f"{root / folder}: {len(twice)} names are there twice but for how accents are written; expected once"
+            raise DataError(listed(what, twice))
     visible, infrared = found[Modality.VISIBLE], found[Modality.INFRARED]
     alone = [found[m][name] for m in Modality for name in sorted(set(found[m]) - set(found[m.other]))]
     if alone:
-        shown = "\n  ".join(shortened([*map(str, alone)]))
-        raise DataError(f"{root}: {len(alone)} files have no partner of the same name in the other folder:\n  {shown}")
+        what = f"{root}: {len(alone)} files have no partner of the same name in the other folder"
+        raise DataError(listed(what, [*map(str, alone)]))
     if not visible:
         raise DataError(f"{root}: no .jpg file in {' and '.join(FOLDERS.values())}")
     return {name: {Modality.VISIBLE: visible[name], Modality.INFRARED: infrared[name]} for name in sorted(visible)}
@@ -122,8 +120,7 @@ def _sizes(scenes: dict[str, dict[Modality, Path]]) -> dict[str, tuple[int, int]
         if min(sizes[name]) < 8 * WINDOWS:
             faults.append(f"{pair[Modality.VISIBLE]}: {sizes[name]} pixels are too few to cut {WINDOWS} windows")
     if faults:
-        shown = "\n  ".join(shortened(faults))
-        raise DataError(f"{len(faults)} of {len(scenes)} pairs cannot be used:\n  {shown}")
+        raise DataError(listed(f"{len(faults)} of {len(scenes)} pairs cannot be used", faults))
     return sizes
 
 

@@ -422,7 +422,7 @@ def _build(
 
 
 def _told(unreadable: dict[str, str]) -> str:
-    """A line for each reason: how many images it concerns, and three of them."""
+    """Every reason, how many images it concerns, and three of them."""
     of_reason = _by_reason((path, error.split(f"{path}: ", 1)[-1]) for path, error in sorted(unreadable.items()))
     shown = [f"{few(paths)}: {reason}" for reason, paths in of_reason.items()]
     return listed(f"{len(unreadable)} images cannot be read; expected whole image files", shown)
