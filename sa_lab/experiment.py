@@ -163,7 +163,7 @@ def run(
             if first:
                 _complete(result, listing)
             return result
-        check_folder(folder, "another folder is wanted for the run, or SA_LAB_HOME names another one for all")
+        check_folder(folder, "choose another folder for the run, or set SA_LAB_HOME to another one for all")
         store = prepare(config.data, progress and first, listing, contents)
         if num_processes > 1:
             processes.launch(_share, (config, folder, progress, keep_checkpoint, own_loss), num_processes)

@@ -35,7 +35,7 @@ def own_prototype(labels: Tensor, modality: Tensor, num_identities: int) -> Int[
     _check_index("labels", labels, num_identities)
     _check_index("modality", modality, 2)
     if labels.shape != modality.shape:
-        raise ValueError(f"labels has {len(labels)} entries and modality {len(modality)}, expected as many")
+        raise ValueError(f"labels has {len(labels)} entries and modality {len(modality)}, expected the same")
     return labels.long() + modality.long() * num_identities
 
 

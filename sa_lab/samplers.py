@@ -46,7 +46,7 @@ class CrossModalityIdentitySampler:
         identities = np.unique(person_ids)
         if not 1 <= ids_per_batch <= len(identities):
             raise ValueError(
-                f"ids_per_batch is {ids_per_batch}, expected 1..{len(identities)}, the identities there are"
+                f"ids_per_batch is {ids_per_batch}, expected 1..{len(identities)}, the number of identities"
             )
         if images_per_id < 1:
             raise ValueError(f"images_per_id is {images_per_id}, expected at least 1")

@@ -208,7 +208,7 @@ class Embeddings:
             if (value := getattr(self, name)) is not None and value.ndim != ndim:
                 raise ValueError(f"embeddings: {name} has shape {value.shape}, expected {ndim} dimensions")
         if not all(isinstance(path, str) for path in self.paths) or len(set(self.paths)) < len(self.paths):
-            raise ValueError("embeddings: paths are no texts, or some are alike; expected another text for each image")
+            raise ValueError("embeddings: paths are not texts, or some are alike; expected unique texts")
         _same_length(
             "embeddings", count, camera_ids=self.camera_ids, modality=self.modality, paths=self.paths,
             **self.descriptors, **({} if self.gallery_order is None else {"gallery_order": self.gallery_order}),

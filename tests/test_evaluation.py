@@ -515,7 +515,7 @@ def test_anybodys_descriptors_can_be_scored(tmp_path: Path) -> None:
         ({"gallery_order": np.zeros(216, int)}, r"gallery_order has shape \(216,\), expected 2"),
         ({"features": np.ones((216, 2, 2), np.float32)}, r"features has shape \(216, 2, 2\), expected \(N,D\)"),
         ({"paths": np.array(["a"] * 216)}, "some are alike"),
-        ({"paths": np.arange(216)}, "paths are no texts"),
+        ({"paths": np.arange(216)}, "paths are not texts"),
         ({"paths": np.array([{}], dtype=object)}, "no .npz of plain arrays"),
     ],
 )

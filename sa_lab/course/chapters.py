@@ -8,12 +8,9 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
-import tempfile
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +19,13 @@ import nbformat
 import nbstripout
 import papermill
 import torch
-from jupyter_client.manager import AsyncKernelManager
 from PIL import Image
 from tqdm.auto import tqdm
 
 from sa_lab import experiment, study
 from sa_lab.config import PAPER, ExperimentConfig, VariantName, variant
 from sa_lab.course import CHOICE, STILL, claims
+from sa_lab.course.kernels import Kernels
 from sa_lab.course.parameters import parameters_of
 from sa_lab.data import list_images, prepare
 from sa_lab.data.store import split_identities
@@ -128,7 +125,8 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
     jobs = 1 if torch.cuda.is_available() else 2
     say(
         f"First {len(configs) + len(other)} networks are trained, {jobs} at a time, {epochs} epochs each; then "
-        f"{len(chapters())} chapters are executed. What is finished is kept: after Ctrl-C the same command goes on."
+        f"{len(chapters())} chapters are executed, two at a time. What is finished is kept: after Ctrl-C the same "
+        "command goes on."
     )
     trained = study.run_all([*configs, *other], jobs)  # the chapters find the first of them
     try:
@@ -164,7 +162,7 @@ def _name(config: ExperimentConfig, loss: str) -> str:
 
 
 def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[Path]:
-    """Execute the chapters one after another into ``out``; each hands its run on through the run folder.
+    """Execute the chapters into ``out``, two at a time, which share the cores; a run that two need is trained by one.
 
     Args:
         out: folder of the executed notebooks; the chapters themselves stay as they are.
@@ -174,7 +172,9 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
 
     Raises:
         ValueError: a parameter that none of these chapters has.
-        papermill.PapermillExecutionError: a cell failed; the partial notebook is in ``out``.
+        papermill.PapermillExecutionError: a cell failed, and the other chapters were stopped; the partial notebook is
+            in ``out``.
+        KeyboardInterrupt: asked to stop.
     """
     chosen = [path for path in chapters(folder) if not only or path.name.startswith(tuple(only))]
     known = {path: papermill.inspect_notebook(path).keys() for path in chosen}
@@ -183,84 +183,36 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
         found = ", ".join(dict.fromkeys(name for names in known.values() for name in names))
         names = ", ".join(path.name for path in chosen)
         raise ValueError(f"{names}: no parameter {', '.join(unknown)}, expected some of {found}")
+    out, folder = out.absolute(), folder.absolute()
     out.mkdir(parents=True, exist_ok=True)
     os.environ["SA_LAB_HOME"] = str(home())  # a relative one would mean another folder in the chapters
-    with tqdm(chosen, unit="chapter") as bar:
-        for path in bar:
-            bar.set_description(path.stem)
-            taken = {name: value for name, value in parameters.items() if name in known[path]}
-            with _kernel_hears_interrupts(path.name) as managers:
-                done = papermill.execute_notebook(
-                    path, out / path.name, taken, cwd=path.parent, progress_bar=False, kernel_manager_class=managers
-                )
-            done.metadata.pop("widgets", None)  # the state of a live figure: megabytes that nobody can open
-            with atomic_path(out / path.name) as temporary:
-                nbformat.write(done, temporary)
-    return [out / path.name for path in chosen]
+    jobs = min(2, len(chosen))
 
+    def one(path: Path) -> None:
+        taken = {name: value for name, value in parameters.items() if name in known[path]}
+        with kernels.one(path.name) as manager:
+            bar.set_description("chapters " + " and ".join(name[:2] for name in sorted(kernels.running)))
+            done = papermill.execute_notebook(
+                folder / path.name, out / path.name, taken, cwd=folder, progress_bar=False, kernel_manager_class=manager
+            )
+        done.metadata.pop("widgets", None)  # the state of a live figure: megabytes that nobody can open
+        with atomic_path(out / path.name) as temporary:
+            nbformat.write(done, temporary)
 
-_PATIENCE = 5.0
-"""Seconds that a chapter has to save what it trains, once it is asked to stop."""
-
-
-@contextmanager
-def _kernel_hears_interrupts(name: str) -> Iterator[type[AsyncKernelManager]]:
-    """Ctrl-C and SIGTERM go to the kernel of a chapter, which saves a checkpoint; if it goes on, it is killed.
-
-    An exception in this process instead could be lost where it meets a callback of the event loop, and would leave the
-    kernel to itself. Outside the main thread nothing is changed.
-
-    Gives the class of managers whose kernels hear: a client that makes its manager itself also ends it. They talk over
-    sockets in a private folder where the system has such; over TCP each kernel would warn that others may listen.
-
-    Raises:
-        KeyboardInterrupt: asked to stop.
-    """
-    pleas: list[int] = []
-    made: list[AsyncKernelManager] = []
-    listening: list[bool] = []
-
-    class Manager(AsyncKernelManager):
-        def __init__(self, **kwargs: Any) -> None:
-            super().__init__(**ways, **kwargs)
-            made.append(self)
-
-        def client(self, **kwargs: Any) -> Any:
-            """One that notes when the kernel has loaded itself; before, it would not bear to be interrupted."""
-            made_of: Any = super().client(**kwargs)
-            wait = made_of.wait_for_ready
-
-            async def wait_for_ready(*args: Any, **options: Any) -> None:
-                await wait(*args, **options)
-                listening.append(True)
-
-            made_of.wait_for_ready = wait_for_ready
-            return made_of
-
-    def stop(number: int, _: object) -> None:
-        pleas.append(number)
-        kernel = getattr(made[-1].provisioner, "process", None) if made else None
-        if kernel is None:  # it does not run yet, or no longer
-            raise KeyboardInterrupt
-        if len(pleas) == 1 and listening:
-            kernel.send_signal(signal.SIGINT)
-            killer = threading.Timer(_PATIENCE, kernel.kill)
-            killer.daemon = True
-            killer.start()
-        else:
-            kernel.kill()
-
-    sockets = tempfile.TemporaryDirectory(prefix="sa-lab-")
-    own = os.name == "posix" and len(sockets.name) < 80  # a longer path is none for a socket
-    ways = {"transport": "ipc", "ip": f"{sockets.name}/kernel"} if own else {}
-    try:
-        with sockets, processes.signals_handled(stop, signal.SIGINT, signal.SIGTERM):
-            yield Manager
-    except BaseException:
-        if not pleas:
+    with (
+        tqdm(total=len(chosen), unit="chapter") as bar,
+        chdir(folder),  # papermill goes there for each chapter, and back, under the feet of another one
+        Kernels(max(1, processes.cores() // jobs)) as kernels,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        try:
+            for future in as_completed([pool.submit(one, path) for path in reversed(chosen)]):  # the last take longest
+                future.result()
+                bar.update()
+        except BaseException:
+            kernels.stop()
             raise
-    if pleas:
-        raise KeyboardInterrupt(f"stopped in {name}; the same command goes on with what is finished")
+    return [out / path.name for path in chosen]
 
 
 def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:

@@ -28,7 +28,7 @@ def read_ids(path: Path, faults: list[str]) -> list[int]:
     """
     words = re.findall(r"[^,\s]+", _text(path, faults))
     faults += [
-        f"{path}: {word!r} is no identity number; expected numbers with commas between"
+        f"{path}: {word!r} is no identity number; expected comma-separated numbers"
         for word in words
         if not _is_number(word)
     ]

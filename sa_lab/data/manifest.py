@@ -128,7 +128,7 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
     ]
     rows = [(line, row) for line, row in rows if any(row.values())]
     if not rows:
-        raise DataError(f"{table}: no row; expected a header with {', '.join(NEEDED)}, and a row an image")
+        raise DataError(f"{table}: no row; expected a header with {', '.join(NEEDED)}, and one row per image")
     return rows
 
 

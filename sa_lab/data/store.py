@@ -232,7 +232,7 @@ def build_store(
     with locked(folder, f"prepares {listing.name}"):
         known = _manifest(folder, record)
         if known is None:
-            check_folder(folder.parent, "SA_LAB_HOME names another folder for data and runs")
+            check_folder(folder.parent, "set SA_LAB_HOME to another folder for data and runs")
             shutil.rmtree(folder, ignore_errors=True)
             for line in _counted(listing.passed_over):
                 tell(f"{listing.name}: {line}")
@@ -313,8 +313,8 @@ class _Span:
         infrared = int((self.listing.modality == Modality.INFRARED).sum())
         if self.bounds and infrared and not self.deep:
             lines.append(
-                f"{infrared} infrared images have eight bits: data.thermal_range is not for them, and they are not "
-                "comparable with those of a run that has it"
+                f"{infrared} infrared images have eight bits: data.thermal_range does not apply to them, and they are "
+                "not comparable with those of a run that has it"
             )
         deep = np.isin(np.arange(len(self.listing)), list(self.deep))
         for modality in Modality:

@@ -43,7 +43,7 @@ class Loky:
     def __init__(self, jobs: int) -> None:
         # loky begins a worker anew whose memory has grown by 300 MB, and would say so each time
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
-        self._threads = max(1, _cores() // jobs)
+        self._threads = max(1, processes.cores() // jobs)
         gpus = _visible_gpus()
         self._lines: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         for i in range(jobs):
@@ -101,11 +101,6 @@ class Loky:
         self._waiters.shutdown(wait=True)
         for pool in self._pools.values():
             pool.shutdown(wait=True)
-
-
-def _cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _visible_gpus() -> list[str]:

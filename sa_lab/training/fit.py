@@ -108,7 +108,7 @@ def fit(
             save_state(file, cast(Batch, error.batch).state_dict())
             message = (
                 f"step {len(training.rows)}: {error}; the batch is in {file} (torch.load); try a lower learning rate, "
-                "with another run folder"
+                "in another run folder"
             )
             raise NonFiniteLossError(message, error.batch) from error
     if first:
@@ -160,7 +160,7 @@ def _resumed(config: ExperimentConfig, store: ImageStore, own_loss: OwnLoss | No
             raise
         except Exception as error:  # damaged files fail in many ways
             told = str(error) if str(file) in str(error) else f"{file} is damaged: {reason_of(error)}"
-            tell(f"{told}; the training goes back to the checkpoint before, or to its start")
+            tell(f"{told}; the training goes back to the previous checkpoint, or to its start")
     return start(config, store, own_loss)
 
 

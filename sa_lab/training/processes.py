@@ -71,7 +71,7 @@ def fabric_of(train: TrainConfig) -> Fabric:
             engine |= {"precision": None, "plugins": scaled}
         fabric = Fabric(accelerator=train.device, devices=_here(), **engine)
     except (RuntimeError, ValueError) as error:  # Fabric's words for a device that is not there
-        raise ValueError(f"train.device is {train.device!r}, which this machine does not have; auto chooses") from error
+        raise ValueError(f"train.device is {train.device!r}, which this machine does not have; use auto") from error
     if size() > 1:
         if is_member() and not distributed.is_initialized():  # else by the address that torchrun gives
             store = distributed.FileStore(os.environ[_STORE], size())  # type: ignore[attr-defined]
@@ -196,7 +196,7 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], processes:
         ValueError: see `check_number`, or this is already one of several processes.
     """
     if size() > 1:
-        raise ValueError(f"processes is {processes}, expected none inside of another launch")
+        raise ValueError(f"processes is {processes}, expected no launch inside another one")
     check_number(processes)
     context = multiprocessing.get_context("spawn")
     pleas: list[int] = []  # to stop, as they come
@@ -297,6 +297,11 @@ def _take_part(rank: int, processes: int, place: Path, sent: bytes) -> None:
         if not isinstance(error, (ValueError, OSError, Refusal)):
             print(plain_lines(traceback.format_exc()), file=sys.stderr, flush=True)  # what a user cannot mend
         sys.exit(1)
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def end_with_parent() -> None:

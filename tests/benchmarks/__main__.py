@@ -21,7 +21,7 @@ def bench(device: Literal["auto", "cpu", "cuda"] = "auto", only: tuple[str, ...]
         out: JSON file; by default results/bench-<device>.json in the data folder.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("device is 'cuda', which this machine does not have; auto chooses")
+        raise SystemExit("device is 'cuda', which this machine does not have; use auto")
     chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     print(summary.show(run_all(torch.device(chosen), only, out)))
 
