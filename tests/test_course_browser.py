@@ -211,6 +211,13 @@ def test_surface_browser(lab: Lab) -> None:
     picture.wait_for_change(drawn, key="x")
     cross = "g => { const t = g._fullData.find(t => t.name == 'chosen'); return [t.x[0], t.y[0]]; }"
     assert figure.graph.evaluate(cross) == ["0.0", "3.0"]
+    cell = """g => {
+        const {xaxis: x, yaxis: y} = g._fullLayout, {left, top} = g.getBoundingClientRect();
+        return [left + x._offset + x.c2p(1), top + y._offset + y.c2p(0)];
+    }"""
+    notebook.page.mouse.click(*figure.graph.evaluate(cell))
+    figure.wait_for(lambda f: f.graph.evaluate(cross) == ["5.0", "0.0"])
+    ranking.wait_for(lambda f: f.title.startswith("mask 5, similarity weight 0:"))
     notebook.slider("query").press("End")
     ranking.wait_for(lambda f: f.title.endswith("query 6"))
     fits(notebook, figure, "surface-browser")

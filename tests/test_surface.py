@@ -93,6 +93,16 @@ def test_the_dials_move_cross_map_and_ranking(found: Surface) -> None:
     assert set(samples[:, 0].round(2)) <= set(shown.round(2))
 
 
+def test_a_click_chooses_the_cell(found: Surface) -> None:
+    browser = SurfaceBrowser(found, prepare(CONFIG.data, progress=False))
+    cells = browser.figure.data[0]
+    for row, weight in enumerate(cells.y):
+        for column, mask in enumerate(cells.x):
+            browser.figure._handle_custom_msg({"event": "click", "points": [[0, [row, column]]]}, [])
+            assert (str(browser.mask.value), str(browser.weight.value)) == (mask, weight)
+            assert browser.figure.data[-1].x == (mask,)
+
+
 def compared() -> dict:
     """A tuned study of three losses, two seeds."""
     columns = {"softmax": [0.2, 0.3], "complete": [0.4, 0.42], "mmd": [0.6, 0.62]}

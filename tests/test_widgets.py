@@ -570,7 +570,7 @@ def test_projection_browser_colours_anew_and_keeps_the_view(dimensions: int) -> 
 def test_projection_browser_lists_a_selection_of_all_traces_and_keeps_it() -> None:
     browser = browser_of(2, count=80)
     first, second = browser.figure.data[:2]
-    points = [[0, 0], [0, 2], [1, 1], [len(browser.figure.data) - 1, 0]]  # the last is a prototype
+    points = [[0, [0]], [0, [2]], [1, [1]], [len(browser.figure.data) - 1, [0]]]  # the last is a prototype
     browser.figure._handle_custom_msg({"event": "selected", "points": points}, [])
     rows = [int(first.customdata[0, 0]), int(first.customdata[2, 0]), int(second.customdata[1, 0])]
     assert browser.selected == sorted(rows)
@@ -587,7 +587,7 @@ def test_projection_browser_lists_a_selection_of_all_traces_and_keeps_it() -> No
     assert "80 selected, the first 60 shown" in browser.strip.value
     browser.figure._handle_custom_msg({"event": "selected", "points": []}, [])
     assert browser.selected == []
-    browser.figure._handle_custom_msg({"event": "hover", "points": [[0, 1]]}, [])
+    browser.figure._handle_custom_msg({"event": "hover", "points": [[0, [1]]]}, [])
     assert browser.picture.value.startswith("<img")
     assert browser.strip.value.startswith("Select points")
 

@@ -151,10 +151,11 @@ def films(shown: Sequence[go.Figure], *, title: str) -> go.Figure:
         for together in zip(*(one.frames for one in shown), strict=True)
     ]
     figure.update_annotations(font_size=13)
-    finish(figure, title, width=460 * len(shown))
+    finish(figure, title, width=410 * len(shown))  # two fit into a notebook at 1280 pixels
     return figure.update_layout(
-        modebar_remove=["select2d", "lasso2d"], height=600, margin={"t": 100, "b": 140},
+        modebar_remove=["select2d", "lasso2d"], height=600, margin={"t": 120, "b": 140},
         updatemenus=[_buttons()], sliders=[_slider(steps[0])],
+        legend={"orientation": "h", "yref": "container", "y": 0.92, "yanchor": "top"},
     )  # fmt: skip
 
 
@@ -223,12 +224,13 @@ def _add_prototypes(
 ) -> None:
     half, flat = len(ids), prototypes.shape[1] == 2
     draw = go.Scatter if flat else go.Scatter3d
+    under = {"zorder": -1} if flat else {}  # no sample is hidden
     few = np.round(prototypes.astype(np.float64), 3)  # as text, in lists that can have gaps
     pairs = zip(few[:half].tolist(), few[half:].tolist(), strict=True)
     joined = [[None] * prototypes.shape[1] if place is None else place for a, b in pairs for place in (a, b, None)]
     figure.add_trace(
         draw(dict(zip("xyz", map(list, zip(*joined, strict=True)), strict=False)), mode="lines", hoverinfo="skip",
-             name="an identity's two prototypes", line={"color": "grey", "width": 1 if flat else 3})
+             name="an identity's two prototypes", line={"color": "grey", "width": 1 if flat else 3}, **under)
     )  # fmt: skip
     for m, spectrum in enumerate(SPECTRA):
         colours = {"modality": COLOURS[m], "identity": [COLOURS[i % 10] for i in person]}
@@ -238,7 +240,7 @@ def _add_prototypes(
             draw(_columns(prototypes[m * half : (m + 1) * half]), mode="markers+text" if numbered else "markers",
                  name=f"{spectrum} prototype", text=ids.astype(np.int32), textposition="top center",
                  marker=marker | ({"line": {"width": 3}} if flat else {}),
-                 hovertemplate=f"prototype of identity %{{text}}, {spectrum}<extra></extra>")
+                 hovertemplate=f"prototype of identity %{{text}}, {spectrum}<extra></extra>", **under)
         )  # fmt: skip
 
 

@@ -111,7 +111,7 @@ def live_training(
                 mode="lines+markers" if panel > 1 else "lines", marker={"symbol": i, "size": 7},
                 line={"color": colour, "dash": dash, "width": 2},
             )  # fmt: skip
-        figure.update_yaxes(title=unit, **place).update_xaxes(title="step", **place)
+        figure.update_yaxes(title=unit, **place).update_xaxes(title="step", range=[0, max(until, 1)], **place)
         lines = [trace.to_plotly_json() for trace in figure.select_traces(**place)]
         names = end_labels([line for line in lines if len(line["x"]) and line["name"]], None, 180)
         figure.layout.annotations += tuple(names)

@@ -125,7 +125,8 @@ def _key() -> str:
     """What the marks and arrows of the map are, in place of a legend."""
     arrows = " ".join(f'<span style="color:{TERMS[term][1]}"><b>→ {TERMS[term][0]}</b></span>' for term in _PULLS[:3])
     return (
-        "one colour a person: ● visible sample, ◆ infrared sample,<br>○ ◇ with a number: prototypes, a line joins both"
+        "one colour per person: ● visible sample, ◆ infrared sample,<br>"
+        "○ ◇ with a number: prototypes, a line joins both"
         f"<br>pull on the samples by each loss: {arrows}"
     )
 

@@ -23,17 +23,18 @@ async function initialize({ model }) {
 function render({ model, el }) {
   const place = document.createElement("div");
   let wanted = null, drawing = false, drawn = false, gone = false, another = null, since = 0; // since: from when on only points move
-  el.style.width = "100%";
+  el.style.cssText = "width: 100%; overflow-x: auto";
+  place.style.minWidth = `${model.get("least")}px`;
   el.append(place);
 
   function tell(event, points) {
-    const places = (points ?? []).map((one) => [one.curveNumber, one.pointNumber]);
+    const places = (points ?? []).map((one) => [one.curveNumber, [one.pointNumber].flat()]);
     model.send({ event, points: places });
   }
 
   function listen() {
-    place.on("plotly_hover", (event) => tell("hover", event.points));
-    place.on("plotly_selected", (event) => event && tell("selected", event.points));
+    for (const name of model.get("listens"))
+      place.on(`plotly_${name}`, (event) => event && tell(name, event.points));
     place.on("plotly_deselect", () => tell("selected", []));
   }
 
@@ -81,7 +82,7 @@ function render({ model, el }) {
       if (wanted !== null || gone) return;
     }
     await Plotly.react(place, data, layout, model.get("config"));
-    if (!drawn && model.get("listens")) listen();
+    if (!drawn && model.get("listens").length) listen();
     drawn = true;
     since = 0;
   }

@@ -7,7 +7,7 @@ widget's state: it draws the newest one, also after it is loaded again, and as w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, TypeAlias
@@ -23,8 +23,8 @@ from sa_lab.plots import CONFIG
 
 Drawn: TypeAlias = "go.Figure | dict[str, Any]"
 """A figure, or its data and layout as plain values, which plotly does not check."""
-Heard = Callable[[str, Sequence[tuple[int, int]]], None]
-"""What is called with hover or selected, and with the trace and the place in it of each point."""
+Heard = Callable[[Sequence[tuple[int, list[int]]]], None]
+"""What is called with the trace and the place in it of each point: its number, or row and column in a heat map."""
 _UNUSED = ["zoomIn2d", "zoomOut2d", "autoScale2d"]
 """Buttons of plotly's tool bar."""
 
@@ -34,7 +34,8 @@ class LiveFigure(anywidget.AnyWidget):
 
     Args:
         figure: the first one.
-        heard: called when a point is pointed at, or points are selected.
+        heard: what is called when points are pointed at (hover), clicked (click) or selected (selected).
+        least: width in pixels below which it is not squeezed; its place then scrolls.
 
     Attributes:
         data, layout: of the figure that is shown.
@@ -43,16 +44,18 @@ class LiveFigure(anywidget.AnyWidget):
     _esm = (resources.files(__package__) / "live_figure.js").read_text(encoding="utf-8")
     drawn = traitlets.Unicode().tag(sync=True)
     config = traitlets.Dict().tag(sync=True)
-    listens = traitlets.Bool().tag(sync=True)
+    listens = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    least = traitlets.Int().tag(sync=True)
     me = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, figure: Drawn, heard: Heard | None = None) -> None:
+    def __init__(self, figure: Drawn, heard: Mapping[str, Heard] | None = None, least: int = 0) -> None:
         _library()
-        unused = _UNUSED if heard else [*_UNUSED, "select2d", "lasso2d"]
+        self._heard = dict(heard or {})
+        unused = _UNUSED if "selected" in self._heard else [*_UNUSED, "select2d", "lasso2d"]
         config = CONFIG | {"modeBarButtonsToRemove": unused}
         me = uuid4().hex  # so that a page finds its model
-        super().__init__(drawn=_text(figure), config=config, listens=heard is not None, me=me, model_id=me)
-        self._shown, self._heard, self._anew = figure, heard, False  # whether a page may have missed a figure
+        super().__init__(drawn=_text(figure), config=config, listens=list(self._heard), least=least, me=me, model_id=me)
+        self._shown, self._anew = figure, False  # whether a page may have missed a figure
         self.on_msg(lambda _, content, __: self._hear(content))
 
     def show(self, figure: Drawn) -> None:
@@ -76,8 +79,8 @@ class LiveFigure(anywidget.AnyWidget):
         if content["event"] == "again":
             if self._anew:
                 self.send_state("drawn")
-        elif self._heard:
-            self._heard(content["event"], [(int(trace), int(point)) for trace, point in content["points"]])
+        elif heard := self._heard.get(content["event"]):
+            heard([(int(trace), [*map(int, place)]) for trace, place in content["points"]])
 
 
 class _Library(anywidget.AnyWidget):

@@ -67,7 +67,7 @@ class ProjectionBrowser(Panel):
         self.colouring = choice("colour by", ["modality", "identity", *self.colourings], "what the colours stand for")
         self.picture = ipywidgets.HTML("Point at a sample to see its image.", layout={"min_height": "150px"})
         self.strip = ipywidgets.HTML(_HINT if samples.shape[1] == 2 else "")
-        self.figure = LiveFigure(self._draw(), self._heard)
+        self.figure = LiveFigure(self._draw(), {"hover": self._pointed, "selected": self._selected})
         self.colouring.observe(lambda _: self.recolour(), "value")
         super().__init__([self.figure], [self.colouring, self.picture], [self.strip])
 
@@ -102,17 +102,22 @@ class ProjectionBrowser(Panel):
             colour_by=name, values=self.colourings.get(name),
         )  # fmt: skip
         self._rows = {k: one.customdata[:, 0] for k, one in enumerate(figure.data) if one.customdata is not None}
+        for trace in figure.data:
+            if trace.customdata is None:  # else a prototype would answer for the samples in its mark
+                trace.update(hoverinfo="skip", hovertemplate=None)
         for k, rows in self._rows.items() if self.selected else ():
             figure.data[k].selectedpoints = np.flatnonzero(np.isin(rows, self.selected))
         return figure.update_layout(uirevision="same")
 
-    def _heard(self, event: str, points: Sequence[tuple[int, int]]) -> None:
-        """A page tells of what is pointed at, or of a selection; points of prototypes have no image."""
-        rows = [int(self._rows[trace][point]) for trace, point in points if trace in self._rows]
-        if event == "selected":
-            self.select(rows)
-        elif rows:
-            self.hover(rows[0])
+    def _selected(self, points: Sequence[tuple[int, list[int]]]) -> None:
+        """A page tells of a selection; points of prototypes have no image."""
+        self.select([int(self._rows[trace][place[0]]) for trace, place in points if trace in self._rows])
+
+    def _pointed(self, points: Sequence[tuple[int, list[int]]]) -> None:
+        """A page tells of what is pointed at."""
+        for trace, place in points[:1]:
+            if trace in self._rows:
+                self.hover(int(self._rows[trace][place[0]]))
 
     def _words(self, row: int) -> list[str]:
         these = self.embeddings

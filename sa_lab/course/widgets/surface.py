@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import ipywidgets
 import numpy as np
@@ -19,8 +20,8 @@ from sa_lab.plots.sweeps import response_surface
 
 
 class SurfaceBrowser(Panel):
-    """Choose mask and similarity weight: a cross moves over the surface; beside it lie the map of that cell's run, and
-    below what it finds for a query.
+    """Choose mask and similarity weight, or click a cell: a cross moves over the surface; beside it lie the map of that
+    cell's run, and below what it finds for a query.
 
     Args:
         surface: what was measured.
@@ -44,9 +45,9 @@ class SurfaceBrowser(Panel):
             tooltip="weight of the absolute term", **wide,
         )  # fmt: skip
         self.query = Dial("query", 1, 1, QUERIES, 1, "which of the queries")
-        self.figure = LiveFigure(self._surface())
+        self.figure = LiveFigure(self._surface(), {"click": self._clicked})
         self.map = LiveFigure(self._map())
-        self.ranking = LiveFigure(self._ranking())
+        self.ranking = LiveFigure(self._ranking(), least=640)
         for control in (self.mask, self.weight, self.query):
             control.observe(lambda _: self.show(), "value")
         super().__init__([self.figure], [self.mask, self.weight, self.query], [self.map, self.ranking])
@@ -57,6 +58,11 @@ class SurfaceBrowser(Panel):
             self.figure.show(self._surface())
             self.map.show(self._map())
             self.ranking.show(self._ranking())
+
+    def _clicked(self, points: Sequence[tuple[int, list[int]]]) -> None:
+        """A page tells of a cell, by row and column."""
+        for _, (row, column) in points[:1]:
+            self.mask.value, self.weight.value = sorted(self.surface.masks)[column], sorted(self.surface.weights)[row]
 
     @property
     def _cell(self) -> dict[str, object]:
