@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import kaleido
-from benchmarks import gallery, heads, iteration, overlap, ranking
+from benchmarks import course, gallery, heads, iteration, overlap, ranking
 from PIL import Image, PngImagePlugin
 
 from sa_lab.config import ExperimentConfig
@@ -259,6 +259,7 @@ def pieces() -> dict[str, str]:
         "overlap": overlap.sentence(bench["overlap"]),
         "ranking": ranking.sentence(bench["ranking"]),
         "gallery": gallery.sentence(bench["gallery"]),
+        "course": course.sentence(bench["course"]),
         "ratios": rendered(bench, "ratios")[0],
         "stages": rendered(bench, "stages")[0],
         "iteration": iteration.sentence(bench["iteration"]),

@@ -30,7 +30,7 @@ from sa_lab.course.parameters import parameters_of
 from sa_lab.data import list_images, prepare
 from sa_lab.data.store import split_identities
 from sa_lab.dials import file_word
-from sa_lab.disk import Refusal, atomic_path, check_folder, checkout, home, notebooks, say, write_text
+from sa_lab.disk import Refusal, atomic_path, check_folder, checkout, home, notebooks, read_json, say, write_text
 from sa_lab.reporting import comparison
 from sa_lab.runs import Run
 from sa_lab.training import processes
@@ -126,7 +126,7 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
     say(
         f"First {len(configs) + len(other)} networks are trained, {jobs} at a time, {epochs} epochs each; then "
         f"{len(chapters())} chapters are executed, two at a time. What is finished is kept: after Ctrl-C the same "
-        "command goes on."
+        f"command goes on.{_expected(config)}"
     )
     trained = study.run_all([*configs, *other], jobs)  # the chapters find the first of them
     try:
@@ -144,6 +144,15 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
         f"The networks are in {trained[0].folder.parent}\n"
         "Next: make lab, and open 00_start_here.ipynb"
     )
+
+
+def _expected(config: ExperimentConfig) -> str:
+    """How long the main job took where it was measured, for its own data set and preset; else nothing."""
+    file = home() / "results" / "bench-cpu.json"
+    measured = read_json(file).get("course") if file.is_file() else None
+    if not measured or config != ExperimentConfig():
+        return ""
+    return f" With {measured['cores']} CPU cores this took {measured['minutes']:.0f} minutes (`make bench`)."
 
 
 def _told(runs: Sequence[Run], loss: str) -> str:

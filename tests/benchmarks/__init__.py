@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from benchmarks import extraction, gallery, heads, inputs, iteration, losses, overlap, ranking, summary, syncing
+from benchmarks import course, extraction, gallery, heads, inputs, iteration, losses, overlap, ranking, summary, syncing
 from benchmarks.summary import Result
 from sa_lab import study
 from sa_lab.disk import home, write_text
@@ -24,10 +24,10 @@ Part = Callable[[torch.device], dict[str, Any]]
 PARTS: dict[str, Part] = {
     "iteration": iteration.measure, "paper": iteration.measure_paper, "heads": heads.measure, "inputs": inputs.measure,
     "ranking": ranking.measure, "gallery": gallery.measure, "extraction": extraction.measure,
-    "overlap": overlap.measure, "syncing": syncing.measure, "losses": losses.measure,
+    "overlap": overlap.measure, "syncing": syncing.measure, "losses": losses.measure, "course": course.measure,
 }  # fmt: skip
 """What can be measured, by name, each a function of the device."""
-ONLY_ON = {"paper": "cuda", "overlap": "cpu", "gallery": "cpu"}
+ONLY_ON = {"paper": "cuda", "overlap": "cpu", "gallery": "cpu", "course": "cpu"}
 """Parts that are for one kind of device."""
 
 

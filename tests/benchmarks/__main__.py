@@ -17,7 +17,7 @@ def bench(device: Literal["auto", "cpu", "cuda"] = "auto", only: tuple[str, ...]
     Args:
         device: where to compute; auto takes a GPU if there is one.
         only: parts to measure, the others keep what was measured before: iteration, paper (on a GPU), heads, inputs,
-            ranking, gallery, extraction, overlap, syncing, losses; by default all.
+            ranking, gallery, extraction, overlap, syncing, losses, course; by default all.
         out: JSON file; by default results/bench-<device>.json in the data folder.
     """
     if device == "cuda" and not torch.cuda.is_available():
