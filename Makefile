@@ -41,6 +41,8 @@ check: $(STAMP) ## lint, types, imports, unit tests
 	pytest -q -m 'not slow' -n 2 --dist loadfile
 
 test: $(STAMP) ## everything that CI checks
+	@echo "Checks style, types and imports, then runs all tests (trainings and the course in a browser among them) and every"
+	echo "cell of the chapters; most of an hour on two cores. Tests that need a GPU are skipped where there is none."
 	ruff check . && ruff format --check .
 	mypy sa_lab
 	lint-imports
@@ -51,6 +53,7 @@ test: $(STAMP) ## everything that CI checks
 	pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 	SA_LAB_HOME=$$SA_LAB_TEST_HOME OMP_NUM_THREADS=1 pytest -q -p no:cacheprovider -n 2 --dist loadfile \
 		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout=900 notebooks
+	echo "All checks passed."
 
 lab: $(STAMP) ## JupyterLab on this machine's loopback, with its token
 	sa-lab lab

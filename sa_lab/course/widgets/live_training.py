@@ -131,9 +131,7 @@ class LiveTraining(Panel):
         if self._iteration is None:
             self.rows = []
             self._iteration = self._begin()
-        row = next(self._iteration, None)
-        if row is None:
-            return self._end()
+        row = next(self._iteration)
         self.rows.append(row)
         if (len(self.rows)) % self._measure_every == 0:
             row |= self._measure()
