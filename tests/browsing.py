@@ -150,6 +150,7 @@ def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     environment = {**os.environ, **{key: str(path) for key, path in private.items()}}
     environment |= {"JUPYTER_TOKEN": token, "SA_LAB_HOME": runs}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--port=0", "--allow-root"]
+    command.append("--ServerApp.contents_manager_class=sa_lab.course.reopening.Contents")  # as sa-lab lab has it
     log = home / "server.log"
     with log.open("w") as file:
         process = subprocess.Popen([*command, f"--notebook-dir={folder}"], env=environment, stdout=file, stderr=file)

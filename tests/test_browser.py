@@ -95,6 +95,12 @@ def test_a_playground_follows_a_drag_keeps_its_zoom_and_stands_as_it_is_when_the
     figure.wait_for(lambda f: f.title.startswith("Step 2:"))
     assert notebook.errors == []
 
+    # opened again when its kernel is gone, it says how to start it
+    lab.server.end_kernels()
+    another = lab.open("playground.ipynb", 1280)
+    another.panel.get_by_text("This figure is live in JupyterLab").wait_for(timeout=60_000)
+    assert another.errors == []
+
 
 @pytest.mark.slow
 def test_a_cell_that_fails_is_told_with_its_traceback(lab: Lab) -> None:

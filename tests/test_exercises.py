@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -133,9 +134,7 @@ def test_a_verdict_is_shown() -> None:
 
 def test_numbers_are_told_where_spectra_come_together() -> None:
     message = exercises.check_pulls_together(sa_softmax).message
-    own, own_after, strangers, strangers_after = (
-        float(part.split()[-1].rstrip(".,")) for part in message.replace(",", " to").split(" to ") if "." in part[-5:]
-    )
+    own, own_after, strangers, strangers_after = map(float, re.findall(r"\b(\d+\.\d\d)\b", message))
     assert own_after < own
     assert own_after / own < strangers_after / strangers
 

@@ -18,6 +18,7 @@ CHAPTERS = chapters.chapters()
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
     monkeypatch.setattr(predictions, "_ASKED", {})
+    monkeypatch.setattr(predictions, "_SHOWN", set())
 
 
 def test_a_choice_is_kept_and_stands_once_the_answer_is_told() -> None:
@@ -40,12 +41,26 @@ def test_a_choice_is_kept_and_stands_once_the_answer_is_told() -> None:
 
 def test_who_skips_is_told_and_may_still_choose() -> None:
     asked = predictions.ask("02.1", "few", "many")
-    assert predictions.came("02.1", 0).data == "**What came:** few."
+    folded = "<details><summary>What came</summary>\n\nfew.\n\n</details>"
+    assert predictions.came("02.1", 0).data == folded, "the question comes first"
     assert predictions.table("02").data.splitlines()[2:] == ["| 1 | ○ | few |"]
     asked.buttons.value = "many"
     assert asked.buttons.disabled
-    assert predictions.table("02").data.splitlines()[2:] == ["| 1 | many | few |"]
+    assert predictions.table("02").data.splitlines()[2:] == ["| 1 | many (after it came) | few |"]
     assert predictions.table("01").data.splitlines()[2:] == []
+
+
+def test_a_table_that_is_shown_follows_a_late_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, str]] = []
+    for name in ("display", "update_display"):
+        monkeypatch.setattr(predictions, name, lambda text, display_id: shown.append((text.data, display_id)))
+    asked = predictions.ask("02.1", "few", "many")
+    predictions.came("02.1", 0)
+    predictions.table("02")._ipython_display_()
+    asked.buttons.value = "many"
+    assert [place for _, place in shown] == ["predictions-02"] * 2
+    assert shown[0][0].endswith("| 1 | ○ | few |")
+    assert shown[1][0].endswith("| 1 | many (after it came) | few |")
 
 
 def test_an_answer_that_is_no_longer_offered_is_forgotten() -> None:

@@ -39,7 +39,8 @@ def lab(folder: Annotated[Path | None, tyro.conf.Positional] = None) -> None:
         chapters.copy_to(chosen)
     if not chosen.is_dir():
         raise Refusal(f"{chosen} is a file, expected a folder with the chapters")
-    command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--notebook-dir={chosen}"]
+    files = "--ServerApp.contents_manager_class=sa_lab.course.reopening.Contents"
+    command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--notebook-dir={chosen}", files]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
     sys.exit(subprocess.run(command).returncode)

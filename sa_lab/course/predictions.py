@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import SupportsIndex
 
 import ipywidgets
-from IPython.display import Markdown
+from IPython.display import Markdown, display, update_display
 
 from sa_lab.course import CHOICE, progress
 from sa_lab.disk import home
 
 
 class Prediction(ipywidgets.VBox):
-    """Buttons, one for each answer. Once one is chosen and `came` has told the answer, the choice stands.
+    """Buttons, one for each answer. Once one is chosen and `came` has told the answer, the choice stands; one that is
+    chosen after that is told as late.
 
     A front end that cannot show buttons shows the answers as text.
 
@@ -24,7 +25,7 @@ class Prediction(ipywidgets.VBox):
     """
 
     def __init__(self, number: str, choices: tuple[str, ...]) -> None:
-        self.number, self.choices, self.came = number, choices, ""
+        self.number, self.choices, self.came, self.late = number, choices, "", False
         noted = progress.kept(place()).get(number)
         self.buttons = ipywidgets.ToggleButtons(
             options=choices, value=noted if noted in choices else None, style={"button_width": "auto"}
@@ -43,15 +44,19 @@ class Prediction(ipywidgets.VBox):
         """Markdown: the reader's answer and the right one."""
         self.came = f"{answer} ({exactly})" if exactly else answer
         self._tell()
-        if not self.chosen:
-            return f"**What came:** {self.came}."
+        if not self.chosen:  # folded, so that the question comes first
+            return f"<details><summary>What came</summary>\n\n{self.came}.\n\n</details>"
         if self.chosen == answer:
             return f"**As you predicted:** {self.came}."
         return f"You predicted: {self.chosen}. **What came:** {self.came}."
 
     def _choose(self, _: object) -> None:
         progress.keep(place(), self.number, self.chosen)
+        self.late = bool(self.came)
         self._tell()
+        chapter = self.number.split(".")[0]
+        if chapter in _SHOWN:  # also where all cells have been run before the reader chose
+            update_display(table(chapter), display_id=_display_id(chapter))  # type: ignore[no-untyped-call]
 
     def _tell(self) -> None:
         self.buttons.disabled = bool(self.chosen and self.came)
@@ -104,11 +109,34 @@ def came(number: str, answer: SupportsIndex, exactly: str = "") -> Markdown:
     return _shown(asked.settle(asked.choices[int(answer)], exactly))
 
 
+class _Table(Markdown):
+    """What a cell shows is drawn anew when a prediction is made after it."""
+
+    chapter = ""
+
+    def _ipython_display_(self) -> None:
+        _SHOWN.add(self.chapter)
+        display(_shown(str(self.data)), display_id=_display_id(self.chapter))  # type: ignore[no-untyped-call]
+
+
+_SHOWN: set[str] = set()
+"""Chapters whose table is shown."""
+
+
+def _display_id(chapter: str) -> str:
+    return f"predictions-{chapter}"
+
+
 def table(chapter: str) -> Markdown:
     """What was predicted in a chapter and what came, one row for each question that is answered by now."""
     rows = [one for number, one in _ASKED.items() if number.startswith(f"{chapter}.") and one.came]
-    lines = [f"| {i} | {one.chosen or '○'} | {one.came} |" for i, one in enumerate(rows, 1)]
-    return _shown("\n".join(["| | you predicted | what came |", "|---|---|---|", *lines]))
+    lines = [
+        f"| {i} | {one.chosen or '○'}{' (after it came)' if one.late else ''} | {one.came} |"
+        for i, one in enumerate(rows, 1)
+    ]
+    made = _Table("\n".join(["| | you predicted | what came |", "|---|---|---|", *lines]))  # type: ignore[no-untyped-call]
+    made.chapter = chapter
+    return made
 
 
 def _shown(text: str) -> Markdown:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+from jaxtyping import Float
+
+from sa_lab.analysis import descriptors, modality_gap
 from sa_lab.analysis.descriptors import QUICK, measure_embeddings
 from sa_lab.config import Style
 from sa_lab.evaluation import paired, search
 from sa_lab.evaluation.protocols import protocols_of
 from sa_lab.evaluation.validation import ValidationSet
 from sa_lab.experiment import images_of, load_model, place
+from sa_lab.intervals import Interval, bootstrap_interval
 from sa_lab.reporting import tables
 from sa_lab.runs import Run
 from sa_lab.schema import Embeddings
@@ -42,17 +47,37 @@ def report_card(runs: Mapping[str, Run], style: Style = "markdown", progress: bo
         for name, embeddings in validated.items()
     ]
     parts = [
-        f"Retrieval of the {count}, in %; {tables.title([own])}.",
+        f"Retrieval of the {count}, in %:",
         tables.render(tables.retrieval({name: [report] for name, report in graded.items()}), style),
-        "How far their spectra overlap (prototypes: of the training identities), with 95 % bootstrap over identities.",
+        f"Rules: {tables.title([own])}.",
+        "How far their spectra overlap (prototypes: of the training identities), with 95 % bootstrap over identities:",
         tables.render(overlaps, style),
     ]
+    gaps = {name: _gaps(embeddings) for name, embeddings in validated.items()}
+    for name, _ in others:
+        people = np.arange(len(gaps[name]))
+        change = bootstrap_interval(gaps[mine] - gaps[name], people, np.random.default_rng(0), num_samples=10_000)
+        span = f"{change.mean:+.2f} [{change.low:+.2f}, {change.high:+.2f}]"
+        parts.append(f"{mine} minus {name}: modality gap {span}, {_told(change, 'larger', 'smaller')} ({_PAIRED}).")
     for name, report in others:
-        change = paired.differences(report, own)["mean_ap"]
-        told = "higher" if change.low > 0 else "lower" if change.high < 0 else "not told apart"
-        span = f"{100 * change.mean:+.1f} points [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
-        parts.append(f"{mine} minus {name}: mAP {span}, {told} (paired, 95 % bootstrap over identities; one seed).")
+        gain = paired.differences(report, own)["mean_ap"]
+        span = f"{100 * gain.mean:+.1f} points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
+        parts.append(f"{mine} minus {name}: mAP {span}, {_told(gain, 'higher', 'lower')} ({_PAIRED}).")
     return "\n\n".join(parts)
+
+
+_PAIRED = "paired, 95 % bootstrap over identities; one seed"
+
+
+def _gaps(embeddings: Embeddings) -> Float[np.ndarray, " I"]:
+    """The modality gap of each identity."""
+    points, _ = descriptors.rows_of(embeddings)
+    return modality_gap(points, embeddings.person_ids, embeddings.modality).stranger_ratio
+
+
+def _told(change: Interval | paired.Difference, more: str, less: str) -> str:
+    """The interval of a difference in a word."""
+    return more if change.low > 0 else less if change.high < 0 else "not told apart"
 
 
 def embed_validation(run: Run, progress: bool = True) -> Embeddings:

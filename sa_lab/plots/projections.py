@@ -155,7 +155,8 @@ def films(shown: Sequence[go.Figure], *, title: str) -> go.Figure:
     return figure.update_layout(
         modebar_remove=["select2d", "lasso2d"], height=600, margin={"t": 120, "b": 140},
         updatemenus=[_buttons()], sliders=[_slider(steps[0])],
-        legend={"orientation": "h", "yref": "container", "y": 0.92, "yanchor": "top"},
+        title={"y": 0.98, "yanchor": "top"},
+        legend={"orientation": "h", "yref": "container", "y": 0.93, "yanchor": "top"},
     )  # fmt: skip
 
 

@@ -70,5 +70,5 @@ def end_labels(
 def finish(figure: go.Figure, title: str, height: int = 420, width: int = 760) -> go.Figure:
     return figure.update_layout(
         title={"text": title, "x": 0.02, "font": {"size": 16}}, template=TEMPLATE, height=height, width=width,
-        margin={"l": 70, "r": 20, "t": 60, "b": 60}, legend={"itemsizing": "constant"},
+        margin={"l": 70, "r": 20, "t": 60, "b": 60}, legend={"itemsizing": "constant", "itemwidth": 45},
     )  # fmt: skip

@@ -67,7 +67,7 @@ def response_surface(points: Sequence[Point], x: str, y: str, *, measure: str, t
             text=[[f"{one.mean:.1f}" if one else "" for one in row] for row in grid], texttemplate="%{text}",
             customdata=[[one.interval if one else "not trained" for one in row] for row in grid],
             colorscale="Cividis", colorbar={"title": {"text": measure}}, hoverongaps=False,
-            hovertemplate=f"{_short(x)} %{{x}}, {_short(y)} %{{y}}<br>{measure} %{{z:.1f}}<br>%{{customdata}}"
+            hovertemplate=f"{_short(x)} %{{x}}, {_short(y)} %{{y}}<br>{measure}: %{{z:.1f}}<br>%{{customdata}}"
             "<extra></extra>",
         )
     )  # fmt: skip
@@ -169,4 +169,4 @@ def _order(value: Any) -> tuple[bool, float, str]:
 
 
 def _short(dial: str) -> str:
-    return dial.split(".")[-1]
+    return dial.split(".")[-1].replace("_", " ")

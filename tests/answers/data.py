@@ -90,6 +90,19 @@ def batch_of_the_first_images(person_ids, modality, p, k, generator):
     return np.concatenate([np.resize(pool, k) for pool in pools])
 
 
+def batch_without_repeats(person_ids, modality, p, k, generator):
+    people = generator.choice(np.unique(person_ids), p, replace=False)
+    pools = [np.flatnonzero((person_ids == i) & (modality == m)) for m in (0, 1) for i in people]
+    return np.concatenate([generator.choice(pool, k, replace=False) for pool in pools])
+
+
+def batch_by_sample(person_ids, modality, p, k, generator):
+    drawn = random.Random(int(generator.integers(10**6)))
+    people = drawn.sample(sorted(set(person_ids.tolist())), p)
+    pools = [np.flatnonzero((person_ids == i) & (modality == m)).tolist() for m in (0, 1) for i in people]
+    return np.concatenate([drawn.sample(pool, k) for pool in pools])
+
+
 def scaled(x, mean, std, divisor=255.0, shape=(3, 1, 1)):
     return (x / divisor - mean.view(shape)) / std.view(shape)
 
@@ -140,6 +153,8 @@ ANSWERS = {
             ("expected `(30,)`", lambda *a: halves(*a)[:-1]),
             ("expected `(30,)`", lambda *a: halves(*a).reshape(2, -1)),
             ("indices reach from", lambda *a: halves(*a) + 1000),
+            ("only there, images have to be repeated", batch_without_repeats),
+            ("only there, images have to be repeated", batch_by_sample),
             ("expected integers", lambda *a: halves(*a).astype(float)),
             ("expected integers", lambda *a: np.isin(np.arange(30), halves(*a))),
         ],
@@ -158,6 +173,11 @@ ANSWERS = {
             ("along the width", lambda *a: scaled(*a, shape=(3,))),
             ("along the height", lambda *a: scaled(*a, shape=(3, 1))),
             ("along the batch", lambda *a: scaled(*a, shape=(3, 1, 1, 1))),
+            ("put brackets", lambda x, mean, std: x / 255 - mean[:, None, None] / std[:, None, None]),
+            (
+                "of the batch's own channels",
+                lambda x, *_: scaled(x, (x / 255).mean((0, 2, 3)), (x / 255).std((0, 2, 3))),
+            ),
             ("division by `std` is missing", lambda x, mean, std: scaled(x, mean, torch.ones(3))),
             ("mean was not taken off", lambda x, mean, std: scaled(x, torch.zeros(3), std)),
             ("before the mean", lambda x, mean, std: x / 255 / std[:, None, None] - mean[:, None, None]),

@@ -46,6 +46,14 @@ def squared_distance(f, w, y, m):
     return (f - to_cross(f, w, y, m)).square().sum(2).mean()
 
 
+def bare_root(f, w, y, m):
+    return (f - to_cross(f, w, y, m)).square().sum(2).sqrt().sum(1).mean()
+
+
+def rows_of_axis_0(f, w, y, m):
+    return (f - w[losses.cross_prototype(y, m, w.shape[1] // 2)]).square().mean()
+
+
 def collapse(f, w, y, m):
     return f.square().sum((1, 2)).mean()
 
@@ -97,6 +105,8 @@ ANSWERS = {
             ("With a batch of one identity: The answer holds NaN", four_people),
             ("With a single part, P = 1: The answer holds NaN", lambda f, w, y, m: f[:, 1:].mean()),
             ("changes its argument `prototypes` in place", in_place),
+            ("rows of `prototypes` (P,2C,D) are its axis 1", rows_of_axis_0),
+            ("on its cross prototype: The gradient on the embeddings is not finite", bare_root),
         ],
     ),
     "pulls_together": Answers(
@@ -104,7 +114,8 @@ ANSWERS = {
         wrong=[
             ("chapter's `closeness`", closeness),
             ("chapter's `closeness`", lambda *a: closeness(*a) / 7),
-            ("all identities collapse", collapse),
+            ("in proportion, strangers come together nearly as fast", collapse),
+            ("rows of `prototypes` (P,2C,D) are its axis 1", rows_of_axis_0),
             ("all identities collapse", lambda f, w, y, m: (f - f.mean(0)).square().mean()),
             ("move apart. Pull each sample towards the other spectrum. Turn the sign", lambda *a: -centre_distance(*a)),
             ("Turn the sign of the loss round", lambda *a: -squared_distance(*a)),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -92,8 +93,13 @@ def situation(words: str) -> Iterator[None]:
         raise Wrong(f"{words}: {wrong}") from None
 
 
-def call(function: Function, case: Case) -> tuple[Any, dict[str, Any]]:
+def call(function: Function, case: Case, known: Mapping[str, str] | None = None) -> tuple[Any, dict[str, Any]]:
     """The answer, and the copies of the arguments that the function was given.
+
+    Args:
+        function: the reader's.
+        case: its arguments.
+        known: what to say where the text of an exception matches a pattern, by pattern.
 
     Raises:
         Open: the answer is `...`.
@@ -104,7 +110,7 @@ def call(function: Function, case: Case) -> tuple[Any, dict[str, Any]]:
         with torch.enable_grad():
             answer = function(*arguments.values())
     except (Exception, SystemExit) as error:
-        raise Wrong(_told(error, function, case)) from None
+        raise Wrong(_known(error, known or {}) or _told(error, function, case)) from None
     if answer is ...:
         raise Open
     for name, value in case.items():
@@ -122,6 +128,13 @@ def call(function: Function, case: Case) -> tuple[Any, dict[str, Any]]:
 
 def _same(after: Tensor, before: Tensor) -> bool:
     return after.shape == before.shape and after.dtype == before.dtype and torch.equal(after, before)
+
+
+def _known(error: BaseException, known: Mapping[str, str]) -> str:
+    """What to say of an exception whose text matches a pattern, or nothing."""
+    with suppress(Exception):  # it may refuse to be told
+        return next((words for pattern, words in known.items() if re.search(pattern, str(error))), "")
+    return ""
 
 
 def _told(error: BaseException, function: Function, case: Case) -> str:

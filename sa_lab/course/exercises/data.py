@@ -105,10 +105,16 @@ def _draws_images(function: Function, case: Case) -> None:
         )
 
 
+_FEW = (
+    "An identity has fewer images in a spectrum than `images_per_id`: there, and only there, images have to be "
+    "repeated (`replace=True`)."
+)
+
+
 def _batch(function: Function, case: Case) -> np.ndarray:
     size = 2 * case["ids_per_batch"] * case["images_per_id"]
     asked = "2 x ids_per_batch x images_per_id indices of images"
-    batch = array(call(function, case)[0], asked)
+    batch = array(call(function, case, {"(?i)larger (sample )?than (the )?population|larger sample": _FEW})[0], asked)
     fits(batch, (size,), "i", asked)
     return batch
 
@@ -192,6 +198,9 @@ def check_normalise(function: Function) -> str:
             "`mean` and `std` were laid along the batch: channels are axis 1, so view them as (1,3,1,1).": (
                 scaled((3, 1, 1, 1))
             ),
+            "Only the mean was divided by `std`: put brackets round the difference, (images - mean) / std.": (
+                lambda x, mean, std: x / 255 - mean.view(channel) / std.view(channel)
+            ),
             "The division by `std` is missing.": lambda x, mean, std: x / 255 - mean.view(channel),
             "The mean was not taken off.": lambda x, mean, std: x / 255 / std.view(channel),
             "The images were divided by `std` before the mean was taken off: take it off first.": (
@@ -210,6 +219,11 @@ def check_normalise(function: Function) -> str:
             "This is [0,1] alone: take the mean off, and divide by the deviation.": lambda x, mean, std: x / 255,
             "The range is [-1,1] in your answer: take off the given `mean` and divide by the given `std`.": (
                 lambda x, mean, std: x / 127.5 - 1
+            ),
+            "Mean and deviation of the batch's own channels were used: take the given ones.": (
+                lambda x, mean, std: (
+                    (x / 255 - (x / 255).mean((0, 2, 3)).view(channel)) / (x / 255).std((0, 2, 3)).view(channel)
+                )
             ),
             "The images' own mean and deviation were used: take the given ones.": (
                 lambda x, mean, std: (x / 255 - (x / 255).mean()) / (x / 255).std()

@@ -44,6 +44,9 @@ def check_design(function: Function) -> str:
         _loss(function, _separated(seed=2, identities=4, parts=1))
     with situation("With a batch of one identity"):
         _loss(function, _rows(case, torch.nonzero(case["labels"] == 0)[:, 0]))
+    with situation("Where every sample stands on its cross prototype"):
+        cross = losses.cross_prototype(case["labels"], case["modality"], 4)
+        _loss(function, {**case, "embeddings": case["prototypes"][:, cross].transpose(0, 1).clone().requires_grad_()})
     remark = (
         "" if _agree(value, twice) else f" It compares samples within the batch: with each twice it is {twice:.4g}."
     )
@@ -66,8 +69,8 @@ def check_pulls_together(function: Function) -> str:
             raise Wrong("Where the spectra lie apart, the gradient on the embeddings is zero: nothing is pulled.")
         before, after = (_distances(case, case["embeddings"] - step) for step in (0, _step(case, gradient)))
         told = (
-            f"One step takes the distance between a person's spectra from {before[0]:.2f} to {after[0]:.2f}, "
-            f"the one to strangers from {before[1]:.2f} to {after[1]:.2f}"
+            f"One step takes the distance between a person's spectra from {_moved(before[0], after[0])}, the one to "
+            f"strangers from {_moved(before[1], after[1])}"
         )
         if problem := _problem(before, after):
             back = _distances(case, case["embeddings"] + _step(case, gradient))
@@ -76,10 +79,14 @@ def check_pulls_together(function: Function) -> str:
         measured.append((before, after))
     (own, strangers), (own_after, strangers_after) = np.mean(measured, axis=0)
     said = (
-        f"it pulls together. One step takes the distance between a person's spectra from {own:.2f} to {own_after:.2f}, "
-        f"the one to strangers from {strangers:.2f} to {strangers_after:.2f}."
+        f"it pulls together. One step takes the distance between a person's spectra from {_moved(own, own_after)}, "
+        f"the one to strangers from {_moved(strangers, strangers_after)}."
     )
     return _of_ones_own(function, said)
+
+
+def _moved(before: float, after: float) -> str:
+    return f"{before:.2f} to {after:.2f} ({100 * (after / before - 1):+.1f} %)"
 
 
 def _problem(before: tuple[float, float], after: tuple[float, float]) -> str:
@@ -91,10 +98,13 @@ def _problem(before: tuple[float, float], after: tuple[float, float]) -> str:
         return "the two spectra of a person do not come together. Pull each sample towards the other spectrum."
     if 1 - own < _LEAD * (1 - strangers):
         return (
-            "strangers come together nearly as fast, so all identities collapse. Pull each sample towards its own "
-            "person, and let strangers compete, as softmax does."
+            "in proportion, strangers come together nearly as fast, so all identities collapse. Pull each sample "
+            "towards its own person, and let strangers compete, as softmax does."
         )
     return ""
+
+
+_ROWS = "The rows of `prototypes` (P,2C,D) are its axis 1: choose some with `prototypes[:, rows]`."
 
 
 def _closeness(embeddings: Tensor, prototypes: Tensor, labels: Tensor, modality: Tensor) -> Tensor:
@@ -111,7 +121,7 @@ def _of_ones_own(function: Function, said: str) -> str:
         theirs, ours = (_loss(one, case)[1].flatten() for one in (function, _closeness))
         alike.append(float(cosine_similarity(theirs, ours, dim=0)))
     if min(alike) > 1 - 1e-5:
-        raise Wrong(f"This is the chapter's `closeness`, {said} Write another loss.")
+        raise Wrong(f"This is the chapter's `closeness`: {said} The exercise asks for another loss.")
     return said
 
 
@@ -141,7 +151,7 @@ def _rows(case: Case, rows: Tensor) -> dict[str, Any]:
 
 def _loss(function: Function, case: Case) -> tuple[float, Tensor]:
     """Value and gradient on the embeddings of the reader's loss, both finite."""
-    answer, arguments = call(function, case)
+    answer, arguments = call(function, case, {"out of bounds for dimension 0": _ROWS})
     asked = "one loss for the whole batch"
     value = array(answer, asked)
     fits(value, (), "f", asked)

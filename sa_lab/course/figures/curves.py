@@ -83,7 +83,7 @@ def live_training(
     """
     until = len(rows)
     panels: tuple[tuple[str, str, dict[str, str]], ...] = (
-        ("loss terms", "nats, sum over parts", {term: name for term, (name, _, _) in TERMS.items()}),
+        ("loss terms", "nats, sum over parts", {term: name.split(" ")[0] for term, (name, _, _) in TERMS.items()}),
         ("weights in use", "weight; mask / 50",
          {"sas_weight": "SA weight", "similarity_weight": "similarity weight", "mask_value": "mask / 50"}),
         ("validation identities", "%", {"rank_1": "Rank-1", "mean_ap": "mAP"}),
@@ -93,7 +93,7 @@ def live_training(
     )  # fmt: skip
     scales = {"rank_1": 100.0, "mean_ap": 100.0, "mask_value": 0.02}
     titles = [name for name, _, _ in panels]
-    figure = make_subplots(2, 2, subplot_titles=titles, vertical_spacing=0.18, horizontal_spacing=0.22)
+    figure = make_subplots(2, 2, subplot_titles=titles, vertical_spacing=0.18, horizontal_spacing=0.32)
     for panel, (_, unit, columns) in enumerate(panels):
         place = {"row": panel // 2 + 1, "col": panel % 2 + 1}
         for i, (column, name) in enumerate(columns.items()):
@@ -120,20 +120,24 @@ def live_training(
 
 
 def training_curves(runs: Mapping[str, Mapping[str, np.ndarray]], terms: Mapping[str, str]) -> go.Figure:
-    """One panel per loss term, one line per run.
+    """One panel per loss term, one line per run that has this term.
 
     Args:
         runs: columns of metrics.csv by run name.
         terms: panel titles by column.
     """
     figure = make_subplots(1, len(terms), subplot_titles=list(terms.values()), horizontal_spacing=0.07)
+    named: set[str] = set()
     for i, (name, columns) in enumerate(runs.items()):
         for panel, term in enumerate(terms, start=1):
             style = {"color": COLOURS[i], "dash": DASHES[i % 5], "width": 2}
+            if term not in columns:
+                continue
             figure.add_scatter(
-                x=columns["step"], y=columns[term], name=name, legendgroup=name, showlegend=panel == 1,
+                x=columns["step"], y=columns[term], name=name, legendgroup=name, showlegend=name not in named,
                 mode="lines", line=style, row=1, col=panel,
             )  # fmt: skip
+            named.add(name)
     figure.update_xaxes(title="step").update_yaxes(title="loss, sum over parts", col=1)
     finish(figure, "Loss terms while training", width=820)
     return figure.update_layout(legend={"orientation": "h", "y": -0.25}, margin={"b": 90})

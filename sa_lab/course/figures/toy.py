@@ -83,14 +83,15 @@ def toy_spec(
     reach = 1.5 * radius
     while reach < float(np.abs(prototypes).max()):
         reach *= 1.5
+    terms, unit = (("identity", "own"), "loss") if "own" in pulls else (_PULLS[:3], "nats")
     names = [*end_labels(losses, None, _HEIGHT // 3), *end_labels(overlap, _BOUNDS, _HEIGHT // 3)]
     layout = {
         "title": {"text": title, "x": 0.02, "font": {"size": 16}}, "template": TEMPLATE.to_plotly_json(),
         "height": _HEIGHT, "width": 860, "margin": {"l": 50, "r": 140, "t": 60, "b": 120}, "showlegend": False,
-        "uirevision": "same", "annotations": [*_CAPTIONS, *names], **_map_axes(flat, reach),
+        "uirevision": "same", "annotations": [*_CAPTIONS, _key(terms), *names], **_map_axes(flat, reach),
         "xaxis2": {"anchor": "y2", "domain": [0.64, 1], "title": {"text": "step"}},
         "xaxis3": {"anchor": "y3", "domain": [0.64, 1], "matches": "x2", "title": {"text": "step"}},
-        "yaxis2": {"anchor": "x2", "domain": [0.6, 1], "title": {"text": "nats"}},
+        "yaxis2": {"anchor": "x2", "domain": [0.6, 1], "title": {"text": unit}},
         "yaxis3": {"anchor": "x3", "domain": [0, 0.4], "title": {"text": "cosine, ratio"}, "range": [*_BOUNDS]},
     }  # fmt: skip
     return {"data": [*data, *losses, *overlap], "layout": layout}
@@ -121,14 +122,15 @@ def _map_axes(flat: bool, reach: float) -> dict[str, Any]:
     return {"scene": {"domain": {"x": [0, 0.54], "y": [0, 1]}, "aspectmode": "cube", "camera": camera, **axes}}
 
 
-def _key() -> str:
+def _key(terms: Sequence[str]) -> dict[str, Any]:
     """What the marks and arrows of the map are, in place of a legend."""
-    arrows = " ".join(f'<span style="color:{TERMS[term][1]}"><b>→ {TERMS[term][0]}</b></span>' for term in _PULLS[:3])
-    return (
+    arrows = " ".join(f'<span style="color:{_TERMS[term][1]}"><b>→ {_TERMS[term][0]}</b></span>' for term in terms)
+    text = (
         "one colour per person: ● visible sample, ◆ infrared sample,<br>"
         "○ ◇ with a number: prototypes, a line joins both"
         f"<br>pull on the samples by each loss: {arrows}"
     )
+    return {"text": text, "x": 0, "y": -0.14, "yanchor": "top", "font": {"size": 12}, **_PAPER}
 
 
 _TERMS = TERMS | {"own": ("your own", "#009E73", "longdash")}
@@ -139,7 +141,6 @@ _OVER = {"yanchor": "bottom", "font": {"size": 14}, **_PAPER}
 _CAPTIONS = [
     {"text": "loss terms", "x": 0.64, "y": 1.01, **_OVER},
     {"text": "overlap of the spectra", "x": 0.64, "y": 0.41, **_OVER},
-    {"text": _key(), "x": 0, "y": -0.14, "yanchor": "top", "font": {"size": 12}, **_PAPER},
 ]  # fmt: skip
 
 

@@ -36,7 +36,7 @@ class Augmentations(Panel):
         self.recipe = choice("recipe", list(RECIPES), "what is done to an image")
         self.person = Dial("person", 1, 1, len(self._pairs), 1, "which of the training people")
         self.draw = Dial("draw", 0, 0, 999, 1, "seed of the random numbers")
-        self.figure = LiveFigure(self._drawn())
+        self.figure = LiveFigure(self._drawn(), least=600)
         for control in (self.recipe, self.person, self.draw):
             control.observe(lambda _: self.figure.show(self._drawn()), "value")
         again = button("Draw again", "the next random numbers", self.again, "random")
@@ -54,6 +54,7 @@ class Augmentations(Panel):
         changed = transforms.augment(pixels, kinds, self.recipe.value, generator).clamp(0, 1)
         images = torch.cat([pixels.float().div(255).view(2, DRAWS, *pixels.shape[1:])[:, :1],
                             changed.view(2, DRAWS, *pixels.shape[1:])], 1).flatten(0, 1)  # fmt: skip
-        captions = ["visible", *map(str, range(1, DRAWS + 1)), "infrared", *map(str, range(1, DRAWS + 1))]
+        draws = [*map(str, range(1, DRAWS + 1))]
+        captions = ["visible,<br>original", *draws, "infrared,<br>original", *draws]
         title = f"{self.recipe.value}: the original at the left, then {DRAWS} draws"
         return figures.image_grid((images * 255).byte().numpy(), captions, title=title, columns=DRAWS + 1)

@@ -13,8 +13,8 @@ from sa_lab.config import LossConfig
 from sa_lab.course import STILL
 
 _STYLE = """<style>
-[data-jp-theme-light="false"] .js-plotly-plot { filter: invert(0.92) hue-rotate(180deg) brightness(1.3) }
-[data-jp-theme-light="false"] .imagelayer image { filter: brightness(0.75) invert(1) hue-rotate(180deg) }
+[data-jp-theme-light="false"] .js-plotly-plot { filter: invert(0.92) hue-rotate(180deg) brightness(1.6) }
+[data-jp-theme-light="false"] .imagelayer image { filter: brightness(0.6) invert(1) hue-rotate(180deg) }
 </style>"""
 """In a dark theme figures are dark as well, except for the photographs in them; a heat map is an image, too."""
 
@@ -134,7 +134,7 @@ def choice(label: str, options: Any, tooltip: str, **more: Any) -> ipywidgets.Dr
         options=options,
         description=label,
         tooltip=tooltip,
-        style={"description_width": "100px"},
+        style={"description_width": "initial"},
         layout={"width": "228px"},
         **more,
     )

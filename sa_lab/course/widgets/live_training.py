@@ -60,7 +60,7 @@ class LiveTraining(Panel):
         self._iteration: Iterator[LogRow] | None = None
         self._measure: Callable[[], LogRow] = dict
         self.dials = loss_dials(config.loss)
-        self.figure = LiveFigure(figures.live_training([], title="Press Start to train"), least=640)
+        self.figure = LiveFigure(figures.live_training([], title="Press Start to train"), least=600)
         self.message = ipywidgets.HTML()
         self.worker = Worker(self._advance, self._failed)
         self._halt = threading.Event()

@@ -35,7 +35,7 @@ class LossLens(Panel):
         trained = Run(folder).config.loss
         self.sample = Dial("sample", 0, 0, len(self.lens) - 1, 1, "which training image")
         self.dials = loss_dials(trained)
-        self.figure = LiveFigure(self._draw(), least=640)
+        self.figure = LiveFigure(self._draw(), least=600)
         for dial in (self.sample, *self.dials.values()):
             dial.observe(lambda _: self.show(), "value")
         super().__init__([self.figure], [self.sample, *self.dials.values()])

@@ -58,7 +58,7 @@ class Playground(Panel):
         self.asynchronous = ipywidgets.Checkbox(
             True, description="asynchronous", tooltip="off: prototypes follow the samples' loss too", indent=False
         )
-        self.figure = LiveFigure(self._draw())
+        self.figure = LiveFigure(self._draw(), least=600)
         self.message = ipywidgets.HTML()
         self.worker = Worker(self._advance, self._failed, pause=0.05)
         buttons = (
@@ -167,10 +167,7 @@ class Playground(Panel):
         for name in _WEIGHTS:
             self.dials[name].enable(not own)
         self.asynchronous.disabled = own
-        if own:
-            self.show()
-            return
-        loss = toy.PRESETS[self.preset.value]
+        loss = toy.PRESETS.get(self.preset.value, LossConfig())
         self._taking = True
         with self.worker.lock:
             for name in _WEIGHTS:

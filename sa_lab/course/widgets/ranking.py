@@ -73,7 +73,7 @@ class RankingBrowser(Panel):
         self.query = Dial("query", 1, 1, 1, 1, "which of the queries that the filters leave")
         self.queries = np.zeros(0, dtype=np.int64)
         self._filter()
-        self.figure = LiveFigure(self._draw(), least=640)
+        self.figure = LiveFigure(self._draw(), least=600)
         for control in (self.protocol, self.query_camera, self.gallery_camera, self.outcome):
             control.observe(lambda _: self._refilter(), "value")
         self.query.observe(lambda _: self.show(), "value")

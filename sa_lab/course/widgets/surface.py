@@ -1,4 +1,4 @@
-"""The surface browser: a cross over the response surface, and what the run of that cell finds."""
+"""The surface browser: a frame on the response surface, and what the run of that cell finds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sa_lab.plots.sweeps import response_surface
 
 
 class SurfaceBrowser(Panel):
-    """Choose mask and similarity weight, or click a cell: a cross moves over the surface; beside it lie the map of that
+    """Choose mask and similarity weight, or click a cell: a frame moves over the surface; beside it lie the map of that
     cell's run, and below what it finds for a query.
 
     Args:
@@ -35,7 +35,7 @@ class SurfaceBrowser(Panel):
 
     def __init__(self, surface: Surface, store: ImageStore) -> None:
         self.surface, self.store, self._lock = surface, store, threading.RLock()
-        wide = {"style": {"description_width": "104px"}, "layout": {"width": "236px"}}
+        wide = {"style": {"description_width": "112px"}, "layout": {"width": "236px"}, "readout": False}
         self.mask = ipywidgets.SelectionSlider(
             options=surface.masks, value=surface.masks[-1], description="mask value",
             tooltip="Feature Mask, taken off the own logit", **wide,
@@ -46,8 +46,8 @@ class SurfaceBrowser(Panel):
         )  # fmt: skip
         self.query = Dial("query", 1, 1, QUERIES, 1, "which of the queries")
         self.figure = LiveFigure(self._surface(), {"click": self._clicked})
-        self.map = LiveFigure(self._map())
-        self.ranking = LiveFigure(self._ranking(), least=640)
+        self.map = LiveFigure(self._map(), least=520)
+        self.ranking = LiveFigure(self._ranking(), least=600)
         for control in (self.mask, self.weight, self.query):
             control.observe(lambda _: self.show(), "value")
         super().__init__([self.figure], [self.mask, self.weight, self.query], [self.map, self.ranking])
@@ -76,11 +76,11 @@ class SurfaceBrowser(Panel):
         x, y = self.mask.value, self.weight.value
         points = self.surface.points()
         chosen = next(point for point in points if (point.dials[X], point.dials[Y]) == (x, y))
-        title = f"Validation mAP, here {chosen.mean:.1f} % [{chosen.low:.1f}, {chosen.high:.1f}]"
+        title = f"Mask {x:g}, weight {y:g}: validation mAP {chosen.mean:.1f} % [{chosen.low:.1f}, {chosen.high:.1f}]"
         figure = response_surface(points, X, Y, measure="mAP, %", title=title)
         figure.add_scatter(
             x=[str(x)], y=[str(y)], mode="markers", hoverinfo="skip", name="chosen",
-            marker={"symbol": "x-thin", "size": 34, "line": {"width": 5, "color": "#d62728"}},
+            marker={"symbol": "square-open", "size": 44, "line": {"width": 4, "color": "#d62728"}},
         )  # fmt: skip
         return figure.update_layout(width=520, height=430, showlegend=False)
 
