@@ -178,6 +178,7 @@ def test_projections_do_without_a_place_to_keep_them(tmp_path: Path) -> None:
         print(drawn.samples.shape, "sa-lab-numba-" in os.environ["NUMBA_CACHE_DIR"])
     """)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SA_LAB_HOME": str(tmp_path / "nowhere")}
+    environment |= {"NUMBA_DISABLE_JIT": "1"}  # what is compiled is kept where the variable says, in all other tests
     environment.pop("NUMBA_CACHE_DIR", None)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert done.stdout.split("\n")[0] == "(12, 2) True", done.stderr[-1500:]

@@ -220,7 +220,7 @@ def test_lines_over_a_dial_have_intervals_and_level_lines() -> None:
 def test_parallel_coordinates_have_an_axis_for_what_differs() -> None:
     points = [swept("softmax", None, 28.0), swept("complete", 50.0, 32.0), swept("complete", 0.0, 24.0)]
     (lines,) = plots.parallel(points, measure="mAP, %", title="all dials").data
-    assert [axis.label for axis in lines.dimensions] == ["loss", "mask_value", "mAP, %"]
+    assert [axis.label for axis in lines.dimensions] == ["loss", "mask value", "mAP, %"]
     assert list(lines.dimensions[1].ticktext) == ["0.0", "50.0", "-"]
     assert list(lines.line.color) == [28.0, 32.0, 24.0]
 

@@ -102,7 +102,7 @@ def over_dial(points: Sequence[Point], dial: str, *, measure: str, title: str) -
             marker={"symbol": MARKS[i % len(MARKS)], "size": 9}, customdata=[p.interval for p in mine],
             error_y={"type": "data", "symmetric": False, "array": [p.high - p.mean for p in mine],
                      "arrayminus": [p.mean - p.low for p in mine]},
-            hovertemplate=f"{_short(dial)} %{{x}}<br>{measure} %{{y:.1f}}<br>%{{customdata}}<extra>{loss}</extra>",
+            hovertemplate=f"{_short(dial)} %{{x}}<br>{measure}: %{{y:.1f}}<br>%{{customdata}}<extra>{loss}</extra>",
         )  # fmt: skip
     figure.update_xaxes(
         title=_short(dial), type="category", categoryorder="array", categoryarray=[*map(str, values)]
@@ -147,7 +147,7 @@ def pareto(points: Sequence[Point], *, measure: str, title: str) -> go.Figure:
             x=[p.seconds for p in mine], y=[p.mean for p in mine], name=loss, mode="markers",
             marker={"symbol": MARKS[i % len(MARKS)], "size": 10, "color": COLOURS[i % len(COLOURS)]},
             customdata=[*zip(dials, [p.interval for p in mine], strict=True)],
-            hovertemplate=f"%{{customdata[0]}}<br>%{{x:.0f}} s, {measure} %{{y:.1f}}<br>%{{customdata[1]}}"
+            hovertemplate=f"%{{customdata[0]}}<br>%{{x:.0f}} s, {measure}: %{{y:.1f}}<br>%{{customdata[1]}}"
             f"<extra>{loss}</extra>",
         )  # fmt: skip
     front = [p for p in known if not any((o.mean, -o.seconds) != (p.mean, -p.seconds) and o.mean >= p.mean
