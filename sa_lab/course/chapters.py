@@ -129,12 +129,7 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
         f"command goes on.{_expected(config)}"
     )
     trained = study.run_all([*configs, *other], jobs)  # the chapters find the first of them
-    try:
-        execute(out, parameters_of(config, loss))
-    except papermill.PapermillExecutionError as error:
-        raise ValueError(
-            f"cell {error.exec_count} of a chapter failed, see {out}: {error.ename}: {error.evalue}"
-        ) from error
+    execute(out, parameters_of(config, loss))
     text = _told(trained[: len(configs)], loss)
     if other:
         text += f"\n\n# The same people before near-infrared cameras\n\n{_told(trained[len(configs) :], loss)}"
@@ -180,9 +175,8 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
         folder: where the chapters are.
 
     Raises:
-        ValueError: a parameter that none of these chapters has.
-        papermill.PapermillExecutionError: a cell failed, and the other chapters were stopped; the partial notebook is
-            in ``out``.
+        ValueError: a parameter that none of these chapters has; or a cell failed, its notebook is in ``out``, and the
+            other chapters were stopped.
         KeyboardInterrupt: asked to stop.
     """
     chosen = [path for path in chapters(folder) if not only or path.name.startswith(tuple(only))]
@@ -201,9 +195,12 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
         taken = {name: value for name, value in parameters.items() if name in known[path]}
         with kernels.one(path.name) as manager:
             bar.set_description("chapters " + " and ".join(name[:2] for name in sorted(kernels.running)))
-            done = papermill.execute_notebook(
-                folder / path.name, out / path.name, taken, cwd=folder, progress_bar=False, kernel_manager_class=manager
-            )
+            ways = {"cwd": folder, "progress_bar": False, "kernel_manager_class": manager}
+            try:
+                done = papermill.execute_notebook(folder / path.name, out / path.name, taken, **ways)
+            except papermill.PapermillExecutionError as error:
+                why = f"{error.ename}: {error.evalue}"
+                raise ValueError(f"cell {error.exec_count} failed, see {out / path.name}: {why}") from error
         done.metadata.pop("widgets", None)  # the state of a live figure: megabytes that nobody can open
         with atomic_path(out / path.name) as temporary:
             nbformat.write(done, temporary)
