@@ -23,6 +23,7 @@ help: ## what there is
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "sa_lab needs Python 3.11 or newer, this is %d.%d; choose one: make PYTHON=python3.12" % v[:2])'
+	echo "The packages are installed into $(VENV): about 7 GB, some minutes."
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	# the pip of an older Python (23.0 with Debian's 3.11) never finishes resolving the exact versions
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'

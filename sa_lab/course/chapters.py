@@ -32,7 +32,7 @@ from sa_lab.data.store import split_identities
 from sa_lab.dials import file_word
 from sa_lab.disk import Refusal, atomic_path, check_folder, checkout, home, notebooks, read_json, say, write_text
 from sa_lab.reporting import comparison
-from sa_lab.runs import Run
+from sa_lab.runs import Run, loss_name
 from sa_lab.training import processes
 
 NOTEBOOKS = notebooks()
@@ -124,7 +124,8 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
     other = [one.replace("data.dataset", "synthetic") for one in configs if data.dataset == "thermal"]
     jobs = 1 if torch.cuda.is_available() else 2
     say(
-        f"First {len(configs) + len(other)} networks are trained, {jobs} at a time, {epochs} epochs each; then "
+        f"First {len(configs) + len(other)} networks are trained ({_named([*configs, *other])}), {jobs} at a time, "
+        f"{epochs} epochs each; then "
         f"{len(chapters())} chapters are executed, two at a time. What is finished is kept: after Ctrl-C the same "
         f"command goes on.{_expected(config)}"
     )
@@ -137,7 +138,7 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
     return (
         f"{text}\n\nThe executed chapters and this text (report.md) are in {out}\n"
         f"The networks are in {trained[0].folder.parent}\n"
-        "Next: make lab, and open 00_start_here.ipynb"
+        f"Next: make lab, and open 00_start_here.ipynb; or sa-lab lab {out}, for the executed chapters"
     )
 
 
@@ -154,7 +155,12 @@ def _told(runs: Sequence[Run], loss: str) -> str:
     """The tables of some runs, softmax first, and what they show; of several splits the first."""
     folders = [run.folder for run in runs]
     gain = claims.gain(folders[0], folders[len(folders) // 2], ("softmax", loss))
-    return f"{comparison.tables_of(folders)}\n\n{gain}"
+    return f"{gain}\n\n{comparison.tables_of(folders)}"
+
+
+def _named(configs: Sequence[ExperimentConfig]) -> str:
+    """Data set and loss of each training."""
+    return ", ".join(dict.fromkeys(f"{one.data.dataset} {loss_name(one)}" for one in configs))
 
 
 def _name(config: ExperimentConfig, loss: str) -> str:
