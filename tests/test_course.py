@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,6 +159,22 @@ def test_two_chapters_are_executed_at_a_time_where_they_lie(tmp_path: Path, monk
     assert Path.cwd() == before
     assert [path.name for path in done] == ["00_chapter.ipynb", "01_chapter.ipynb", "02_chapter.ipynb"]
     assert int(nbformat.read(done[0], 4).cells[-1].outputs[0].text) == max(1, processes.cores() // 2)
+
+
+def test_a_series_leaves_nothing_behind_for_the_next_one(tmp_path: Path) -> None:
+    for name, sources in (("first", ("import time\ntime.sleep(3)", "1")), ("second", ("2",))):
+        (tmp_path / name).mkdir()
+        series(tmp_path / name, *sources)
+        chapters.execute(tmp_path / "out", {}, folder=tmp_path / name)
+        shutil.rmtree(tmp_path / name)
+
+
+def test_a_kernel_that_is_killed_and_a_chapter_that_is_not_there_are_named(tmp_path: Path) -> None:
+    series(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(ValueError, match=r"00_chapter\.ipynb: its kernel was killed, or ran out of memory"):
+        chapters.execute(tmp_path / "out", {}, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"only is \['99'\], expected beginnings of 00_chapter\.ipynb"):
+        chapters.execute(tmp_path / "out", {}, ["99"], folder=tmp_path)
 
 
 def test_a_chapter_that_fails_stops_the_other(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_ranking_browser(lab: Lab) -> None:
 
 
 def test_surface_browser(lab: Lab) -> None:
-    """The cross walks with both dials; map and ranking are those of its cell."""
+    """The frame walks with both dials; map and ranking are those of its cell."""
     notebook = opened(lab, "07_side_by_side.ipynb", "widgets.SurfaceBrowser(")
     figure, picture, ranking = (notebook.figure(k, live=True) for k in range(3))
     figure.show()

@@ -59,6 +59,14 @@ def test_an_own_loss_is_trained_kept_under_its_name_and_graded_on_validation_ide
     assert not seen & set(held.person_ids.tolist()), "neither trained on nor tested on"
     card = report_card({"mine": own, "SA-Softmax": library}, progress=False)
     assert f"{len(np.unique(held.person_ids))} validation identities" in card
+    cells = [
+        re.search(rf"\| {name} +\| (\d\.\d\d) \[.*\] +\| \d", card.split("spectra overlap")[1])
+        for name in ("mine", "SA-Softmax")
+    ]
+    less = re.search(
+        r"mine minus SA-Softmax: modality gap ([+-]\d\.\d\d) \[.*\], (larger|smaller|not told apart)", card
+    )
+    assert float(less[1]) == pytest.approx(float(cells[0][1]) - float(cells[1][1]), abs=0.011)
     assert re.search(r"mine minus SA-Softmax: mAP [+-]\d+\.\d points \[.*\], (higher|lower|not told apart)", card)
     assert f"{100 * own.metrics()['mean_ap'][-1]:.1f}" in card, "what the run itself logged"
     nobody = replace(config, data=replace(config.data, validation_fraction=0.0))

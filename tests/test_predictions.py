@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from IPython.display import Markdown
 
 from sa_lab.course import chapters, predictions, progress
 
@@ -48,19 +49,24 @@ def test_who_skips_is_told_and_may_still_choose() -> None:
     assert asked.buttons.disabled
     assert predictions.table("02").data.splitlines()[2:] == ["| 1 | many (after it came) | few |"]
     assert predictions.table("01").data.splitlines()[2:] == []
+    again = predictions.ask("02.1", "few", "many")  # the cells are run again
+    assert again.late
+    assert predictions.came("02.1", 1).data == "You chose after it came: many. **What came:** many."
+    assert "You chose after it came" in again.line.value
 
 
 def test_a_table_that_is_shown_follows_a_late_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[tuple[str, str]] = []
+    shown: list[tuple[Markdown, str]] = []
     for name in ("display", "update_display"):
-        monkeypatch.setattr(predictions, name, lambda text, display_id: shown.append((text.data, display_id)))
+        monkeypatch.setattr(predictions, name, lambda text, display_id: shown.append((text, display_id)))
     asked = predictions.ask("02.1", "few", "many")
     predictions.came("02.1", 0)
     predictions.table("02")._ipython_display_()
     asked.buttons.value = "many"
     assert [place for _, place in shown] == ["predictions-02"] * 2
-    assert shown[0][0].endswith("| 1 | ○ | few |")
-    assert shown[1][0].endswith("| 1 | many (after it came) | few |")
+    assert {type(text) for text, _ in shown} == {Markdown}, "nothing that displays itself"
+    assert shown[0][0].data.endswith("| 1 | ○ | few |")
+    assert shown[1][0].data.endswith("| 1 | many (after it came) | few |")
 
 
 def test_an_answer_that_is_no_longer_offered_is_forgotten() -> None:

@@ -80,7 +80,7 @@ def test_a_cell_shows_what_its_run_finds(found: Surface, home: Path) -> None:
     assert len(drawn["prototypes"]) == 2 * len(drawn["prototype_ids"])
 
 
-def test_the_dials_move_cross_map_and_ranking(found: Surface) -> None:
+def test_the_dials_move_frame_map_and_ranking(found: Surface) -> None:
     browser = SurfaceBrowser(found, prepare(CONFIG.data, progress=False))
     browser.mask.value, browser.weight.value = 0.0, 1.0
     browser.query.value = 3
@@ -96,11 +96,14 @@ def test_the_dials_move_cross_map_and_ranking(found: Surface) -> None:
 def test_a_click_chooses_the_cell(found: Surface) -> None:
     browser = SurfaceBrowser(found, prepare(CONFIG.data, progress=False))
     cells = browser.figure.data[0]
+    drawn: list[object] = []
+    browser.figure.observe(drawn.append, "drawn")
     for row, weight in enumerate(cells.y):
         for column, mask in enumerate(cells.x):
             browser.figure._handle_custom_msg({"event": "click", "points": [[0, [row, column]]]}, [])
             assert (str(browser.mask.value), str(browser.weight.value)) == (mask, weight)
             assert browser.figure.data[-1].x == (mask,)
+    assert len(drawn) <= cells.z.size, "one picture for each click"
 
 
 def compared() -> dict:

@@ -19,6 +19,8 @@ import nbformat
 import nbstripout
 import papermill
 import torch
+from nbclient.exceptions import DeadKernelError
+from papermill.iorw import local_file_io_cwd
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -127,7 +129,7 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
         f"First {len(configs) + len(other)} networks are trained ({_named([*configs, *other])}), {jobs} at a time, "
         f"{epochs} epochs each; then "
         f"{len(chapters())} chapters are executed, two at a time. What is finished is kept: after Ctrl-C the same "
-        f"command goes on.{_expected(config)}"
+        f"command goes on.{_expected(config, loss)}"
     )
     trained = study.run_all([*configs, *other], jobs)  # the chapters find the first of them
     execute(out, parameters_of(config, loss))
@@ -142,11 +144,11 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
     )
 
 
-def _expected(config: ExperimentConfig) -> str:
-    """How long the main job took where it was measured, for its own data set and preset; else nothing."""
+def _expected(config: ExperimentConfig, loss: str) -> str:
+    """How long the main job took where it was measured, for its own data set and preset on a CPU; else nothing."""
     file = home() / "results" / "bench-cpu.json"
     measured = read_json(file).get("course") if file.is_file() else None
-    if not measured or config != ExperimentConfig():
+    if not measured or loss != "complete" or config != ExperimentConfig() or torch.cuda.is_available():
         return ""
     return f" With {measured['cores']} CPU cores this took {measured['minutes']:.0f} minutes (`make bench`)."
 
@@ -181,11 +183,13 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
         folder: where the chapters are.
 
     Raises:
-        ValueError: a parameter that none of these chapters has; or a cell failed, its notebook is in ``out``, and the
-            other chapters were stopped.
+        ValueError: no such chapter, or a parameter that none of these has; or a cell failed or a kernel was killed, the
+            notebook is in ``out``, and the other chapters were stopped.
         KeyboardInterrupt: asked to stop.
     """
     chosen = [path for path in chapters(folder) if not only or path.name.startswith(tuple(only))]
+    if not chosen:
+        raise ValueError(f"only is {list(only)}, expected beginnings of {', '.join(p.name for p in chapters(folder))}")
     known = {path: papermill.inspect_notebook(path).keys() for path in chosen}
     unknown = sorted(set(parameters).difference(*known.values()))
     if unknown:
@@ -197,23 +201,29 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
     os.environ["SA_LAB_HOME"] = str(home())  # a relative one would mean another folder in the chapters
     jobs = min(2, len(chosen))
 
+    def tell_running() -> None:
+        bar.set_description("chapters " + " and ".join(name[:2] for name in sorted(kernels.running)))
+
     def one(path: Path) -> None:
         taken = {name: value for name, value in parameters.items() if name in known[path]}
         with kernels.one(path.name) as manager:
-            bar.set_description("chapters " + " and ".join(name[:2] for name in sorted(kernels.running)))
+            tell_running()
             ways = {"cwd": folder, "progress_bar": False, "kernel_manager_class": manager}
             try:
                 done = papermill.execute_notebook(folder / path.name, out / path.name, taken, **ways)
             except papermill.PapermillExecutionError as error:
                 why = f"{error.ename}: {error.evalue}"
                 raise ValueError(f"cell {error.exec_count} failed, see {out / path.name}: {why}") from error
+            except DeadKernelError as error:
+                raise ValueError(f"{path.name}: its kernel was killed, or ran out of memory") from error
         done.metadata.pop("widgets", None)  # the state of a live figure: megabytes that nobody can open
         with atomic_path(out / path.name) as temporary:
             nbformat.write(done, temporary)
 
     with (
         tqdm(total=len(chosen), unit="chapter") as bar,
-        chdir(folder),  # papermill goes there for each chapter, and back, under the feet of another one
+        chdir(folder),  # papermill goes there for each chapter, and back, under the feet of another one,
+        local_file_io_cwd(str(folder)),  # and notes it in one place for all
         Kernels(max(1, processes.cores() // jobs)) as kernels,
         ThreadPoolExecutor(jobs) as pool,
     ):
@@ -221,8 +231,9 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
             for future in as_completed([pool.submit(one, path) for path in reversed(chosen)]):  # the last take longest
                 future.result()
                 bar.update()
+                tell_running()
         except BaseException:
-            kernels.stop()
+            kernels.fail()
             raise
     return [out / path.name for path in chosen]
 

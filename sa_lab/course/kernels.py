@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import tempfile
@@ -25,7 +26,7 @@ class Kernels:
     goes on is killed after `PATIENCE` seconds, or at a second plea.
 
     An exception in this process instead could be lost where it meets a callback of an event loop, and would leave the
-    kernels to themselves. Outside the main thread nobody hears signals.
+    kernels to themselves. Outside the main thread no signal arrives.
 
     They talk over sockets in a private folder where the system has such; over TCP each would warn that others may
     listen.
@@ -45,6 +46,8 @@ class Kernels:
         self.running: list[str] = []
         """Names of the chapters that are executed now."""
         self.stopped = False
+        self._failed = False  # stopped because a chapter failed, not because somebody asked
+        self._numbers = itertools.count()
         self._asked_in: list[str] | None = None
         self._begun: list[_Kernel] = []
         self._stack = ExitStack()
@@ -56,7 +59,7 @@ class Kernels:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-        if self._asked_in is not None:
+        if self._asked_in is not None and not self._failed:
             where = f" in {' and '.join(self._asked_in)}" if self._asked_in else ""
             raise KeyboardInterrupt(f"stopped{where}; the same command goes on with what is finished")
 
@@ -76,13 +79,18 @@ class Kernels:
         finally:
             self.running.remove(name)
 
-    def begun(self, kernel: _Kernel) -> dict[str, str]:
-        """Note a new kernel; where it listens."""
+    def place_for(self, kernel: _Kernel) -> dict[str, str]:
+        """Where a new kernel listens, which is stopped with the others from now on."""
         self._begun.append(kernel)
-        own = os.name == "posix" and len(self._place) < 80  # a longer path is none for a socket
-        return {"transport": "ipc", "ip": f"{self._place}/{len(self._begun)}"} if own else {}
+        own = os.name == "posix" and len(self._place) < 80  # a socket cannot have a longer path
+        return {"transport": "ipc", "ip": f"{self._place}/{next(self._numbers)}"} if own else {}
 
-    def stop(self) -> None:
+    def fail(self) -> None:
+        """A chapter has failed: stop the others."""
+        self._failed = self._failed or self._asked_in is None
+        self._stop()
+
+    def _stop(self) -> None:
         """Interrupt all kernels, and kill those that go on; no other one begins."""
         if not self.stopped:
             self.stopped = True
@@ -95,9 +103,9 @@ class Kernels:
     def _asked(self, *_: object) -> None:
         if self._asked_in is None:
             self._asked_in = sorted(self.running)
-            self.stop()
-        else:
+        if self.stopped:
             self._kill()
+        self._stop()
 
     def _kill(self) -> None:
         for kernel in self._begun:
@@ -105,13 +113,13 @@ class Kernels:
 
 
 class _Kernel(AsyncKernelManager):
-    """The kernel of a chapter, which bears to be stopped at any moment."""
+    """The kernel of a chapter, which can be stopped at any moment."""
 
     among: ClassVar[Kernels]
     listens = False
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**self.among.begun(self), **kwargs)
+        super().__init__(**self.among.place_for(self), **kwargs)
 
     async def _async_start_kernel(self, **kwargs: Any) -> None:
         await super()._async_start_kernel(**kwargs | {"env": self.among.environment})
@@ -133,7 +141,7 @@ class _Kernel(AsyncKernelManager):
         return made
 
     def send(self, number: int) -> None:
-        """Send a signal, or kill the kernel while it loads itself, when it would not bear to be interrupted."""
+        """Send a signal, or kill the kernel while it loads itself, when it cannot be interrupted."""
         if process := getattr(self.provisioner, "process", None):
             process.send_signal(number) if self.listens else process.kill()
 

@@ -25,8 +25,9 @@ class Prediction(ipywidgets.VBox):
     """
 
     def __init__(self, number: str, choices: tuple[str, ...]) -> None:
-        self.number, self.choices, self.came, self.late = number, choices, "", False
-        noted = progress.kept(place()).get(number)
+        self.number, self.choices, self.came = number, choices, ""
+        kept = progress.kept(place())
+        noted, self.late = kept.get(number), self._late in kept
         self.buttons = ipywidgets.ToggleButtons(
             options=choices, value=noted if noted in choices else None, style={"button_width": "auto"}
         )
@@ -34,6 +35,11 @@ class Prediction(ipywidgets.VBox):
         self.buttons.observe(self._choose, names="value")
         super().__init__([self.buttons, self.line])
         self._tell()
+
+    @property
+    def _late(self) -> str:
+        """What is kept beside an answer that was chosen when it was known already."""
+        return f"{self.number} late"
 
     @property
     def chosen(self) -> str:
@@ -46,24 +52,30 @@ class Prediction(ipywidgets.VBox):
         self._tell()
         if not self.chosen:  # folded, so that the question comes first
             return f"<details><summary>What came</summary>\n\n{self.came}.\n\n</details>"
-        if self.chosen == answer:
+        if self.chosen == answer and not self.late:
             return f"**As you predicted:** {self.came}."
-        return f"You predicted: {self.chosen}. **What came:** {self.came}."
+        return f"{self._verb}: {self.chosen}. **What came:** {self.came}."
+
+    @property
+    def _verb(self) -> str:
+        return "You chose after it came" if self.late else "You predicted"
 
     def _choose(self, _: object) -> None:
         progress.keep(place(), self.number, self.chosen)
-        self.late = bool(self.came)
+        if self.came and not self.late:
+            self.late = True
+            progress.keep(place(), self._late, "yes")
         self._tell()
         chapter = self.number.split(".")[0]
         if chapter in _SHOWN:  # also where all cells have been run before the reader chose
-            update_display(table(chapter), display_id=_display_id(chapter))  # type: ignore[no-untyped-call]
+            update_display(_shown(_rows(chapter)), display_id=_display_id(chapter))  # type: ignore[no-untyped-call]
 
     def _tell(self) -> None:
         self.buttons.disabled = bool(self.chosen and self.came)
         text = "Choose one, or press Shift+Enter to skip."
         if self.chosen:
             came = f"What came: <b>{escape(self.came)}</b>." if self.came else "Run on to see what comes."
-            text = f"You predicted: <b>{escape(self.chosen)}</b>. {came}"
+            text = f"{self._verb}: <b>{escape(self.chosen)}</b>. {came}"
         self.line.value = text
 
     def __repr__(self) -> str:
@@ -129,14 +141,18 @@ def _display_id(chapter: str) -> str:
 
 def table(chapter: str) -> Markdown:
     """What was predicted in a chapter and what came, one row for each question that is answered by now."""
+    made = _Table(_rows(chapter))  # type: ignore[no-untyped-call]
+    made.chapter = chapter
+    return made
+
+
+def _rows(chapter: str) -> str:
     rows = [one for number, one in _ASKED.items() if number.startswith(f"{chapter}.") and one.came]
     lines = [
         f"| {i} | {one.chosen or '○'}{' (after it came)' if one.late else ''} | {one.came} |"
         for i, one in enumerate(rows, 1)
     ]
-    made = _Table("\n".join(["| | you predicted | what came |", "|---|---|---|", *lines]))  # type: ignore[no-untyped-call]
-    made.chapter = chapter
-    return made
+    return "\n".join(["| | you predicted | what came |", "|---|---|---|", *lines])
 
 
 def _shown(text: str) -> Markdown:

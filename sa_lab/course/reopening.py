@@ -15,7 +15,8 @@ LIVE = "application/vnd.jupyter.widget-view+json"
 
 
 class Contents(AsyncLargeFileManager):
-    """The files of a server that `sa-lab lab` starts; those on the disk stay as they are."""
+    """The files of a server that `sa-lab lab` starts; those on the disk change only when the page saves them. After a
+    restart of the kernel, whose session goes on, JupyterLab's own message still appears."""
 
     async def get(self, path: str, *args: Any, **more: Any) -> dict[str, Any]:
         """What a page asks for; a notebook without a kernel has no live figures in it."""

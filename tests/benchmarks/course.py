@@ -19,7 +19,12 @@ def measure(device: torch.device) -> dict[str, Any]:
     """Minutes of one main job, which also compiles what a later one finds; on the CPU."""
     del device
     with tempfile.TemporaryDirectory() as home:
-        environment = {**os.environ, "SA_LAB_HOME": home, "NUMBA_CACHE_DIR": str(Path(home, "numba"))}
+        environment = {
+            **os.environ,
+            "SA_LAB_HOME": home,
+            "NUMBA_CACHE_DIR": str(Path(home, "numba")),
+            "CUDA_VISIBLE_DEVICES": "",
+        }
         begin = time.perf_counter()
         subprocess.run([sys.executable, "-m", "sa_lab", "course"], env=environment, check=True)
         return {"minutes": (time.perf_counter() - begin) / 60, "cores": processes.cores()}

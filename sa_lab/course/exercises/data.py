@@ -114,7 +114,7 @@ _FEW = (
 def _batch(function: Function, case: Case) -> np.ndarray:
     size = 2 * case["ids_per_batch"] * case["images_per_id"]
     asked = "2 x ids_per_batch x images_per_id indices of images"
-    batch = array(call(function, case, {"(?i)larger (sample )?than (the )?population|larger sample": _FEW})[0], asked)
+    batch = array(call(function, case, {"(?i)larger sample|sample larger": _FEW})[0], asked)
     fits(batch, (size,), "i", asked)
     return batch
 

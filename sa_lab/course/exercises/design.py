@@ -121,7 +121,7 @@ def _of_ones_own(function: Function, said: str) -> str:
         theirs, ours = (_loss(one, case)[1].flatten() for one in (function, _closeness))
         alike.append(float(cosine_similarity(theirs, ours, dim=0)))
     if min(alike) > 1 - 1e-5:
-        raise Wrong(f"This is the chapter's `closeness`: {said} The exercise asks for another loss.")
+        raise Wrong(f"This is the chapter's `closeness`, {said} The exercise asks for another loss.")
     return said
 
 
@@ -151,7 +151,9 @@ def _rows(case: Case, rows: Tensor) -> dict[str, Any]:
 
 def _loss(function: Function, case: Case) -> tuple[float, Tensor]:
     """Value and gradient on the embeddings of the reader's loss, both finite."""
-    answer, arguments = call(function, case, {"out of bounds for dimension 0": _ROWS})
+    answer, arguments = call(
+        function, case, {f"out of bounds for dimension 0 with size {len(case['prototypes'])}$": _ROWS}
+    )
     asked = "one loss for the whole batch"
     value = array(answer, asked)
     fits(value, (), "f", asked)

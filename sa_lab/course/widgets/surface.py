@@ -35,6 +35,7 @@ class SurfaceBrowser(Panel):
 
     def __init__(self, surface: Surface, store: ImageStore) -> None:
         self.surface, self.store, self._lock = surface, store, threading.RLock()
+        self._choosing = False
         wide = {"style": {"description_width": "112px"}, "layout": {"width": "236px"}, "readout": False}
         self.mask = ipywidgets.SelectionSlider(
             options=surface.masks, value=surface.masks[-1], description="mask value",
@@ -49,7 +50,7 @@ class SurfaceBrowser(Panel):
         self.map = LiveFigure(self._map(), least=520)
         self.ranking = LiveFigure(self._ranking(), least=600)
         for control in (self.mask, self.weight, self.query):
-            control.observe(lambda _: self.show(), "value")
+            control.observe(lambda _: self._moved(), "value")
         super().__init__([self.figure], [self.mask, self.weight, self.query], [self.map, self.ranking])
 
     def show(self) -> None:
@@ -59,10 +60,17 @@ class SurfaceBrowser(Panel):
             self.map.show(self._map())
             self.ranking.show(self._ranking())
 
+    def _moved(self) -> None:
+        if not self._choosing:
+            self.show()
+
     def _clicked(self, points: Sequence[tuple[int, list[int]]]) -> None:
         """A page tells of a cell, by row and column."""
         for _, (row, column) in points[:1]:
+            self._choosing = True  # both dials, then one picture
             self.mask.value, self.weight.value = sorted(self.surface.masks)[column], sorted(self.surface.weights)[row]
+            self._choosing = False
+            self.show()
 
     @property
     def _cell(self) -> dict[str, object]:
