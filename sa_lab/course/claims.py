@@ -27,7 +27,7 @@ def verdicts(result: dict[str, Any], measures: Sequence[str] = ("rank_1", "mean_
         for name in measures:
             if "minus_softmax" not in columns.get(name, {}):
                 continue
-            span, word = _told(columns[name]["minus_softmax"], name, " points")
+            span, word = told(columns[name]["minus_softmax"], name, " points")
             word = f"{word} from softmax" if word == _ALIKE else word
             sentences.append(f"{label(result, variant_name)}: {TITLES[name]} {span}, {word}")
     return sentences
@@ -36,7 +36,7 @@ def verdicts(result: dict[str, Any], measures: Sequence[str] = ("rank_1", "mean_
 _ALIKE = "not told apart"
 
 
-def _told(difference: Mapping[str, float], measure: str, unit: str = "") -> tuple[str, str]:
+def told(difference: Mapping[str, float], measure: str, unit: str = "") -> tuple[str, str]:
     """A difference with its interval, see `span`, and whether that leaves 0 out."""
     word = "higher" if difference["low"] > 0 else "lower" if difference["high"] < 0 else _ALIKE
     return span(difference, measure, unit), word
@@ -148,7 +148,7 @@ def against(result: dict[str, Any], reference: str, measure: str = "mean_ap") ->
     spans = {name: paired(result, name, reference, measure) for name in result["variants"] if name != reference}
     rows = []
     for name, span in sorted(spans.items(), key=lambda item: -item[1]["mean"]):
-        difference, word = _told(span, measure)
+        difference, word = told(span, measure)
         rows.append({"loss": label(result, name), title: difference, "": word})
     return rows
 
@@ -175,7 +175,7 @@ def of_paper(studies: Mapping[str, dict[str, Any]]) -> list[dict[str, str]]:
         for name, result in studies.items():
             row[name] = "-"
             if all(measure in result["variants"].get(loss, {}) for loss in (first, second)):
-                span, word = _told(paired(result, first, second, measure), measure)
+                span, word = told(paired(result, first, second, measure), measure)
                 held = {claimed: "borne out", _ALIKE: "not told apart"}.get(word, "the reverse")
                 row[name] = f"{held}: {span}"
         rows.append(row)
@@ -237,15 +237,15 @@ def gain(first: Path, second: Path, names: Sequence[str], seed: int = 0) -> str:
     """
     before, after = pairs(first, second)[0]
     change = differences(before, after, seed)["mean_ap"]
-    span, word = _told(asdict(change), "mean_ap", " points")
+    span, word = told(asdict(change), "mean_ap", " points")
     people = len(np.unique(before.queries["person_id"]))
     shown = {
         "higher": f"{names[1]} finds more", "lower": f"{names[1]} finds less",
         _ALIKE: "the interval holds 0, so these two runs do not tell them apart",
     }[word]  # fmt: skip
     gaps = [folder_measures(folder)["unseen"].get("stranger_ratio") for folder in (first, second)]
-    told = " and ".join(f"{gap.mean:.2f}" for gap in gaps if gap)
-    nearer = [f"Modality gap of unseen people: {told}."] if all(gaps) else []
+    each = " and ".join(f"{gap.mean:.2f}" for gap in gaps if gap)
+    nearer = [f"Modality gap of unseen people: {each}."] if all(gaps) else []
     return "\n".join([
         f"What it shows: mAP of {names[1]} less that of {names[0]}, the same queries: {span}: {shown} "
         f"(95 % bootstrap over {people} people who were not trained on).", *nearer,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 
 from sa_lab.analysis import NotMeasurable, descriptors, modality_gap
 from sa_lab.analysis.descriptors import QUICK, measure_embeddings
 from sa_lab.config import Style
+from sa_lab.course.claims import told
 from sa_lab.evaluation import paired, search
 from sa_lab.evaluation.protocols import protocols_of
 from sa_lab.evaluation.validation import ValidationSet
 from sa_lab.experiment import images_of, load_model, place
-from sa_lab.intervals import Interval, bootstrap_interval
+from sa_lab.intervals import bootstrap_interval
 from sa_lab.reporting import tables
 from sa_lab.runs import Run
 from sa_lab.schema import Embeddings
@@ -55,11 +57,12 @@ def report_card(runs: Mapping[str, Run], style: Style = "markdown", progress: bo
     gains = {name: paired.differences(report, own)["mean_ap"] for name, report in others}  # of the same images
     parts += [f"{mine} minus {name}: {_gap_less(validated[mine], validated[name])}." for name in gains]
     for name, gain in gains.items():
-        span = f"{100 * gain.mean:+.1f} points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
-        parts.append(f"{mine} minus {name}: mAP {span}, {_told(gain, 'higher', 'lower')} ({_PAIRED}).")
+        span, word = told(asdict(gain), "mean_ap", " points")
+        parts.append(f"{mine} minus {name}: mAP {span}, {word} ({_PAIRED}).")
     return "\n\n".join(parts)
 
 
+_OF_SIZE = {"higher": "larger", "lower": "smaller"}
 _PAIRED = "paired, 95 % bootstrap over identities; one seed"
 
 
@@ -73,13 +76,8 @@ def _gap_less(first: Embeddings, second: Embeddings) -> str:
     if not np.isfinite(less).all():
         return "modality gap not measurable"
     change = bootstrap_interval(less, gaps[0].person_ids, np.random.default_rng(0), num_samples=10_000)
-    span = f"{change.mean:+.2f} [{change.low:+.2f}, {change.high:+.2f}]"
-    return f"modality gap {span}, {_told(change, 'larger', 'smaller')} ({_PAIRED})"
-
-
-def _told(change: Interval | paired.Difference, more: str, less: str) -> str:
-    """The interval of a difference in a word."""
-    return more if change.low > 0 else less if change.high < 0 else "not told apart"
+    span, word = told(asdict(change), "stranger_ratio")
+    return f"modality gap {span}, {_OF_SIZE.get(word, word)} ({_PAIRED})"
 
 
 def embed_validation(run: Run, progress: bool = True) -> Embeddings:
