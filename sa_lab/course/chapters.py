@@ -127,9 +127,8 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
     jobs = 1 if torch.cuda.is_available() else 2
     say(
         f"First {len(configs) + len(other)} networks are trained ({_named([*configs, *other])}), {jobs} at a time, "
-        f"{epochs} epochs each; then "
-        f"{len(chapters())} chapters are executed, two at a time. What is finished is kept: after Ctrl-C the same "
-        f"command goes on.{_expected(config, loss)}"
+        f"{epochs} epochs each; then {len(chapters())} chapters are executed, two at a time. What is finished is kept: "
+        f"after Ctrl-C the same command goes on.{_expected(config, loss)}"
     )
     trained = study.run_all([*configs, *other], jobs)  # the chapters find the first of them
     execute(out, parameters_of(config, loss))
@@ -208,7 +207,7 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
         taken = {name: value for name, value in parameters.items() if name in known[path]}
         with kernels.one(path.name) as manager:
             tell_running()
-            ways = {"cwd": folder, "progress_bar": False, "kernel_manager_class": manager}
+            ways = {"progress_bar": False, "kernel_manager_class": manager}
             try:
                 done = papermill.execute_notebook(folder / path.name, out / path.name, taken, **ways)
             except papermill.PapermillExecutionError as error:
@@ -222,8 +221,8 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
 
     with (
         tqdm(total=len(chosen), unit="chapter") as bar,
-        chdir(folder),  # papermill goes there for each chapter, and back, under the feet of another one,
-        local_file_io_cwd(str(folder)),  # and notes it in one place for all
+        chdir(folder),  # once for all: papermill's own argument would go there and back under another one's feet
+        local_file_io_cwd(str(folder)),  # what papermill's threads find here, each puts back
         Kernels(max(1, processes.cores() // jobs)) as kernels,
         ThreadPoolExecutor(jobs) as pool,
     ):
