@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -123,12 +124,7 @@ def loss_name(config: ExperimentConfig) -> str:
     loss = config.loss
     if loss.own:
         return loss.own if loss.terms == "identity 1 + own 1" else f"{loss.own}, {loss.terms}"
-    plain = ExperimentConfig(loss=LossConfig(warmup_steps=0))
-    named: dict[str, LossConfig] = {
-        name: variant(plain, name).loss
-        for name in VARIANTS
-        if not name.startswith("mask_")  # a dial, not another loss
-    }
+    named = _named_losses()
     alike = [name for name, one in named.items() if bool(one.terms) == bool(loss.terms)]
     alike = [name for name in alike if not loss.terms or named[name].weights().keys() == loss.weights().keys()]
     if not alike:  # terms that nobody has put together yet
@@ -138,6 +134,13 @@ def loss_name(config: ExperimentConfig) -> str:
     nearest = min(reversed(apart), key=lambda name: len(apart[name]))  # of equally near ones the whole loss
     told = {dial: getattr(loss, dial) for dial in apart[nearest]}
     return ", ".join([nearest, *(f"{k} {v}" if isinstance(v, str) else f"{k} {v:g}" for k, v in told.items())])
+
+
+@cache
+def _named_losses() -> Mapping[str, LossConfig]:
+    """The losses of `VARIANTS`, but for those that are one of them with another dial."""
+    plain = ExperimentConfig(loss=LossConfig(warmup_steps=0))
+    return {name: variant(plain, name).loss for name in VARIANTS if not name.startswith("mask_")}
 
 
 def measure_folder(folder: Path, progress: bool = False) -> dict[str, dict[str, Interval]]:

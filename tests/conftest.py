@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads than cores wait for each other
 
@@ -11,6 +13,9 @@ import jaxtyping
 import pytest
 from browsing import browser, browser_path, lab_server, page_at  # noqa: F401
 from lab_notebook import lab  # noqa: F401
+
+if TYPE_CHECKING:
+    from sa_lab.config import ExperimentConfig
 
 jaxtyping.install_import_hook("sa_lab", "beartype.beartype")
 
@@ -104,6 +109,38 @@ def people_config(tmp_path_factory: pytest.TempPathFactory):
         loss=LossConfig(warmup_steps=2),
         train=TrainConfig(ids_per_batch=3, images_per_id=2, num_epochs=2, steps_per_epoch=3, threads=1, device="cpu"),
     )
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps and studies compute their runs in this process, for a worker takes seconds to begin, and MobileNetV2 is a
+    tenth as wide; workers themselves are tested in test_workers.py and test_engines.py."""
+    import torchvision
+
+    from sa_lab.disk import home
+    from sa_lab.study import engines
+
+    class Here(engines.Loky):
+        def __init__(self, jobs: int) -> None: ...
+
+        def submit(self, config: ExperimentConfig, own_loss: bytes) -> Future[str]:
+            future: Future[str] = Future()
+            jaxtyping.config.update("jaxtyping_disable", True)  # as in a worker
+            try:
+                future.set_result(engines._finish(config, own_loss, str(home())))
+            except Exception as error:
+                future.set_exception(error)
+            finally:
+                jaxtyping.config.update("jaxtyping_disable", False)
+            return future
+
+        def stop(self) -> None: ...
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("sa_lab.study.workers.Loky", Here)
+    whole = torchvision.models.MobileNetV2
+    monkeypatch.setattr(torchvision.models, "mobilenet_v2", lambda weights=None: whole(width_mult=0.1))
 
 
 @pytest.fixture

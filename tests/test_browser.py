@@ -37,7 +37,7 @@ def test_a_slider_moves_a_figure_by_keyboard_and_by_mouse(lab: Lab) -> None:
     assert figure.trace() == [0, 0]
     slider.press("ArrowRight")
     assert figure.wait_for_change([0, 0]) == [0, 1.5]
-    assert slider.value == float(notebook.number("slope").input_value()) == 1.5
+    figure.wait_for(lambda _: slider.value == float(notebook.number("slope").input_value()) == 1.5)
     slider.drag(1.0)
     figure.wait_for_change([0, 1.5])
     notebook.page.wait_for_timeout(500)
@@ -67,7 +67,7 @@ def test_a_playground_follows_a_drag_keeps_its_zoom_and_stands_as_it_is_when_the
     mouse.down()
     mouse.move(at[0] + 60, at[1], steps=10)
     figure.wait_for(lambda f: f.curve("absolute similarity: pull and loss", "x") != arrows)
-    assert float(notebook.number("similarity weight").input_value()) == slider.value > 1
+    figure.wait_for(lambda _: float(notebook.number("similarity weight").input_value()) == slider.value > 1)
     mouse.up()
 
     # a zoom of the reader's stays

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+import test_workers
 from pytorch_metric_learning import losses as metric_losses
-from test_workers import CONFIG
 
 from sa_lab import cli, study
 from sa_lab.config import PAPER, PIECES, VARIANTS, ExperimentConfig, LossConfig, variant
@@ -22,6 +22,9 @@ from sa_lab.reporting.studies import sweep_points, sweep_table
 from sa_lab.runs import Run
 from sa_lab.study import Sweep, cells, sweeps, tuning, workers
 from sa_lab.study.sweeps import value_of
+
+pytestmark = pytest.mark.usefixtures("here")
+CONFIG = test_workers.CONFIG.replace("model.backbone", "mobilenet_v2")
 
 MASKS = {"loss.mask_value": [0.0, 5.0, 50.0], "loss.similarity_weight": [0.0, 1.0]}
 

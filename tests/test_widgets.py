@@ -174,6 +174,8 @@ def test_playground_steps_resets_and_takes_presets() -> None:
     for name, loss in PRESETS.items():
         playground.preset.value = name
         assert replace(playground.loss, warmup_steps=loss.warmup_steps) == loss
+    playground.dials["mask_value"].value = 7.0
+    assert playground.preset.value == "as the dials stand"
     playground.identities.value = 5
     assert playground.toy.world.num_identities == 5
     assert not playground.toy.rows
@@ -451,8 +453,21 @@ def test_ranking_browser_shows_what_the_search_found(runs: dict[str, Path]) -> N
     assert 0 < len(browser.queries) < everything
     browser.gallery_camera.value = "4"
     assert all("cam 4" in note.text for note in browser.figure.layout.annotations[1:6] if note.text)
-    browser.query_camera.value = "1"
+    browser.gallery_camera.value, browser.outcome.value = "2", "first answer is right"  # cameras 2 and 3 share a room
     assert browser.figure.layout.title.text == "No query fits these filters"
+
+
+def test_cameras_are_those_that_ask_and_those_that_are_searched(runs: dict[str, Path]) -> None:
+    browser = RankingBrowser(runs)
+    assert (browser.query_camera.options, browser.gallery_camera.options) == (
+        ("every camera", "3", "6"), ("every camera", "1", "2", "4", "5"),
+    )  # fmt: skip
+    browser.query_camera.value, browser.gallery_camera.value = "6", "4"
+    browser.protocol.value = "sysu-indoor"
+    assert browser.gallery_camera.options == ("every camera", "1", "2")
+    assert (browser.query_camera.value, browser.gallery_camera.value) == ("6", "every camera")
+    browser.gallery_camera.value, browser.protocol.value = "2", "sysu-all"
+    assert browser.gallery_camera.value == "2"
 
 
 def test_the_right_firsts_are_those_of_the_report(runs: dict[str, Path]) -> None:

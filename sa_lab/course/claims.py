@@ -83,7 +83,7 @@ def relation(
         first, second = np.repeat(x, drawn), np.repeat(y, drawn)
         if min(len(np.unique(first)), len(np.unique(second))) < 2:
             return np.nan
-        return float(stats.spearmanr(first, second).statistic)
+        return float(np.corrcoef(stats.rankdata(np.stack([first, second]), axis=1))[0, 1])
 
     value = correlation(np.ones(len(x)))
     if np.isnan(value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ class Lens:
         terms = objective.objective(self._criterion, features, labels, modality, loss)
         return terms, {name: len(labels) * pull for name, pull in objective.gradients(terms, loss, embeddings).items()}
 
-    @property
+    @cached_property
     def _criterion(self) -> SASoftmaxLoss:
         """The library's own, with these prototypes."""
         parts, rows, channels = self.prototypes.shape

@@ -100,10 +100,16 @@ const live = (() => {
 
   const choice = (label, options, value, help, on) => {
     const id = `dial-${count += 1}`;
-    const list = make("select", {id, title: help}, ...options.map((one) => make("option", {value: String(one)}, one)));
+    const list = make("select", {id, title: help});
+    const offer = (options) => { // what was chosen stays, if it is still there
+      const chosen = list.value;
+      list.replaceChildren(...options.map((one) => make("option", {value: String(one)}, one)));
+      list.value = options.includes(chosen) ? chosen : options[0];
+    };
+    offer(options);
     list.value = value;
     list.addEventListener("change", on);
-    return {element: make("div", {class: "dial"}, make("label", {for: id, title: help}, label), list), list};
+    return {element: make("div", {class: "dial"}, make("label", {for: id, title: help}, label), list), list, offer};
   };
 
   // Plays `frames` numbers from 0 on, calls `show(frame)`; `told(frame)` is what the slider says.

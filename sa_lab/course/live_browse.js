@@ -145,22 +145,27 @@
     const data = await live.numbers("rankings"), every = "every camera";
     const between = data.runs.length === 2 ? data.runs.map((run) => `right in ${run} alone`) : [];
     const outcomes = ["every query", "first answer is somebody else", "first answer is right", ...between];
-    const cameras = [every, ...data.cameras];
     const of = {
       protocol: choice("protocol", data.protocols.map((one) => one.name), data.protocols[0].name,
-        "who asks, and what is searched", () => filter()),
+        "who asks, and what is searched", () => { offer(); filter(); }),
       outcome: choice("show", outcomes, outcomes[0], `which queries; the first two ask ${data.runs[0]}`, () => filter()),
-      asking: choice("query camera", cameras, every, "only queries of this camera", () => filter()),
-      searched: choice("gallery camera", cameras, every, "only images of this camera in the ranking", () => filter()),
+      asking: choice("query camera", [every], every, "only queries of this camera", () => filter()),
+      searched: choice("gallery camera", [every], every, "only images of this camera in the ranking", () => filter()),
     };
     const at = make("input", {type: "range", min: "1", value: "1", step: "1", "aria-label": "query"});
     at.addEventListener("input", () => show());
     const [title, list] = [make("p", {class: "title", role: "status"}), make("div")];
     let left = [];
     const chosen = () => {
-      const p = of.protocol.list.selectedIndex, c = of.searched.list.selectedIndex;
+      const p = of.protocol.list.selectedIndex, c = 1 + data.cameras.indexOf(Number(of.searched.list.value)); // 0: every
       const found = data[`found-${p}`], [runs, , queries, most] = found.shape;
       return {c, found, runs, queries, most, query: (q) => data[`query-${p}`](q)};
+    };
+    const offer = () => { // only cameras that ask under the protocol, and only those that are searched
+      const {found, queries, query} = chosen(), asking = new Set(range(queries).map((q) => data.camera_ids[query(q)]));
+      const searched = (c) => range(queries).some((q) => found(0, c + 1, q, 0) >= 0);
+      of.asking.offer([every, ...data.cameras.filter((camera) => asking.has(camera)).map(String)]);
+      of.searched.offer([every, ...data.cameras.filter((_, c) => searched(c)).map(String)]);
     };
     const isRight = (of_, r, q) => {
       const first = of_.found(r, of_.c, q, 0);
@@ -191,6 +196,7 @@
     };
     part.append(title, make("div", {class: "controls"}, ...Object.values(of).map((one) => one.element)),
       make("div", {class: "dial asked"}, make("span", {}, "query"), at), list);
+    offer();
     filter();
   };
 

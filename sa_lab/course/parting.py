@@ -42,7 +42,8 @@ def fitted(
 ) -> Float[np.ndarray, "P C2 D"]:
     """Prototypes that minimise L_p on fixed embeddings, visible half first.
 
-    With a decay the problem has one solution, which does not depend on where the search begins (at 0, by L-BFGS).
+    With a decay the problem has one solution, which does not depend on where the search begins (at 0, by L-BFGS). It
+    lies in the span of the embeddings, whose coordinates are searched alone where there are fewer of them.
 
     Args:
         points: embeddings.
@@ -58,14 +59,13 @@ def fitted(
     """
     if not weight_decay > 0:
         raise ValueError(f"weight_decay is {weight_decay}, expected a number above 0: else there are many solutions")
-    embeddings, targets, spectra = (
-        torch.from_numpy(points).double(),
-        torch.from_numpy(labels),
-        torch.from_numpy(modality),
-    )
-    _, parts, channels = points.shape
-    prototypes = torch.zeros(parts, 2 * (int(labels.max()) + 1), channels, dtype=torch.float64, requires_grad=True)
-    search = torch.optim.LBFGS([prototypes], max_iter=steps, line_search_fn="strong_wolfe")
+    targets, spectra = torch.from_numpy(labels), torch.from_numpy(modality)
+    # (N,P,D) -> an orthonormal basis of each part's span, and the embeddings in it: (P,D,K), (P,K,N) with K = min(N,D)
+    basis, inside = torch.linalg.qr(torch.from_numpy(points).double().permute(1, 2, 0))
+    embeddings = inside.permute(2, 0, 1)
+    shape = len(basis), 2 * (int(labels.max()) + 1), basis.shape[2]
+    prototypes = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS([prototypes], max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
 
     def objective() -> torch.Tensor:
         search.zero_grad()
@@ -75,7 +75,7 @@ def fitted(
         return total
 
     search.step(objective)  # type: ignore[no-untyped-call]
-    return prototypes.detach().numpy()
+    return (prototypes.detach() @ basis.mT).numpy()
 
 
 def means(

@@ -26,7 +26,7 @@ class FeatureTraining(LiveTraining):
     Args:
         run: finished, with validation people.
         num_steps: of a training.
-        measure_every: steps between two looks at the validation people, and at the map.
+        measure_every: steps between two looks at the validation people.
 
     Attributes:
         map: the live figure of eight training people and their prototypes.
@@ -48,19 +48,17 @@ class FeatureTraining(LiveTraining):
             measured = {name: [row.get(name, np.nan) for row in before] for name in names}
             self._behind = {name: np.array(values, dtype=float) for name, values in measured.items()}
         self.frozen = FrozenFeatures(self._run)
-        self._measure, self._total = self._looked, self._num_steps
+        self._measure, self._total = self.frozen.measure, self._num_steps
         return (self.frozen.step(self.loss) for _ in range(self._num_steps))
 
-    def _looked(self) -> LogRow:
-        """What `frozen` measures, with the map drawn anew."""
-        self.map.show(self._mapped())
-        return dict(self.frozen.measure())
+    def _draw(self) -> None:
+        super()._draw()
+        if all(np.isfinite(value) for value in self.rows[-1].values()) if self.rows else False:
+            self.map.show(self._mapped())
 
     def _save(self) -> None:
         self.message.value = f"{len(self.rows)} steps; nothing is written."
         self._show()
-        if all(np.isfinite(value) for value in self.rows[-1].values()) if self.rows else False:
-            self.map.show(self._mapped())
 
     def _mapped(self) -> go.Figure:
         found, prototypes, people = self.frozen.trained()

@@ -15,7 +15,7 @@ from sa_lab.course.widgets.live_figure import LiveFigure
 from sa_lab.provenance import function_name
 from sa_lab.training.objective import OwnLoss
 
-OWN = "your own"
+OWN, AS_THEY_STAND = "your own", "as the dials stand"
 _WEIGHTS = ("sas_weight", "similarity_weight", "mask_value")
 
 
@@ -43,7 +43,7 @@ class Playground(Panel):
         self._own, self._taking = own_loss, False
         self.toy = toy.Toy(world, own_loss=own_loss)
         self.toy.settle()  # prototypes at the origin would feel no dial
-        presets = [*toy.PRESETS, *([OWN] if own_loss else [])]
+        presets = [*toy.PRESETS, *([OWN] if own_loss else []), AS_THEY_STAND]
         preset = OWN if own_loss else preset
         self.preset = choice("preset", presets, "sets the loss; every dial can be changed", value=preset)
         warmup = Dial("warm-up steps", 0, 0, 200, 5, "first steps, in which samples follow the identity loss alone")
@@ -157,11 +157,11 @@ class Playground(Panel):
         if self._taking:
             return
         if named and any(getattr(named, name) != getattr(self.loss, name) for name in (*_WEIGHTS, "asynchronous")):
-            self.preset.value = None
+            self.preset.value = AS_THEY_STAND
         self.show()
 
     def _take_preset(self) -> None:
-        if self.preset.value is None:
+        if self.preset.value == AS_THEY_STAND:
             return
         own = self.preset.value == OWN
         for name in _WEIGHTS:

@@ -64,9 +64,9 @@ class RankingBrowser(Panel):
         self._search = lru_cache(maxsize=8)(self._searched)
         rules = protocols_of(first.dataset, first.split, first.gallery_order is not None)
         self.protocol = choice("protocol", [rule.name for rule in rules], "who asks, and what is searched")
-        cameras = [EVERY, *map(str, np.unique(first.camera_ids))]
-        self.query_camera = choice("query camera", cameras, "only queries of this camera")
-        self.gallery_camera = choice("gallery camera", cameras, "only images of this camera in the ranking")
+        self.query_camera = choice("query camera", [EVERY], "only queries of this camera")
+        self.gallery_camera = choice("gallery camera", [EVERY], "only images of this camera in the ranking")
+        self._offer()
         names = list(runs)
         between = [f"right in {a} alone" for a in names] if len(names) == 2 else []
         self.outcome = choice("show", [*OUTCOMES, *between], f"which queries; the first two ask {names[0]}")
@@ -74,6 +74,7 @@ class RankingBrowser(Panel):
         self.queries = np.zeros(0, dtype=np.int64)
         self._filter()
         self.figure = LiveFigure(self._draw(), least=600)
+        self.protocol.observe(lambda _: self._offer(), "value")
         for control in (self.protocol, self.query_camera, self.gallery_camera, self.outcome):
             control.observe(lambda _: self._refilter(), "value")
         self.query.observe(lambda _: self.show(), "value")
@@ -92,6 +93,16 @@ class RankingBrowser(Panel):
             return found
         first = next(iter(self.found.values()))
         return {name: one.within(first.camera_ids[one.gallery] == int(camera)) for name, one in found.items()}
+
+    def _offer(self) -> None:
+        """Only cameras that ask under the protocol, and only those that are searched, can be chosen."""
+        cameras = next(iter(self.found.values())).camera_ids
+        one = next(iter(self._search(self.protocol.value, EVERY).values()))
+        for control, images in ((self.query_camera, one.query), (self.gallery_camera, one.gallery)):
+            chosen, offered = control.value, (EVERY, *map(str, np.unique(cameras[images])))
+            if control.options != offered:  # else the camera would be chosen anew
+                control.options = offered
+                control.value = chosen if chosen in offered else EVERY
 
     def _filter(self) -> None:
         first = next(iter(self.found.values()))
