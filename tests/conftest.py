@@ -112,11 +112,18 @@ def people_config(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sweeps and studies compute their runs in this process, for a worker takes seconds to begin, and MobileNetV2 is a
-    tenth as wide; workers themselves are tested in test_workers.py and test_engines.py."""
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MobileNetV2 is a tenth as wide in this process: a run of a few steps takes half a second."""
     import torchvision
 
+    whole = torchvision.models.MobileNetV2
+    monkeypatch.setattr(torchvision.models, "mobilenet_v2", lambda weights=None: whole(width_mult=0.1))
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps and studies compute their runs in this process, for a worker takes seconds to begin; workers are tested in
+    test_workers.py and test_engines.py."""
     from sa_lab.disk import home
     from sa_lab.study import engines
 
@@ -139,8 +146,6 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         def close(self) -> None: ...
 
     monkeypatch.setattr("sa_lab.study.workers.Loky", Here)
-    whole = torchvision.models.MobileNetV2
-    monkeypatch.setattr(torchvision.models, "mobilenet_v2", lambda weights=None: whole(width_mult=0.1))
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ def paper() -> str:
 def both(dataset: str) -> str:
     """Both main losses on a set, and in a sentence what SA-Softmax gains."""
     found = result(f"main-{dataset}")
-    told = f"mAP of SA-Softmax less that of softmax, {len(found['seeds'])} seeds: {_less(found)} points"
+    told = f"mAP of SA-Softmax minus that of softmax, {len(found['seeds'])} seeds: {_less(found)} points"
     ours, base = (found["variants"][name]["mean_ap"]["values"] for name in ("complete", "softmax"))
     each = [100 * (one - other) for one, other in zip(ours, base, strict=True)]
     more = sum(one > 0 for one in each)
@@ -167,7 +167,7 @@ def lasting() -> str:
         found.rows.sort(key=lambda row: row[found.dials[0]])
         measures = ("mean_ap", "stranger_ratio", "prototype_alignment")
         told += [
-            f"**{title}.** mAP of SA-Softmax less that of softmax, points, {claims.gains_along(found)}.",
+            f"**{title}.** mAP of SA-Softmax minus that of softmax, points, {claims.gains_along(found)}.",
             studies.sweep_table(found, names=measures),
             _made(RESULTS / f"{name}-thermal"),
         ]

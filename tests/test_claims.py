@@ -47,12 +47,12 @@ def test_a_processor_is_set_beside_a_seed() -> None:
     wide = study_of((0, 1, 2, 3), softmax={"mean_ap": [0.1, 0.2, 0.3, 0.9]}, complete={"mean_ap": [0.2, 0.3, 0.4, 0.9]})
     narrow = study_of((2, 0), "AVX2", softmax={"mean_ap": [0.31, 0.1]}, complete={"mean_ap": [0.42, 0.2]})
     rows = {row[""]: row for row in claims.processors(wide, narrow)}
-    assert rows.keys() == {"softmax", "complete", "complete less softmax"}
+    assert rows.keys() == {"softmax", "complete", "complete minus softmax"}
     assert rows["softmax"] == {
         "": "softmax", "AVX512, mAP by seed, %": "30.0, 10.0", "AVX2": "31.0, 10.0",
         "a processor moves it by, points": "0.5", "a seed by": "20.0",
     }  # fmt: skip
-    assert rows["complete less softmax"]["AVX2"] == "11.0, 10.0"
+    assert rows["complete minus softmax"]["AVX2"] == "11.0, 10.0"
 
 
 @pytest.mark.parametrize(

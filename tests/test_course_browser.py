@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from lab_notebook import Figure, Lab, Notebook
-from main_job import place_of_runs, run_main_job
+from main_job import EPOCHS, place_of_runs, run_main_job
 
 from sa_lab.runs import Run, measure_folder
 
@@ -82,11 +82,11 @@ Rank-1 of 0.01 and a mAP of 0.03."""
 
 def test_main_job(tmp_path: Path) -> None:
     """Its numbers are those of a training that works, within wide bounds; nbval leaves them out."""
-    run_main_job(tmp_path / "out")
+    run_main_job(tmp_path / "out", "--epochs", str(EPOCHS))
     for loss, bounds in BOUNDS.items():
         (folder,) = (place_of_runs() / "runs").glob(f"thermal-{loss}-seed0-*")
         run = Run(folder)
-        assert len(run.metrics()["total"]) == 320
+        assert len(run.metrics()["total"]) == 40 * EPOCHS
         assert run.metrics()["prototype"][-1] < run.metrics()["prototype"][0] / 2, "the prototypes have learned"
         found = {name: one.mean for name, one in run.report.measures.items()}
         found["stranger_ratio"] = measure_folder(folder)["unseen"]["stranger_ratio"].mean

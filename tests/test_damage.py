@@ -99,13 +99,12 @@ def _said(report: Path) -> str:
     )
 
 
+@pytest.mark.usefixtures("narrow", "unchecked")
 @pytest.mark.parametrize("file", FILES)
 def test_every_damage_is_told_in_one_line_or_mended(
-    file: str, made: Path, people_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    file: str, made: Path, people_config: ExperimentConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """By each command that reads a run; what goes on says the same as before."""
-    _narrow(monkeypatch)
     told, went_on = 0, 0
     expected = _said(made)
     commands: dict[str, Callable[[Path], object]] = {

@@ -126,6 +126,7 @@ def test_training_identities_cannot_be_tested_on(config: ExperimentConfig, tmp_p
         evaluate(run.training_embeddings, protocols_of(run.embeddings.dataset)[0])
 
 
+@pytest.mark.usefixtures("here")
 def test_study_reuses_runs_and_its_numbers_are_those_of_the_runs(
     config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,10 +288,10 @@ def toy(people_config: ExperimentConfig, tmp_path_factory: pytest.TempPathFactor
     root = tmp_path_factory.mktemp("copies") / "regdb"
     copies.write("regdb", root, train_ids=8, test_ids=4)
     data = DataConfig(dataset="regdb", root=str(root), height=32, width=16, validation_fraction=0.25)
-    return replace(people_config, data=data)
+    return replace(people_config, data=data).replace("model.backbone", "mobilenet_v2")
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("narrow")
 def test_regdb_is_an_experiment_of_ten_trainings(
     toy: ExperimentConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,6 +117,7 @@ def run(line: str) -> None:
     cli.main([*words[1:], *LESS.get(words[1], "").split()])
 
 
+@pytest.mark.usefixtures("here", "narrow")
 @pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")
 @pytest.mark.parametrize("name", sorted(PAGES.keys() - {"own_pictures"}))
 def test_the_commands_of_a_page_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +127,7 @@ def test_the_commands_of_a_page_run(name: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     dials = json.loads(json.dumps(QUICK))
     dials["data"] |= {"train_ids": 8, "test_ids": 3, "images_per_camera": 1, "validation_fraction": 0.25}
+    dials["model"] |= {"backbone": "mobilenet_v2"}
     Path("quick.json").write_text(json.dumps(dials), encoding="utf-8")
     people(Path("my_images"), 8)
     picture(Path("query.png"), 7)

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torchvision
 from test_workers import CONFIG
 
 from sa_lab import disk, experiment
@@ -26,6 +25,7 @@ from sa_lab.schema import Embeddings
 from sa_lab.training.loop import SPEED
 
 pytestmark = [
+    pytest.mark.usefixtures("narrow"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, to kill many processes in little time"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
 ]
@@ -36,14 +36,6 @@ VALIDATED = CONFIG.replace(
         "model.backbone": "mobilenet_v2",
     }
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tenth of the channels: what is written is small, and hundreds of runs take minutes."""
-    monkeypatch.setattr(
-        torchvision.models, "mobilenet_v2", lambda weights=None: torchvision.models.MobileNetV2(width_mult=0.1)
-    )
 
 
 def in_child(action: Callable[[], object], kill_at: int | None = None, after: bool = False) -> int:

@@ -77,6 +77,7 @@ def test_papermill_alone_is_stopped_in_the_first_cell(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("here")
 def test_a_chapter_is_the_record_of_each_cell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,7 +120,7 @@ def test_who_wins_is_told_by_pairs() -> None:
     rows = claims.against(compared(), "complete")
     assert [row["loss"] for row in rows] == ["mmd, weight 3", "softmax"]
     assert rows[0] == {
-        "loss": "mmd, weight 3", "mAP less complete, points": "+20.0 [+20.0, +20.0]", "": "higher"
+        "loss": "mmd, weight 3", "mAP minus that of complete, points": "+20.0 [+20.0, +20.0]", "": "higher"
     }  # fmt: skip
     assert rows[1][""] == "not told apart"
     assert "higher" in tables.render(rows, "markdown")

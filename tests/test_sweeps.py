@@ -23,7 +23,7 @@ from sa_lab.runs import Run
 from sa_lab.study import Sweep, cells, sweeps, tuning, workers
 from sa_lab.study.sweeps import value_of
 
-pytestmark = pytest.mark.usefixtures("here")
+pytestmark = pytest.mark.usefixtures("here", "narrow")
 CONFIG = test_workers.CONFIG.replace("model.backbone", "mobilenet_v2")
 
 MASKS = {"loss.mask_value": [0.0, 5.0, 50.0], "loss.similarity_weight": [0.0, 1.0]}

@@ -144,7 +144,7 @@ def against(result: dict[str, Any], reference: str, measure: str = "mean_ap") ->
 
     Among many comparisons, one interval in twenty excludes 0 by chance.
     """
-    title = f"{TITLES[measure]} less {reference}" + (", points" if measure in SHARES else "")
+    title = f"{TITLES[measure]} minus that of {reference}" + (", points" if measure in SHARES else "")
     spans = {name: paired(result, name, reference, measure) for name in result["variants"] if name != reference}
     rows = []
     for name, span in sorted(spans.items(), key=lambda item: -item[1]["mean"]):
@@ -171,7 +171,7 @@ def of_paper(studies: Mapping[str, dict[str, Any]]) -> list[dict[str, str]]:
     difference, paired by seed; a dash where a study lacks one of the two losses."""
     rows = []
     for words, first, second, measure, claimed in OF_PAPER:
-        row = {"claim": words, "difference": f"{TITLES[measure]}, {first} less {second}"}
+        row = {"claim": words, "difference": f"{TITLES[measure]}, {first} minus {second}"}
         for name, result in studies.items():
             row[name] = "-"
             if all(measure in result["variants"].get(loss, {}) for loss in (first, second)):
@@ -208,7 +208,7 @@ def processors(wide: dict[str, Any], narrow: dict[str, Any], measure: str = "mea
     values = {name: [first[seeds], second] for name, (first, second) in values.items()}
     if {"softmax", "complete"} <= values.keys():
         both = zip(values["complete"], values["softmax"], strict=True)
-        values["complete less softmax"] = [one - other for one, other in both]
+        values["complete minus softmax"] = [one - other for one, other in both]
     return [
         {
             "": name,
@@ -222,7 +222,7 @@ def processors(wide: dict[str, Any], narrow: dict[str, Any], measure: str = "mea
 
 
 def paired(result: dict[str, Any], first: str, second: str, measure: str) -> dict[str, float]:
-    """``measure`` of loss ``first`` less that of loss ``second``, paired by seed, see `student_interval`."""
+    """``measure`` of loss ``first`` minus that of loss ``second``, paired by seed, see `student_interval`."""
     one, other = (np.array(result["variants"][name][measure]["values"]) for name in (first, second))
     return student_interval(one - other)
 
@@ -247,7 +247,7 @@ def gain(first: Path, second: Path, names: Sequence[str], seed: int = 0) -> str:
     each = " and ".join(f"{gap.mean:.2f}" for gap in gaps if gap)
     nearer = [f"Modality gap of unseen people: {each}."] if all(gaps) else []
     return "\n".join([
-        f"What it shows: mAP of {names[1]} less that of {names[0]}, the same queries: {span}: {shown} "
+        f"What it shows: mAP of {names[1]} minus that of {names[0]}, the same queries: {span}: {shown} "
         f"(95 % bootstrap over {people} people who were not trained on).", *nearer,
         "What it does not: one training of each says nothing of other trainings, of other people that are drawn, or of "
         "real images; the guide to the results has several seeds and another set.",
@@ -275,7 +275,7 @@ def breakdown(report: Report, column: str, measure: str = "mean_ap", seed: int =
 
 
 def swept_gain(swept: Sweep, one: tuple[str, Any], other: tuple[str, Any], measure: str = "mean_ap") -> str:
-    """A measure of one loss and value of a sweep's dial less that of another, paired by seed, see `span`."""
+    """A measure of one loss and value of a sweep's dial minus that of another, paired by seed, see `span`."""
     found = {(row["loss"], row[swept.dials[0]], row["seed"]): row[measure] for row in swept.rows}
     seeds = sorted(seed for loss, value, seed in found if (loss, value) == one and (*other, seed) in found)
     if len(seeds) < 2:

@@ -75,7 +75,7 @@ def fitted(
         return total
 
     search.step(objective)  # type: ignore[no-untyped-call]
-    return (prototypes.detach() @ basis.mT).numpy()
+    return np.asarray(prototypes.detach() @ basis.mT)
 
 
 def means(

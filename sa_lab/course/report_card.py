@@ -67,7 +67,7 @@ _PAIRED = "paired, 95 % bootstrap over identities; one seed"
 
 
 def _gap_less(first: Embeddings, second: Embeddings) -> str:
-    """The modality gap of the first less that of the second, identity by identity, in words."""
+    """The modality gap of the first minus that of the second, identity by identity, in words."""
     try:
         gaps = [modality_gap(descriptors.rows_of(e)[0], e.person_ids, e.modality) for e in (first, second)]
     except NotMeasurable:
