@@ -30,15 +30,20 @@ def points_of(seed: int, gap: float, channels: int = 6) -> np.ndarray:
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.integers(0, 1000), st.floats(0.5, 3), st.booleans(), st.sampled_from(parting.DECAYS))
-def test_a_fit_is_where_nothing_pulls_any_more(seed: int, gap: float, rivals: bool, decay: float) -> None:
-    points = points_of(seed, gap)
+@given(
+    st.integers(0, 1000), st.floats(0.5, 3), st.booleans(), st.sampled_from(parting.DECAYS), st.sampled_from((6, 40))
+)  # fmt: skip
+def test_a_fit_is_where_nothing_pulls_any_more(
+    seed: int, gap: float, rivals: bool, decay: float, channels: int
+) -> None:
+    """Also with more channels than embeddings."""
+    points = points_of(seed, gap, channels)
     found = torch.from_numpy(parting.fitted(points, LABELS, MODALITY, rivals, decay, steps=400)).requires_grad_()
     logits = prototype_logits(torch.from_numpy(points), found)
     loss = prototype_loss(logits, torch.from_numpy(LABELS), torch.from_numpy(MODALITY), rivals)
     (loss + 0.5 * decay * found.square().sum()).backward()
     assert found.grad.abs().max() < 1e-3
-    assert found.shape == (2, 2 * PEOPLE, 6)
+    assert found.shape == (2, 2 * PEOPLE, channels)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -25,6 +26,7 @@ from PIL import Image
 from sa_lab import cli, experiment, losses, plots
 from sa_lab.config import DataConfig, ExperimentConfig, LossConfig, ModelConfig, TrainConfig, variant
 from sa_lab.course import widgets
+from sa_lab.course.frozen import FrozenFeatures
 from sa_lab.course.lens import Lens
 from sa_lab.course.toy import PRESETS, World
 from sa_lab.course.widgets import (
@@ -35,6 +37,7 @@ from sa_lab.course.widgets import (
     Playground,
     ProjectionBrowser,
     RankingBrowser,
+    live_training,
 )  # fmt: skip
 from sa_lab.course.widgets.controls import Dial, Worker
 from sa_lab.course.widgets.live_training import replay
@@ -388,6 +391,30 @@ def test_a_head_learns_on_a_network_that_stands_still_and_the_dials_say_by_what(
     assert len(pale[0].x) == 8, "the training before lies behind the present one"
     assert {"y", "y2", "y3", "y4"} == {one.yaxis or "y" for one in pale}, "in each panel"
     assert before == {file: file.read_bytes() for file in run.folder.rglob("*.pt")}
+
+
+@pytest.mark.parametrize(("seconds", "pictures"), [(0.0, 2), (0.5, 5), (1.0, 8)])
+def test_drawing_takes_a_quarter_of_the_time(
+    seconds: float, pictures: int, runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 39 steps that take so long, every fifth may be drawn, which takes a second here, and the last one is."""
+    now, drawn = 1.0, 0
+
+    def draw(_: FeatureTraining) -> None:
+        nonlocal now, drawn
+        now, drawn = now + 1, drawn + 1
+
+    def step(*_: object) -> dict[str, float]:
+        nonlocal now
+        now += seconds
+        return {"total": 0.0}
+
+    widget = FeatureTraining(Run(runs["softmax"]), measure_every=100)
+    monkeypatch.setattr(live_training, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(FeatureTraining, "_draw", draw)
+    monkeypatch.setattr(FrozenFeatures, "step", step)
+    widget.advance(39)
+    assert drawn == pictures
 
 
 def test_a_loss_of_ones_own_moves_the_playground() -> None:
