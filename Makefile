@@ -48,14 +48,15 @@ test: $(STAMP) ## everything that CI checks
 	mypy sa_lab
 	lint-imports
 	# the tests write thousands of files and wait until a disk has each: in memory, where it has room, that takes no time
-	if test "$$(awk '/MemAvailable/ {print int($$2 / 1e6)}' /proc/meminfo 2>/dev/null)" -ge 12 2>/dev/null &&
-		test "$$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -ge 6000000 2>/dev/null; then
-		room=/dev/shm
-	fi
-	export TMPDIR=$$(mktemp -d -p "$${room:-$${TMPDIR:-/tmp}}")
+	place="$${TMPDIR:-/tmp}"
+	if python -c 'import os; from psutil import disk_usage, virtual_memory; \
+		free = min(virtual_memory().available, disk_usage("/dev/shm").free); \
+		assert free > 12e9 and not os.statvfs("/dev/shm").f_flag & os.ST_NOEXEC' 2>/dev/null; then place=/dev/shm; fi
+	TMPDIR="$$(mktemp -d "$$place/sa-lab-XXXXXX")"
+	export TMPDIR SA_LAB_TEST_HOME="$$TMPDIR/home"
 	trap 'rm -rf "$$TMPDIR"' EXIT
 	# the chapters under papermill train anew in a folder of their own; nbval then reads the runs they leave
-	export SA_LAB_TEST_HOME=$$(mktemp -d)
+	mkdir "$$SA_LAB_TEST_HOME"
 	cp -r data/results "$$SA_LAB_TEST_HOME/"
 	pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 	python tests/main_job.py "$$TMPDIR/notebooks"

@@ -132,13 +132,14 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def submit(self, config: ExperimentConfig, own_loss: bytes) -> Future[str]:
             future: Future[str] = Future()
+            before = jaxtyping.config.jaxtyping_disable
             jaxtyping.config.update("jaxtyping_disable", True)  # as in a worker
             try:
                 future.set_result(engines._finish(config, own_loss, str(home())))
             except Exception as error:
                 future.set_exception(error)
             finally:
-                jaxtyping.config.update("jaxtyping_disable", False)
+                jaxtyping.config.update("jaxtyping_disable", before)
             return future
 
         def stop(self) -> None: ...

@@ -1,4 +1,4 @@
-"""The main job, as the README's command runs it but on one thread, and chapters with its short trainings."""
+"""The main job, as the README's command runs it but on one thread and with shorter trainings; chapters with these."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pathlib import Path
 
 import nbformat
 
-from sa_lab.disk import home
-
 ROOT = Path(__file__).parents[1]
 EPOCHS = 3
 """Of a training in the tests, in place of the eight that readers have."""
@@ -20,6 +18,8 @@ EPOCHS = 3
 
 def place_of_runs() -> Path:
     """The data folder of main jobs."""
+    from sa_lab.disk import home  # not before the shapes of the library are checked, see conftest.py
+
     return Path(os.environ.get("SA_LAB_TEST_HOME", str(home())))
 
 
@@ -44,9 +44,12 @@ def run_main_job(out: Path, *options: str) -> None:
 def shorter(folder: Path) -> Path:
     """Copy chapters and guides into a new folder, with trainings of `EPOCHS` epochs: those of the main job."""
     shutil.copytree(ROOT / "notebooks", folder)
+    changed = 0
     for path in folder.glob("*.ipynb"):
-        text = path.read_text(encoding="utf-8")
-        path.write_text(re.sub(r'"epochs = \d+  #', f'"epochs = {EPOCHS}  #', text), encoding="utf-8")
+        text, times = re.subn(r'"epochs = \d+  #', f'"epochs = {EPOCHS}  #', path.read_text(encoding="utf-8"))
+        path.write_text(text, encoding="utf-8")
+        changed += times
+    assert changed == 6, "the chapters with trainings, and the first one"
     return folder
 
 

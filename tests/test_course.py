@@ -81,7 +81,7 @@ def test_the_benchmark_chapter_reads_finished_runs_of_any_data_set(
     names = ", ".join(str(run.folder) for run in runs)
     (chapter,) = chapters.execute(tmp_path / "out", {"run": names, "dataset": "llcm", "root": str(root)}, only=["05"])
     text = chapter.read_text()
-    assert "These people are drawn" in text
+    assert "These people are computer-generated" in text
     for protocol in protocols.protocols_of("llcm"):
         assert protocol.description in text
     assert "arXiv 2303" not in text

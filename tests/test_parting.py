@@ -75,7 +75,7 @@ def test_all_networks_are_measured(tmp_path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
     small = {**SMALL, "data.dataset": "synthetic", "train.num_epochs": 1, "loss.warmup_steps": 1}
     config = ExperimentConfig().replace(small)
-    found = read_json(parting.write(config, (0, 1)))
+    found = read_json(parting.write(config, (0, 1), jobs=2))
     assert found["losses"].keys() == set(parting.LOSSES)
     (run, *_) = (tmp_path / "runs").glob("synthetic-softmax-seed0-*")
     softmax = found["losses"]["softmax"]

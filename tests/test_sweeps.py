@@ -20,7 +20,7 @@ from sa_lab.plots.sweeps import over_dial, response_surface
 from sa_lab.reporting import comparison, pictures
 from sa_lab.reporting.studies import sweep_points, sweep_table
 from sa_lab.runs import Run
-from sa_lab.study import Sweep, cells, sweeps, tuning, workers
+from sa_lab.study import Sweep, cells, engines, sweeps, tuning, workers
 from sa_lab.study.sweeps import value_of
 
 pytestmark = pytest.mark.usefixtures("here", "narrow")
@@ -224,7 +224,8 @@ def test_a_job_array_shares_the_cells_out(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_loss_of_ones_own_is_swept_by_its_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that no other process could import, and one of pytorch-metric-learning."""
+    """In other processes: a loss that they could not import, and one of pytorch-metric-learning."""
+    monkeypatch.setattr(workers, "Loky", engines.Loky)
     monkeypatch.setenv("SA_LAB_HOME", str(tmp_path))
     config = CONFIG.replace("loss.terms", "identity 1 + own 1")
 

@@ -394,10 +394,10 @@ def test_a_head_learns_on_a_network_that_stands_still_and_the_dials_say_by_what(
 
 
 @pytest.mark.parametrize(("seconds", "pictures"), [(0.0, 2), (0.5, 5), (1.0, 8)])
-def test_drawing_takes_a_quarter_of_the_time(
+def test_drawing_takes_a_quarter_of_the_time_at_most(
     seconds: float, pictures: int, runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 39 steps that take so long, every fifth may be drawn, which takes a second here, and the last one is."""
+    """A step takes so many seconds, a picture one; of 39 steps every fifth may be drawn, and the last one always is."""
     now, drawn = 1.0, 0
 
     def draw(_: FeatureTraining) -> None:
@@ -436,6 +436,9 @@ def test_a_loss_of_ones_own_moves_the_playground() -> None:
     playground.preset.value = "your own"
     playground.step()
     assert "own" in playground.toy.rows[-1]
+    playground.preset.value = "as the dials stand"
+    assert not playground.dials["mask_value"].slider.disabled
+    assert "your loss" not in playground.figure.layout.title.text
 
 
 def test_augmentations_are_drawn_anew_and_leave_the_original(config: ExperimentConfig) -> None:

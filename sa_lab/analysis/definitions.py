@@ -107,7 +107,7 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "cross_margin": Definition(
         "margin of cross prototype", "[-2,2]", "higher",
-        "Cosine with the cross prototype less that with the hardest other; above 0 it alone names the person.",
+        "Cosine with the cross prototype minus that with the hardest other; above 0 it alone names the person.",
     ),
 }  # fmt: skip
 OF_IMAGES = tuple(DEFINITIONS)[:14]

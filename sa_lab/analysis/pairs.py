@@ -168,7 +168,7 @@ def alignment(
 ) -> Alignment:
     """Mean of ``|x - y|^2`` over the pairs of one identity in the two spectra, rows made unit length.
 
-    Since ``|x - y|^2 = 2 - 2 x.y``, the mean over all pairs is 2 less twice the product of the two centroids.
+    Since ``|x - y|^2 = 2 - 2 x.y``, the mean over all pairs is 2 minus twice the product of the two centroids.
 
     Source: Wang and Isola, ICML 2020, arXiv:2005.10242, with power 2. Deviation: their positive pairs are two views of
     one image, here they are two images of one identity, across spectra; each identity counts the same.

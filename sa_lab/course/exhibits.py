@@ -184,9 +184,12 @@ def of_rankings(runs: Mapping[str, Run], progress: bool = True) -> dict[str, Any
     cameras = np.unique(first.camera_ids)
     rules = protocols_of(first.dataset, first.split, first.gallery_order is not None)
     arrays: dict[str, np.ndarray] = {}
+    protocols: list[dict[str, Any]] = []
     for k, rule in enumerate(tqdm(rules, "rankings", unit="protocol", disable=not progress)):
         searches = [search.search(one, rule) for one in tested.values()]
         queries = searches[0].query
+        asking, searched = (np.unique(first.camera_ids[some]).tolist() for some in (queries, searches[0].gallery))
+        protocols.append({"name": rule.name, "asking": asking, "searched": searched})
         found = np.full((len(runs), 1 + len(cameras), len(queries), FOUND), -1)
         for r, whole in enumerate(searches):
             within = [whole, *(whole.within(first.camera_ids[whole.gallery] == camera) for camera in cameras)]
@@ -201,7 +204,7 @@ def of_rankings(runs: Mapping[str, Run], progress: bool = True) -> dict[str, Any
     store = experiment.images_of(next(iter(runs.values())).folder)
     rows = store.find(tuple(first.paths[i] for i in used))
     return {
-        "runs": list(runs), "protocols": [{"name": rule.name} for rule in rules], "cameras": cameras.tolist(),
+        "runs": list(runs), "protocols": protocols, "cameras": cameras.tolist(),
         "person_ids": first.person_ids[used].tolist(), "camera_ids": first.camera_ids[used].tolist(),
         "sheet": _sheet(store.gather(torch.from_numpy(rows)).numpy()),
         **atlas.packed(places, dict.fromkeys(places, 1.0)),

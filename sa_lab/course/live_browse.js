@@ -162,10 +162,9 @@
       return {c, found, runs, queries, most, query: (q) => data[`query-${p}`](q)};
     };
     const offer = () => { // only cameras that ask under the protocol, and only those that are searched
-      const {found, queries, query} = chosen(), asking = new Set(range(queries).map((q) => data.camera_ids[query(q)]));
-      const searched = (c) => range(queries).some((q) => found(0, c + 1, q, 0) >= 0);
-      of.asking.offer([every, ...data.cameras.filter((camera) => asking.has(camera)).map(String)]);
-      of.searched.offer([every, ...data.cameras.filter((_, c) => searched(c)).map(String)]);
+      const {asking, searched} = data.protocols[of.protocol.list.selectedIndex];
+      of.asking.offer([every, ...asking.map(String)]);
+      of.searched.offer([every, ...searched.map(String)]);
     };
     const isRight = (of_, r, q) => {
       const first = of_.found(r, of_.c, q, 0);

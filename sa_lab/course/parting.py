@@ -43,7 +43,7 @@ def fitted(
     """Prototypes that minimise L_p on fixed embeddings, visible half first.
 
     With a decay the problem has one solution, which does not depend on where the search begins (at 0, by L-BFGS). It
-    lies in the span of the embeddings, whose coordinates are searched alone where there are fewer of them.
+    lies in the span of the embeddings, so only its coordinates in a basis of that span are searched.
 
     Args:
         points: embeddings.
@@ -126,7 +126,7 @@ def write(config: ExperimentConfig, seeds: Sequence[int] = study.SEEDS, jobs: in
     """Train what is missing, measure all networks, and write mean and interval over the ``seeds``, at least two."""
     configs = [variant(config, name).seeded(seed) for name in LOSSES for seed in seeds]
     runs = study.run_all(configs, jobs)
-    # minutes of a core for each network
+    # a quarter of a minute of a core for each network
     found = Parallel(n_jobs=jobs)(delayed(cosines)(run.training_embeddings) for run in tqdm(runs, unit="fit"))
     content: dict[str, Any] = {"dataset": config.data.dataset, "seeds": list(seeds), **study.conditions(), "losses": {}}
     for i, name in enumerate(LOSSES):

@@ -111,7 +111,7 @@ ANSWERS = {
             ("largest means", lambda v: (v.mean((1, 2)).max(), v.mean((0, 2)).max())),
             ("smallest means", lambda v: (v.mean((1, 2)).min(), v.mean((0, 2)).min())),
             (
-                "last value less the first",
+                "last value minus the first",
                 lambda v: (np.ptp(v.mean((1, 2))[[0, -1]]) * np.sign(v[-1].mean() - v[0].mean()),
                            v[:, -1].mean() - v[:, 0].mean()),
             ),

@@ -161,7 +161,7 @@ ANSWERS = {
             ("taken over the batch: take it over the prototypes", lambda *a: by_hand(*a, axis=0)),
             ("taken over the parts: take it over the prototypes", lambda *a: by_hand(*a, axis=1)),
             ("probability of the target: take its logarithm", lambda *a: over_batch(probability(*a))),
-            ("1 less the probability", lambda *a: over_batch(1 - probability(*a))),
+            ("1 minus the probability", lambda *a: over_batch(1 - probability(*a))),
             (
                 "logit of the target",
                 lambda z, own, k, mask: -sum(z[range(len(k)), p, k].mean() for p in range(z.shape[1])),

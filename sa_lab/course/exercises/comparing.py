@@ -92,7 +92,7 @@ _OF_NUMBERS: dict[str, Callable[[np.ndarray], Any]] = {
     "This is the root of the right answer: leave it out.": np.sqrt,
     "This is the exponential of the right answer: take the logarithm.": np.exp,
     "This is the logarithm of the right answer: leave it out.": np.log,
-    "This is 1 less the right answer.": lambda right: 1 - right,
+    "This is 1 minus the right answer.": lambda right: 1 - right,
     "This is 1 over the right answer: turn the fraction round.": np.reciprocal,
     "The signs are lost: do not take absolute values.": np.abs,
     "Your answer is rounded: return the number as it is.": np.round,

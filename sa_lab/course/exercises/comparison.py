@@ -138,10 +138,10 @@ def check_main_effects(function: Function) -> str:
                 lambda v: np.array([np.ptp(np.median(v, 2).mean(1)), np.ptp(np.median(v, 2).mean(0))])
             ),
             "The best seed was taken: take the mean over the seeds.": lambda v: effects(v.max(2)[..., None]),
-            "This is a standard deviation: take the largest mean less the smallest.": (
+            "This is a standard deviation: take the largest mean minus the smallest.": (
                 lambda v: np.array([v.mean((1, 2)).std(), v.mean((0, 2)).std()])
             ),
-            "This is a variance: take the largest mean less the smallest.": (
+            "This is a variance: take the largest mean minus the smallest.": (
                 lambda v: np.array([v.mean((1, 2)).var(), v.mean((0, 2)).var()])
             ),
             "These are the largest means: take the smallest ones off.": (
@@ -150,7 +150,7 @@ def check_main_effects(function: Function) -> str:
             "These are the smallest means: take them off the largest ones.": (
                 lambda v: np.array([v.mean((1, 2)).min(), v.mean((0, 2)).min()])
             ),
-            "This is the last value less the first: take the largest mean less the smallest.": (
+            "This is the last value minus the first: take the largest mean minus the smallest.": (
                 lambda v: np.array([v.mean((1, 2))[-1] - v.mean((1, 2))[0], v.mean((0, 2))[-1] - v.mean((0, 2))[0]])
             ),
             "The mean of the ranges was taken: take the mean over the other dial first, then the range.": (

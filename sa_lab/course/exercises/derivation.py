@@ -126,7 +126,7 @@ def check_masked_loss(function: Function) -> str:
             "This is the probability of the target: take its logarithm, and turn the sign round.": (
                 lambda *a: total((-each(*a)).exp())
             ),
-            "This is 1 less the probability of the target: take its logarithm, and turn the sign round.": (
+            "This is 1 minus the probability of the target: take its logarithm, and turn the sign round.": (
                 lambda *a: total(1 - (-each(*a)).exp())
             ),
             "The softmax is missing: this is the logit of the target.": (

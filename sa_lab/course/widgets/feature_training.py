@@ -53,7 +53,7 @@ class FeatureTraining(LiveTraining):
 
     def _draw(self) -> None:
         super()._draw()
-        if all(np.isfinite(value) for value in self.rows[-1].values()) if self.rows else False:
+        if self.rows and all(np.isfinite(value) for value in self.rows[-1].values()):
             self.map.show(self._mapped())
 
     def _save(self) -> None:

@@ -169,7 +169,7 @@ class LiveTraining(Panel):
         return loop.iterate(training, lambda step: self.loss)
 
     def _show(self) -> None:
-        """Draw what stands now; where steps are quick, drawing takes a quarter of the time."""
+        """Draw what stands now; where steps are quick, this takes a quarter of the time at most."""
         begin = time.perf_counter()
         self._draw()
         self._quiet_until = time.perf_counter() + 3 * (time.perf_counter() - begin)

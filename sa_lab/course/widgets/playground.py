@@ -152,7 +152,7 @@ class Playground(Panel):
             self.toy.set_rates(*(dial.value for dial in self.rates.values()))
 
     def _moved(self) -> None:
-        """A loss that is no preset's any more has none, so that the preset can be chosen again."""
+        """A loss that is no preset's any more is called so, and the preset can be chosen again."""
         named = toy.PRESETS.get(self.preset.value)
         if self._taking:
             return
@@ -161,12 +161,13 @@ class Playground(Panel):
         self.show()
 
     def _take_preset(self) -> None:
-        if self.preset.value == AS_THEY_STAND:
-            return
         own = self.preset.value == OWN
         for name in _WEIGHTS:
             self.dials[name].enable(not own)
         self.asynchronous.disabled = own
+        if self.preset.value == AS_THEY_STAND:
+            self.show()
+            return
         loss = toy.PRESETS.get(self.preset.value, LossConfig())
         self._taking = True
         with self.worker.lock:

@@ -58,7 +58,7 @@ class RankingBrowser(Panel):
         self.found = {name: _in_order(one, first.paths) for name, one in self.found.items()}
         if any(other.paths != first.paths for other in self.found.values()):
             raise ValueError(f"runs {', '.join(runs)} were tested on different images, expected the same")
-        self.most, self._lock = most, threading.RLock()
+        self.most, self._lock, self._offering = most, threading.RLock(), False
         self.store = store or _images(list(folders.values()))
         self._rows = self.store.find(first.paths)
         self._search = lru_cache(maxsize=8)(self._searched)
@@ -74,8 +74,8 @@ class RankingBrowser(Panel):
         self.queries = np.zeros(0, dtype=np.int64)
         self._filter()
         self.figure = LiveFigure(self._draw(), least=600)
-        self.protocol.observe(lambda _: self._offer(), "value")
-        for control in (self.protocol, self.query_camera, self.gallery_camera, self.outcome):
+        self.protocol.observe(lambda _: self._take_protocol(), "value")
+        for control in (self.query_camera, self.gallery_camera, self.outcome):
             control.observe(lambda _: self._refilter(), "value")
         self.query.observe(lambda _: self.show(), "value")
         super().__init__(
@@ -104,6 +104,13 @@ class RankingBrowser(Panel):
                 control.options = offered
                 control.value = chosen if chosen in offered else EVERY
 
+    def _take_protocol(self) -> None:
+        with self._lock:
+            self._offering = True  # what is chosen meanwhile is drawn once, in the end
+            self._offer()
+            self._offering = False
+            self._refilter()
+
     def _filter(self) -> None:
         first = next(iter(self.found.values()))
         found = self._search(self.protocol.value, self.gallery_camera.value)
@@ -124,6 +131,8 @@ class RankingBrowser(Panel):
 
     def _refilter(self) -> None:
         with self._lock:
+            if self._offering:
+                return
             self._filter()
             self.show()
 
