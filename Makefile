@@ -43,7 +43,7 @@ check: $(STAMP) ## lint, types, imports, unit tests
 
 test: $(STAMP) ## everything that CI checks
 	@echo "Checks style, types and imports, then runs all tests (trainings and the course in a browser among them) and every"
-	echo "cell of the chapters; half an hour on two cores. Tests that need a GPU are skipped where there is none."
+	echo "cell of the chapters; about forty minutes on two cores. Tests that need a GPU are skipped where there is none."
 	ruff check . && ruff format --check .
 	mypy sa_lab
 	lint-imports
@@ -62,7 +62,7 @@ test: $(STAMP) ## everything that CI checks
 	python tests/main_job.py "$$TMPDIR/notebooks"
 	SA_LAB_HOME=$$SA_LAB_TEST_HOME OMP_NUM_THREADS=1 pytest -q -p no:cacheprovider -n 2 --dist loadfile \
 		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout=900 \
-		-c pyproject.toml "$$TMPDIR"/notebooks/*.ipynb
+		-c pyproject.toml --rootdir "$$TMPDIR" "$$TMPDIR/notebooks"
 	echo "All checks passed."
 
 lab: $(STAMP) ## JupyterLab on this machine's loopback, with its token
