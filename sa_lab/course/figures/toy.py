@@ -88,8 +88,8 @@ def toy_spec(
     layout = {
         "title": {"text": title, "x": 0.02, "font": {"size": 16}}, "template": TEMPLATE.to_plotly_json(),
         "height": _HEIGHT, "width": 860, "margin": {"l": 50, "r": 140, "t": 60, "b": 120}, "showlegend": False,
-        "uirevision": "same", "annotations": [*_CAPTIONS, _key(terms), *names], **_map_axes(flat, reach),
-        "xaxis2": {"anchor": "y2", "domain": [0.64, 1], "title": {"text": "step"}},
+        "uirevision": "same", "annotations": [*_CAPTIONS[flat:], _key(terms), *names], **_map_axes(flat, reach),
+        "xaxis2": {"anchor": "y2", "domain": [0.64, 1], "title": {"text": "step"}, "rangemode": "nonnegative"},
         "xaxis3": {"anchor": "y3", "domain": [0.64, 1], "matches": "x2", "title": {"text": "step"}},
         "yaxis2": {"anchor": "x2", "domain": [0.6, 1], "title": {"text": unit}},
         "yaxis3": {"anchor": "x3", "domain": [0, 0.4], "title": {"text": "cosine, ratio"}, "range": [*_BOUNDS]},
@@ -117,7 +117,7 @@ def _map_axes(flat: bool, reach: float) -> dict[str, Any]:
             "yaxis": {"anchor": "x", "range": [-reach, reach], "scaleanchor": "x",
                       "title": {"text": "second coordinate (arbitrary)"}},
         }  # fmt: skip
-    axes = {f"{x}axis": {"title": {"text": name}, "range": [-reach, reach]} for x, name in _NAMES.items()}
+    axes = {f"{x}axis": {"visible": False, "range": [-reach, reach]} for x in "xyz"}
     camera = {"eye": {"x": 1.3, "y": 1.3, "z": 0.9}}
     return {"scene": {"domain": {"x": [0, 0.54], "y": [0, 1]}, "aspectmode": "cube", "camera": camera, **axes}}
 
@@ -136,10 +136,10 @@ def _key(terms: Sequence[str]) -> dict[str, Any]:
 _TERMS = TERMS | {"own": ("your own", "#009E73", "longdash")}
 _PULLS = ("identity", "sa_softmax", "absolute", "own")
 _HEIGHT, _SHORTEST, _BOUNDS = 570, 0.08, (-1.1, 1.5)
-_NAMES = {"x": "1st coordinate", "y": "2nd coordinate", "z": "3rd coordinate"}
 _PAPER = {"xref": "paper", "yref": "paper", "showarrow": False, "xanchor": "left", "align": "left"}
 _OVER = {"yanchor": "bottom", "font": {"size": 14}, **_PAPER}
 _CAPTIONS = [
+    {"text": "arbitrary axes, drag to turn", "x": 0, "y": 1.01, **_OVER},
     {"text": "loss terms", "x": 0.64, "y": 1.01, **_OVER},
     {"text": "overlap of the spectra", "x": 0.64, "y": 0.41, **_OVER},
 ]  # fmt: skip
