@@ -59,10 +59,8 @@ test: $(STAMP) ## everything that CI checks
 	mkdir "$$SA_LAB_TEST_HOME"
 	cp -r data/results "$$SA_LAB_TEST_HOME/"
 	pytest -q -n 2 --dist loadfile --no-loadscope-reorder
-	python tests/main_job.py "$$TMPDIR/notebooks"
 	SA_LAB_HOME=$$SA_LAB_TEST_HOME OMP_NUM_THREADS=1 pytest -q -p no:cacheprovider -n 2 --dist loadfile \
-		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout=900 \
-		-c pyproject.toml --rootdir "$$TMPDIR" "$$TMPDIR/notebooks"
+		--nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout=900 notebooks
 	echo "All checks passed."
 
 lab: $(STAMP) ## JupyterLab on this machine's loopback, with its token

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from main_job import ROOT, shorter
 
+ROOT = Path(__file__).parents[1]
 SCREENSHOTS = Path(os.environ.get("SA_LAB_SCREENSHOTS", ROOT / "data" / "screenshots"))
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -134,7 +134,7 @@ def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """JupyterLab on loopback with folders of its own, serving a copy of the chapters."""
     pytest.importorskip("jupyterlab")
     home = tmp_path_factory.mktemp("lab")
-    folder = shorter(home / "notebooks")
+    folder = Path(shutil.copytree(ROOT / "notebooks", home / "notebooks"))
     for name, values in QUIET.items():
         path = home / "config" / "lab" / "user-settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,25 +1,21 @@
-"""The main job, as the README's command runs it but on one thread and with shorter trainings; chapters with these."""
+"""The main job, as the README's command runs it but on one thread."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+from browsing import ROOT
 
-ROOT = Path(__file__).parents[1]
-EPOCHS = 3
-"""Of a training in the tests, in place of the eight that readers have."""
+from sa_lab.disk import home
 
 
 def place_of_runs() -> Path:
     """The data folder of main jobs."""
-    from sa_lab.disk import home  # not before the shapes of the library are checked, see conftest.py
-
     return Path(os.environ.get("SA_LAB_TEST_HOME", str(home())))
 
 
@@ -39,19 +35,3 @@ def run_main_job(out: Path, *options: str) -> None:
         assert re.search(rf"\| {loss} +\| 0 +\|", report)
     assert "What it shows: mAP of complete minus that of softmax" in report
     assert "What it does not" in report
-
-
-def shorter(folder: Path) -> Path:
-    """Copy chapters and guides into a new folder, with trainings of `EPOCHS` epochs: those of the main job."""
-    shutil.copytree(ROOT / "notebooks", folder)
-    changed = 0
-    for path in folder.glob("*.ipynb"):
-        text, times = re.subn(r'"epochs = \d+  #', f'"epochs = {EPOCHS}  #', path.read_text(encoding="utf-8"))
-        path.write_text(text, encoding="utf-8")
-        changed += times
-    assert changed == 6, "the chapters with trainings, and the first one"
-    return folder
-
-
-if __name__ == "__main__":
-    shorter(Path(sys.argv[1]))
