@@ -117,8 +117,10 @@ def _map_axes(flat: bool, reach: float) -> dict[str, Any]:
             "yaxis": {"anchor": "x", "range": [-reach, reach], "scaleanchor": "x",
                       "title": {"text": "second coordinate (arbitrary)"}},
         }  # fmt: skip
-    axes = {f"{x}axis": {"visible": False, "range": [-reach, reach]} for x in "xyz"}
-    camera = {"eye": {"x": 1.3, "y": 1.3, "z": 0.9}}
+    unread = {"range": [-reach, reach], "showgrid": False, "showline": True, "linecolor": "#B0B0B0", "zeroline": False,
+              "showticklabels": False, "showspikes": False}  # fmt: skip
+    axes = {f"{x}axis": {"title": {"text": name}, **unread} for x, name in _NAMES.items()}
+    camera = {"eye": {"x": 1.2, "y": 1.6, "z": 0.9}, "center": {"x": 0.13, "y": -0.1, "z": -0.2}}
     return {"scene": {"domain": {"x": [0, 0.54], "y": [0, 1]}, "aspectmode": "cube", "camera": camera, **axes}}
 
 
@@ -136,6 +138,7 @@ def _key(terms: Sequence[str]) -> dict[str, Any]:
 _TERMS = TERMS | {"own": ("your own", "#009E73", "longdash")}
 _PULLS = ("identity", "sa_softmax", "absolute", "own")
 _HEIGHT, _SHORTEST, _BOUNDS = 570, 0.08, (-1.1, 1.5)
+_NAMES = {"x": "1st coordinate", "y": "2nd coordinate", "z": "3rd coordinate"}
 _PAPER = {"xref": "paper", "yref": "paper", "showarrow": False, "xanchor": "left", "align": "left"}
 _OVER = {"yanchor": "bottom", "font": {"size": 14}, **_PAPER}
 _CAPTIONS = [
