@@ -13,6 +13,9 @@ RUNS ?=
 DEVICE ?= auto
 JOBS ?= 2
 
+# what a step of a training frees is kept for the next one, not given back to the system: it takes less time
+export MALLOC_MMAP_THRESHOLD_ := 1000000000
+export MALLOC_TRIM_THRESHOLD_ := 4000000000
 export NUMBA_CACHE_DIR := $(CURDIR)/data/cache/numba
 export PATH := $(BIN):$(PATH)
 

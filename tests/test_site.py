@@ -17,6 +17,7 @@ from sa_lab.course import api, chapters, site, symbols
 from sa_lab.course.atlas import Grid
 from sa_lab.plots import CONFIG
 
+pytestmark = pytest.mark.filterwarnings("ignore:Tensorflow not installed:ImportWarning")
 CHAPTERS = chapters.chapters()
 CODE_OR_FORMULA = re.compile(
     r"(?P<code>^(?P<fence>`{3,}|~{3,}).*?^(?P=fence)|(?<!`)(?P<tick>`+)(?!`).+?(?<!`)(?P=tick)(?!`)|\\\$)"

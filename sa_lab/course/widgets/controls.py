@@ -15,8 +15,10 @@ from sa_lab.course import STILL
 _STYLE = """<style>
 [data-jp-theme-light="false"] .js-plotly-plot { filter: invert(0.92) hue-rotate(180deg) brightness(1.6) }
 [data-jp-theme-light="false"] .imagelayer image { filter: brightness(0.6) invert(1) hue-rotate(180deg) }
+.js-plotly-plot .svg-container { content-visibility: auto }
 </style>"""
-"""In a dark theme figures are dark as well, except for the photographs in them; a heat map is an image, too."""
+"""In a dark theme figures are dark as well, except for the photographs in them; a heat map is an image, too.
+Figures out of sight are not drawn: a page of many would otherwise take twice as long for each frame of a drag."""
 
 
 class Panel(ipywidgets.VBox):
