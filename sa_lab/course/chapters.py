@@ -201,7 +201,8 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
     jobs = min(2, len(chosen))
 
     def tell_running() -> None:
-        bar.set_description("chapters " + " and ".join(name[:2] for name in sorted(kernels.running)))
+        names = " and ".join(name[:2] for name in sorted(kernels.running))
+        bar.set_description(f"chapter {names}" if names else "chapters")
 
     def one(path: Path) -> None:
         taken = {name: value for name, value in parameters.items() if name in known[path]}
