@@ -74,18 +74,18 @@ def summary() -> str:
             rows.append({"people": dataset, "loss": title, **spans})
     first, second = (result(f"main-{dataset}") for dataset in SETS)
     real = result("study-roadscene")
-    masked = claims.span(claims.paired(real, "complete", "no_mask", "mean_ap"), "mean_ap", sign="")
+    masked = claims.span(claims.paired(real, "complete", "no_mask", "mean_ap"), "mean_ap")
     gains = {"first": _less(first), "second": _less(second), "real": _less(real)}
     cosines = " and ".join(_less(one, "prototype_alignment") for one in (first, second))
     return "\n\n".join([
         tables.render(rows, "markdown"),
-        f"With a drawn thermal camera, SA-Softmax (`complete` in commands) finds more people: {gains['first']} points "
-        f"of mAP over {len(first['seeds'])} seeds; a person's spectra come closer. With near-infrared "
-        f"(`synthetic`) it does not ({gains['second']}; {len(second['seeds'])} seeds). On real thermal pairs "
-        f"(RoadScene) the gain is {gains['real']}. An identity's two prototypes end further apart than with softmax "
-        f"(cosine {cosines}). On drawn thermal people the cross target and the turns are needed; the absolute term "
-        f"shows no effect, the mask only on RoadScene ({masked}).{_beaten()} The paper's benchmarks were not tested: "
-        "their images need an agreement.",
+        f"On generated thermal images, SA-Softmax (`complete` in commands) gains {gains['first']} points of mAP "
+        f"({len(first['seeds'])} seeds); a person's spectra come closer. "
+        f"Near-infrared images (`synthetic`) show no gain ({gains['second']}; {len(second['seeds'])} seeds). On real "
+        f"thermal pairs (RoadScene) the gain is {gains['real']}. An identity's two prototypes end further apart "
+        f"(cosine minus softmax's: {cosines}). Thermal people need the other spectrum's prototype as target and "
+        f"training in turns; the absolute term shows no effect, the mask only on RoadScene ({masked})."
+        f"{_beaten()} The paper's benchmarks were not tested: their images need an agreement.",
     ])  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def _beaten() -> str:
         for found in known(*(f"losses-{dataset}" for dataset in SETS)).values()
     ]
     names = sorted(set.intersection(*better)) if better else []
-    return f" Of the field's other losses, {' and '.join(names)} beat it on both drawn sets." if names else ""
+    return f" Of the field's other losses, {' and '.join(names)} beat it on both generated sets." if names else ""
 
 
 def _less(found: dict[str, Any], measure: str = "mean_ap") -> str:
@@ -162,7 +162,7 @@ def changed() -> str:
 def lasting() -> str:
     """Longer trainings, more people, another processor."""
     told = []
-    for title, name in (("Steps an epoch, of 8 epochs", "longer"), ("People to train on", "people")):
+    for title, name in (("Steps per epoch (8 epochs)", "longer"), ("People to train on", "people")):
         found = sweeps.read(RESULTS / f"{name}-thermal")
         found.rows.sort(key=lambda row: row[found.dials[0]])
         measures = ("mean_ap", "stranger_ratio", "prototype_alignment")
@@ -195,8 +195,9 @@ def on_both_machines(longer: sweeps.Sweep) -> str:
         for found in (here, there)
     ]
     return (
-        f"The preset has {steps} steps. With the same seeds it gains {gains[0]} points here, and {gains[1]} points on "
-        "the machine of the first tables: between two machines a gain varies about as it does between two seeds."
+        f"The preset has {steps} steps per epoch. With the same seeds it gains {gains[0]} points here, and {gains[1]} "
+        "points on the machine of the first tables: between two machines a gain varies about as it does between two "
+        "seeds."
     )
 
 
