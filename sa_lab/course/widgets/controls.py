@@ -18,7 +18,7 @@ _STYLE = """<style>
 .js-plotly-plot .svg-container { content-visibility: auto }
 </style>"""
 """In a dark theme figures are dark as well, except for the photographs in them; a heat map is an image, too.
-Figures out of sight are not drawn: a page of many would otherwise take twice as long for each frame of a drag."""
+Figures out of sight are not drawn: a page of many would otherwise slow each frame of a drag."""
 
 
 class Panel(ipywidgets.VBox):
