@@ -53,10 +53,15 @@ class Figure:
         return lambda: [drawn[0] - key for key, *drawn in self.graph.evaluate("g => g.times") if drawn]
 
     def time_frames(self) -> Callable[[], list[float]]:
-        """From now on, note when the figure is drawn; the function returned gives the ms between two pictures."""
+        """From now on, note when the figure shows other values; the function returned gives the ms between them."""
         script = """g => {
             g.frames = [];
-            const note = () => g.frames.push(performance.now());
+            let shown = "";
+            const note = () => {
+                const now = JSON.stringify(g.data.map(({ x, y }) => [x, y]));
+                if (now !== shown) g.frames.push(performance.now());
+                shown = now;
+            };
             for (const drawn of ["plotly_afterplot", "plotly_animated"]) g.on(drawn, note);
         }"""
         self.graph.evaluate(script)

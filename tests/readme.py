@@ -222,7 +222,7 @@ def playground() -> str:
     found = result("bench-widgets")
     return (
         f"A key on a dial of the playground is drawn after {found['median']:.0f} ms (median of {found['keys']} keys, "
-        f"12 identities); while a dial is dragged, there is a picture every {found['frame']:.0f} ms."
+        f"12 identities); while a dial is dragged, there is a new picture every {found['frame']:.0f} ms."
     )
 
 

@@ -48,7 +48,7 @@ def note(waits: list[float], frames: list[float]) -> None:
     file = os.environ.get("SA_LAB_BENCH")
     if file:
         about = {"what": "ms from a key on a dial to the drawn playground, 12 identities, in chapter 01; frame: ms "
-                         "from one picture to the next while a dial is dragged"}  # fmt: skip
+                         "from one picture to the next with other values, while a dial is dragged"}  # fmt: skip
         spread = {"median": statistics.median(waits), "slowest": max(waits), "keys": len(waits)}
         spread |= {"frame": statistics.median(frames), "slowest_frame": max(frames), "frames": len(frames)}
         Path(file).write_text(json.dumps(about | spread | {"cores": os.cpu_count()}, indent=1) + "\n", encoding="utf-8")
