@@ -282,7 +282,7 @@ def test_every_dial_of_the_playground_shows_what_the_library_computes(
         assert sum(moved[name] != now[name] for name in now) == 1, label
         assert_drawn(page, moved)
         assert after(page, lambda: page.keyboard.press("ArrowRight")) == now
-    now = after(page, lambda: page.get_by_label("in turns").uncheck())
+    now = after(page, lambda: page.get_by_label("take turns").uncheck())
     assert now["asynchronous"] is False
     assert_drawn(page, now)
     now = after(page, lambda: page.get_by_label("preset").select_option("no mask"))

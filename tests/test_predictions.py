@@ -1,4 +1,4 @@
-"""What a reader predicts is kept and shown beside what came."""
+"""What a reader predicts is kept and shown beside the result."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def test_a_choice_is_kept_and_stands_once_the_answer_is_told() -> None:
     assert progress.kept(predictions.place()) == {"01.1": "it rises"}
     assert not asked.buttons.disabled
     text = predictions.came("01.1", 1, "0.00 nats").data
-    assert text == "You predicted: it rises. **What came:** it stays (0.00 nats)."
+    assert text == "You predicted: it rises. **Result:** it stays (0.00 nats)."
     assert asked.buttons.disabled
-    assert asked.line.value == "You predicted: <b>it rises</b>. What came: <b>it stays (0.00 nats)</b>."
+    assert asked.line.value == "You predicted: <b>it rises</b>. Result: <b>it stays (0.00 nats)</b>."
     assert predictions.came("01.1", 2).data == "**As you predicted:** it rises."
     again = predictions.ask("01.1", "it falls", "it stays", "it rises")  # another day
     assert again.chosen == "it rises"
@@ -42,17 +42,17 @@ def test_a_choice_is_kept_and_stands_once_the_answer_is_told() -> None:
 
 def test_who_skips_is_told_and_may_still_choose() -> None:
     asked = predictions.ask("02.1", "few", "many")
-    folded = "<details><summary>What came</summary>\n\nfew.\n\n</details>"
+    folded = "<details><summary>Result</summary>\n\nfew.\n\n</details>"
     assert predictions.came("02.1", 0).data == folded, "the question comes first"
     assert predictions.table("02").data.splitlines()[2:] == ["| 1 | ○ | few |"]
     asked.buttons.value = "many"
     assert asked.buttons.disabled
-    assert predictions.table("02").data.splitlines()[2:] == ["| 1 | many (after it came) | few |"]
+    assert predictions.table("02").data.splitlines()[2:] == ["| 1 | many (after seeing it) | few |"]
     assert predictions.table("01").data.splitlines()[2:] == []
     again = predictions.ask("02.1", "few", "many")  # the cells are run again
     assert again.late
-    assert predictions.came("02.1", 1).data == "You chose after it came: many. **What came:** many."
-    assert "You chose after it came" in again.line.value
+    assert predictions.came("02.1", 1).data == "You chose after seeing it: many. **Result:** many."
+    assert "You chose after seeing it" in again.line.value
 
 
 def test_a_table_that_is_shown_follows_a_late_choice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_a_table_that_is_shown_follows_a_late_choice(monkeypatch: pytest.MonkeyP
     assert [place for _, place in shown] == ["predictions-02"] * 2
     assert {type(text) for text, _ in shown} == {Markdown}, "nothing that displays itself"
     assert shown[0][0].data.endswith("| 1 | ○ | few |")
-    assert shown[1][0].data.endswith("| 1 | many (after it came) | few |")
+    assert shown[1][0].data.endswith("| 1 | many (after seeing it) | few |")
 
 
 def test_an_answer_that_is_no_longer_offered_is_forgotten() -> None:

@@ -26,11 +26,11 @@ from sa_lab.disk import can_be_written, home
 Method = Literal["umap", "tsne", "pca"]
 CAUTION: dict[str, str] = {
     "umap": "UMAP keeps who is near whom, not how far: distances between islands, their sizes and their densities mean "
-    "nothing, two islands may touch here and be apart in truth, and another seed draws another picture.",
+    "nothing, two islands may touch here and be apart in reality, and another seed draws another picture.",
     "tsne": "t-SNE keeps who is near whom, as UMAP does: distances between islands, their sizes and their densities "
     "mean nothing, and another perplexity or seed draws another picture.",
-    "pca": "PCA is linear and shows the directions of most variance alone: it only shortens distances, so that points "
-    "that lie on each other here may be apart in the directions that are left out.",
+    "pca": "PCA is linear and shows only the directions of most variance: it only shortens distances, so that points "
+    "that lie on top of each other here may be apart in the directions that are left out.",
 }
 """What a projection cannot show."""
 _TRUSTED = 3000

@@ -161,7 +161,7 @@ OF_PAPER: tuple[tuple[str, str, str, str, str], ...] = (
     ("the target has to be the other spectrum's prototype", "complete", "own_target", "mean_ap", "higher"),
     ("the Feature Mask is needed", "complete", "no_mask", "mean_ap", "higher"),
     ("the absolute term is needed", "complete", "no_absolute", "mean_ap", "higher"),
-    ("network and prototypes have to learn in turns", "complete", "synchronous", "mean_ap", "higher"),
+    ("network and prototypes have to take turns", "complete", "synchronous", "mean_ap", "higher"),
 )
 """Claims of the paper: in words, two losses, a measure, and how the first has to compare with the second."""
 

@@ -78,7 +78,7 @@ STEPS = (
     ),
     Step(
         "In turns",
-        "Why do network and prototypes learn in turns? Here they do not: the prototypes follow the pull as well and "
+        "Why do network and prototypes take turns? Here they do not: the prototypes follow the pull as well and "
         "move to the images of the other spectrum. The loss is content at once, and the images stay where they are.",
         LossConfig(asynchronous=False), 20, 240, ("sa_softmax", "absolute"), ("sa_softmax", "absolute"),
     ),

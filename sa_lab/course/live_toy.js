@@ -160,7 +160,7 @@
       update();
     };
     const controls = make("div", {class: "controls"}, preset.element, ...Object.values(of).map((one) => one.element),
-      make("div", {class: "dial"}, make("label", {for: turns.id}, "network and prototypes in turns"), turns));
+      make("div", {class: "dial"}, make("label", {for: turns.id}, "network and prototypes take turns"), turns));
     part.append(title, make("div", {class: "panes"}, make("div", {}, left, key), right,
       make("div", {class: "across"}, play.element, says, controls, make("p", {class: "note"},
         "Each setting is a whole training, from its first step on. In the notebook a dial can be moved while it runs."))));

@@ -1,4 +1,4 @@
-"""What a reader predicts before a figure, beside what came; kept in the home folder. Nothing leaves the machine."""
+"""What a reader predicts before a figure, beside the result; kept in the home folder. Nothing leaves the machine."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class Prediction(ipywidgets.VBox):
         self.came = f"{answer} ({exactly})" if exactly else answer
         self._tell()
         if not self.chosen:  # folded, so that the question comes first
-            return f"<details><summary>What came</summary>\n\n{self.came}.\n\n</details>"
+            return f"<details><summary>Result</summary>\n\n{self.came}.\n\n</details>"
         if self.chosen == answer and not self.late:
             return f"**As you predicted:** {self.came}."
-        return f"{self._verb}: {self.chosen}. **What came:** {self.came}."
+        return f"{self._verb}: {self.chosen}. **Result:** {self.came}."
 
     @property
     def _verb(self) -> str:
-        return "You chose after it came" if self.late else "You predicted"
+        return "You chose after seeing it" if self.late else "You predicted"
 
     def _choose(self, _: object) -> None:
         progress.keep(place(), self.number, self.chosen)
@@ -74,7 +74,7 @@ class Prediction(ipywidgets.VBox):
         self.buttons.disabled = bool(self.chosen and self.came)
         text = "Choose one, or press Shift+Enter to skip."
         if self.chosen:
-            came = f"What came: <b>{escape(self.came)}</b>." if self.came else "Run on to see what comes."
+            came = f"Result: <b>{escape(self.came)}</b>." if self.came else "Run on to see the result."
             text = f"{self._verb}: <b>{escape(self.chosen)}</b>. {came}"
         self.line.value = text
 
@@ -103,7 +103,7 @@ def ask(number: str, *choices: str) -> Prediction:
 
 
 def came(number: str, answer: SupportsIndex, exactly: str = "") -> Markdown:
-    """What came, beside what the reader predicted.
+    """The result, beside what the reader predicted.
 
     Args:
         number: of a question that was asked.
@@ -140,7 +140,7 @@ def _display_id(chapter: str) -> str:
 
 
 def table(chapter: str) -> Markdown:
-    """What was predicted in a chapter and what came, one row for each question that is answered by now."""
+    """What was predicted in a chapter and the results, one row for each question that is answered by now."""
     made = _Table(_rows(chapter))  # type: ignore[no-untyped-call]
     made.chapter = chapter
     return made
@@ -149,10 +149,10 @@ def table(chapter: str) -> Markdown:
 def _rows(chapter: str) -> str:
     rows = [one for number, one in _ASKED.items() if number.startswith(f"{chapter}.") and one.came]
     lines = [
-        f"| {i} | {one.chosen or '○'}{' (after it came)' if one.late else ''} | {one.came} |"
+        f"| {i} | {one.chosen or '○'}{' (after seeing it)' if one.late else ''} | {one.came} |"
         for i, one in enumerate(rows, 1)
     ]
-    return "\n".join(["| | you predicted | what came |", "|---|---|---|", *lines])
+    return "\n".join(["| | you predicted | result |", "|---|---|---|", *lines])
 
 
 def _shown(text: str) -> Markdown:
