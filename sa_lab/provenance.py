@@ -40,8 +40,8 @@ def code_digest(parts: Iterable[str]) -> str:
     Raises:
         ValueError: the files are not those that this process has loaded, so that nobody knows what it runs.
     """
-    now = {part: _digest_on_disk(part) for part in parts}
-    if changed := [part for part, digest in now.items() if digest != _LOADED[part]]:
+    now = {part: _digest(_sources(part)) for part in parts}
+    if changed := [part for part, digest in now.items() if digest != _digest(_LOADED[part])]:
         raise ValueError(
             f"{', '.join(changed)} of the library changed after this process had loaded it; restart the kernel or "
             "program, so that results are kept under the code that made them"
@@ -49,18 +49,20 @@ def code_digest(parts: Iterable[str]) -> str:
     return hashlib.sha256("".join(now.values()).encode()).hexdigest()
 
 
-def _digest_on_disk(part: str) -> str:
+def _sources(part: str) -> tuple[bytes, ...]:
     place = _HERE / part
     files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
-    texts = [_bare(file, file.stat().st_mtime_ns) for file in files]
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    return tuple(file.read_bytes() for file in files)
+
+
+def _digest(sources: Iterable[bytes]) -> str:
+    return hashlib.sha256("\n".join(_bare(source) for source in sources).encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=256)
-def _bare(file: Path, changed: int) -> str:
-    """Python code without comments, layout and docstrings; ``changed``: when it was written, for the cache."""
-    del changed
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+def _bare(source: bytes) -> str:
+    """Python code without comments, layout and docstrings."""
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -69,7 +71,8 @@ def _bare(file: Path, changed: int) -> str:
     return ast.unparse(tree)
 
 
-_LOADED = {part: _digest_on_disk(part) for part in dict.fromkeys((*TRAINING, *ANALYSIS))}
+_LOADED = {part: _sources(part) for part in dict.fromkeys((*TRAINING, *ANALYSIS))}
+"""What this process has loaded; it is parsed when somebody asks, for that takes a third of a second."""
 
 
 def function_name(function: Callable[..., Any]) -> str:

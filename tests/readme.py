@@ -82,10 +82,10 @@ def summary() -> str:
         f"On generated thermal images, SA-Softmax (`complete` in commands) gains {gains['first']} points of mAP "
         f"({len(first['seeds'])} seeds); a person's spectra come closer. "
         f"Near-infrared images (`synthetic`) show no gain ({gains['second']}; {len(second['seeds'])} seeds). On real "
-        f"thermal pairs (RoadScene) the gain is {gains['real']}. With SA-Softmax, an identity's two prototypes end further "
-        f"apart (their cosine minus that of softmax: {cosines}). On thermal people, mAP falls without the other "
-        f"spectrum's prototype as target and without taking turns; the absolute term shows no effect on mAP, the mask "
-        f"only on RoadScene ({masked})."
+        f"thermal pairs (RoadScene) the gain is {gains['real']}. With SA-Softmax, an identity's two prototypes end "
+        f"further apart (their cosine minus that of softmax: {cosines}). On thermal people, mAP falls without the "
+        f"other spectrum's prototype as target and without taking turns; the absolute term shows no effect on mAP, the "
+        f"mask only on RoadScene ({masked})."
         f"{_beaten()} Not tested: the paper's benchmarks (licensed images).",
     ])  # fmt: skip
 
@@ -97,7 +97,9 @@ def _beaten() -> str:
         for found in known(*(f"losses-{dataset}" for dataset in SETS)).values()
     ]
     names = sorted(set.intersection(*better)) if better else []
-    return f" Of the other common losses, {' and '.join(names)} beat SA-Softmax on both generated sets." if names else ""
+    return (
+        f" Of the other common losses, {' and '.join(names)} beat SA-Softmax on both generated sets." if names else ""
+    )
 
 
 def _less(found: dict[str, Any], measure: str = "mean_ap") -> str:

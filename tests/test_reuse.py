@@ -59,13 +59,13 @@ EDITS: dict[str, tuple[str, Any, bool]] = {
 def test_edits_of_the_library(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, edit, same = EDITS[name]
     shutil.copytree(LIBRARY, tmp_path / "sa_lab", ignore=shutil.ignore_patterns("__pycache__"))
-    before = {part: provenance._digest_on_disk(part) for part in TRAINING}
+    before = {part: provenance._digest(provenance._sources(part)) for part in TRAINING}
     monkeypatch.setattr(provenance, "_HERE", tmp_path / "sa_lab")
-    assert {part: provenance._digest_on_disk(part) for part in TRAINING} == before
+    assert {part: provenance._digest(provenance._sources(part)) for part in TRAINING} == before
     text = (tmp_path / "sa_lab" / file).read_text()
     assert edit(text) != text, "or the test shows nothing"
     (tmp_path / "sa_lab" / file).write_text(edit(text))
-    assert ({part: provenance._digest_on_disk(part) for part in TRAINING} == before) == same
+    assert ({part: provenance._digest(provenance._sources(part)) for part in TRAINING} == before) == same
     if not same:
         with pytest.raises(ValueError, match="of the library changed after this process had loaded it; restart"):
             code_digest(TRAINING)
