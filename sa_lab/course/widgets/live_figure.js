@@ -1,6 +1,6 @@
 // Draws what the kernel last sent; of what comes while it draws, only the newest. `Plotly` is sent once for all figures.
 
-const QUIET = 60, WHOLE = 300; // ms: after which nothing more is awaited, and between two whole pictures
+const QUIET = 150, WHOLE = 600; // ms: after which nothing more is awaited, and between two whole pictures
 
 async function library() {
   while (!globalThis.Plotly) await new Promise((ready) => setTimeout(ready, 50));
