@@ -11,6 +11,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads than cores wait fo
 
 import jaxtyping
 import pytest
+import sklearn  # noqa: F401  before the hook, under which Python compiles anew whatever is imported
+import torchvision
 from browsing import browser, browser_path, lab_server, page_at  # noqa: F401
 from lab_notebook import lab  # noqa: F401
 
@@ -114,8 +116,6 @@ def people_config(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """MobileNetV2 is a tenth as wide in this process: a run of a few steps takes half a second."""
-    import torchvision
-
     whole = torchvision.models.MobileNetV2
     monkeypatch.setattr(torchvision.models, "mobilenet_v2", lambda weights=None: whole(width_mult=0.1))
 
