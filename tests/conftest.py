@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads than cores wait for each other
 
+import beartype  # noqa: F401  before the hook, under which Python compiles anew whatever is imported
 import jaxtyping
 import pytest
-import sklearn  # noqa: F401  before the hook, under which Python compiles anew whatever is imported
+import sklearn  # noqa: F401
 import torchvision
 from browsing import browser, browser_path, lab_server, page_at  # noqa: F401
 from lab_notebook import lab  # noqa: F401

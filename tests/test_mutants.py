@@ -57,7 +57,7 @@ FAULTS = {
 """File, what stands there, what is put there, and the test that has to notice."""
 WARM = """
 import os, sys
-import lightning_fabric, pytest, scipy.io, scipy.stats, sklearn.manifold, torchvision
+import beartype, lightning_fabric, nbformat, plotly.io, pytest, scipy.io, scipy.stats, sklearn.manifold, torchvision
 for line in sys.stdin:
     folder, test = line.split()
     if not (child := os.fork()):
