@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -298,6 +300,8 @@ def test_umap_of_very_few_points() -> None:
     assert drawn.samples.shape == (8, 3)
     assert drawn.prototypes.shape == (0, 3)
     assert np.isfinite(drawn.samples).all()
+    kept = list(Path(os.environ["NUMBA_CACHE_DIR"]).rglob("layouts.*.nbc"))
+    assert kept, "the next process compiles it once more"
 
 
 def test_pca_of_a_plane_is_exact_and_ignores_scale() -> None:

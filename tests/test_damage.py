@@ -19,7 +19,7 @@ from sa_lab.runs import Run, measure_folder
 
 FILES = (
     "checkpoint.pt", "model.pt", "embeddings.npz", "training_embeddings.npz", "overlap.json", "made_of.json",
-    "config.json", "report.json", "queries.csv", "metrics.csv", "images.csv", "probes/step-000006.npz",
+    "config.json", "report.json", "queries.csv", "metrics.csv", "images.csv", "probes/step-000003.npz",
 )  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def made(people_config: ExperimentConfig, tmp_path_factory: pytest.TempPathFacto
 
 
 def _config(people_config: ExperimentConfig) -> ExperimentConfig:
-    return people_config.replace({"model.backbone": "mobilenet_v2", "train.num_probes": 2})
+    return people_config.replace({"model.backbone": "mobilenet_v2", "train.num_probes": 2, "train.num_epochs": 1})
 
 
 def _narrow(patch: pytest.MonkeyPatch) -> None:

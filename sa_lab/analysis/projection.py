@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import shutil
 import sys
@@ -216,8 +217,12 @@ def _fit(points: np.ndarray, method: str, seed: int, dials: dict[str, Any], rele
     )
 
 
+@functools.cache
 def _umap_module() -> Any:
-    """umap-learn, whose compiled code is kept beside the projections: its package may lie where nobody can write."""
+    """umap-learn, whose compiled code is kept beside the projections: its package may lie where nobody can write.
+
+    Of itself, umap-learn keeps a part of it alone and compiles the rest anew in each process, which takes ten seconds.
+    """
     if "NUMBA_CACHE_DIR" not in os.environ and "numba" not in sys.modules:
         place = home() / "cache" / "numba"
         if not can_be_written(place):
@@ -225,7 +230,12 @@ def _umap_module() -> Any:
             atexit.register(shutil.rmtree, place, ignore_errors=True)
         os.environ["NUMBA_CACHE_DIR"] = str(place)
     import umap
+    from numba.core.dispatcher import Dispatcher
 
+    for module in [module for name, module in sys.modules.items() if name.partition(".")[0] == "umap"]:
+        for function in vars(module).values():
+            if isinstance(function, Dispatcher):
+                function.enable_caching()
     return umap
 
 
