@@ -9,7 +9,7 @@ from typing import SupportsIndex
 import ipywidgets
 from IPython.display import Markdown, display, update_display
 
-from sa_lab.course import CHOICE, progress
+from sa_lab.course import CHOICE, STYLE, progress
 from sa_lab.disk import home
 
 
@@ -27,13 +27,13 @@ class Prediction(ipywidgets.VBox):
     def __init__(self, number: str, choices: tuple[str, ...]) -> None:
         self.number, self.choices, self.came = number, choices, ""
         kept = progress.kept(place())
-        noted, self.late = kept.get(number), self._late in kept
+        noted, self.late = kept.get(number), bool(kept.get(self._late))
         self.buttons = ipywidgets.ToggleButtons(
             options=choices, value=noted if noted in choices else None, style={"button_width": "auto"}
         )
         self.line = ipywidgets.HTML()
         self.buttons.observe(self._choose, names="value")
-        super().__init__([self.buttons, self.line])
+        super().__init__([ipywidgets.HTML(STYLE, layout={"display": "none"}), self.buttons, self.line])
         self._tell()
 
     @property
@@ -62,9 +62,9 @@ class Prediction(ipywidgets.VBox):
 
     def _choose(self, _: object) -> None:
         progress.keep(place(), self.number, self.chosen)
-        if self.came and not self.late:
-            self.late = True
-            progress.keep(place(), self._late, "yes")
+        if bool(self.came) != self.late:  # in a kernel that has not shown the result yet, the reader predicts again
+            self.late = bool(self.came)
+            progress.keep(place(), self._late, "yes" if self.late else "")
         self._tell()
         chapter = self.number.split(".")[0]
         if chapter in _SHOWN:  # also where all cells have been run before the reader chose
@@ -74,7 +74,8 @@ class Prediction(ipywidgets.VBox):
         self.buttons.disabled = bool(self.chosen and self.came)
         text = "Choose one, or press Shift+Enter to skip."
         if self.chosen:
-            came = f"Result: <b>{escape(self.came)}</b>." if self.came else "Run on to see the result."
+            again = "Choose another answer, or run on" if self.late else "Run on to see the result"
+            came = f"Result: <b>{escape(self.came)}</b>." if self.came else f"{again}."
             text = f"{self._verb}: <b>{escape(self.chosen)}</b>. {came}"
         self.line.value = text
 

@@ -56,7 +56,7 @@ def similarity_map(
         title: says what is seen.
     """
     shown = [one for pixels, places in zip(images, shares, strict=True) for one in (pixels, painted(pixels, places))]
-    titles = [names[0], "where it lies", names[1], "where it lies", "part by part"]
+    titles = [names[0], "place by place", names[1], "place by place", "part by part"]
     figure = make_subplots(1, 5, subplot_titles=titles, column_widths=[1, 1, 1, 1, 1.6], horizontal_spacing=0.06)
     for column, pixels in enumerate(shown, start=1):
         _, height, width = pixels.shape

@@ -120,7 +120,7 @@ def _map_axes(flat: bool, reach: float) -> dict[str, Any]:
     unread = {"range": [-reach, reach], "showgrid": False, "showline": True, "linecolor": "#B0B0B0", "zeroline": False,
               "showticklabels": False, "showspikes": False}  # fmt: skip
     axes = {f"{x}axis": {"title": {"text": name}, **unread} for x, name in _NAMES.items()}
-    camera = {"eye": {"x": 1.2, "y": 1.6, "z": 0.9}, "center": {"x": 0.13, "y": -0.1, "z": -0.2}}
+    camera = {"eye": {"x": 1.6, "y": 2.1, "z": 1.2}, "center": {"x": 0.13, "y": -0.1, "z": -0.2}}
     return {"scene": {"domain": {"x": [0, 0.54], "y": [0, 1]}, "aspectmode": "cube", "camera": camera, **axes}}
 
 

@@ -10,15 +10,7 @@ import ipywidgets
 import traitlets
 
 from sa_lab.config import LossConfig
-from sa_lab.course import STILL
-
-_STYLE = """<style>
-[data-jp-theme-light="false"] .js-plotly-plot { filter: invert(0.92) hue-rotate(180deg) brightness(1.6) }
-[data-jp-theme-light="false"] .imagelayer image { filter: brightness(0.6) invert(1) hue-rotate(180deg) }
-.js-plotly-plot .svg-container { content-visibility: auto }
-</style>"""
-"""In a dark theme figures are dark as well, except for the photographs in them; a heat map is an image, too.
-Figures out of sight are not drawn: a page of many would otherwise slow each frame of a drag."""
+from sa_lab.course import STILL, STYLE
 
 
 class Panel(ipywidgets.VBox):
@@ -41,7 +33,7 @@ class Panel(ipywidgets.VBox):
             list(controls), layout={"flex": "1 1 236px", "flex_flow": "row wrap", "align_content": "flex-start"}
         )
         both = ipywidgets.Box([figures, column] if controls else [figures], layout={"flex_flow": "row wrap"})
-        super().__init__([ipywidgets.HTML(_STYLE, layout={"display": "none"}), both, *below])
+        super().__init__([ipywidgets.HTML(STYLE, layout={"display": "none"}), both, *below])
 
     def __repr__(self) -> str:
         return f"{STILL} in JupyterLab, VS Code and Colab: run all cells, from the first one on."

@@ -42,7 +42,8 @@ function render({ model, el }) {
   function onlyMoves(data) {
     const before = place.data ?? [];
     const listed = (one) => one.type === "scatter" && Array.isArray(one.x) && Array.isArray(one.y);
-    return before.length === data.length && data.every((one, k) => listed(one) && one.name === before[k].name);
+    const alike = (one, other) => one.name === other.name && (!one.text || one.x.length === other.x.length);
+    return before.length === data.length && data.every((one, k) => listed(one) && alike(one, before[k]));
   }
 
   async function move(Plotly, data) {

@@ -150,7 +150,7 @@ class PictureSearch(Panel):
         shown = [
             figure
             for pixels, shares, name in pairs
-            for figure in (_figure(pixels, name), _figure(plots.painted(pixels, shares), "where it lies"))
+            for figure in (_figure(pixels, name), _figure(plots.painted(pixels, shares), "place by place"))
         ]
         parts = "".join(f"<li>part {part + 1}: {share:+.3f}</li>" for part, share in enumerate(why.parts))
         title = f"Why place {place + 1} has the similarity {similar:.3f}: red adds, blue takes away"

@@ -17,6 +17,7 @@ from sa_lab.training.objective import OwnLoss
 
 OWN, AS_THEY_STAND = "your own", "as the dials stand"
 _WEIGHTS = ("sas_weight", "similarity_weight", "mask_value")
+_RATES = {"network_lr": 0.03, "prototype_lr": 0.1}
 
 
 class Playground(Panel):
@@ -45,12 +46,13 @@ class Playground(Panel):
         self.toy.settle()  # prototypes at the origin would feel no dial
         presets = [*toy.PRESETS, *([OWN] if own_loss else []), AS_THEY_STAND]
         preset = OWN if own_loss else preset
-        self.preset = choice("preset", presets, "sets the loss; every dial can be changed", value=preset)
+        self.preset = choice("preset", presets, "sets loss, warm-up and rates; each can be changed", value=preset)
         warmup = Dial("warm-up steps", 0, 0, 200, 5, "first steps, in which samples follow the identity loss alone")
         self.dials = loss_dials(LossConfig()) | {"warmup_steps": warmup}
+        sample, prototype = _RATES.values()
         self.rates = {
-            "network_lr": Dial("sample rate", 0.03, 0.0, 0.2, 0.005, "learning rate of the samples (the network)"),
-            "prototype_lr": Dial("prototype rate", 0.1, 0.0, 0.5, 0.01, "learning rate of the prototypes"),
+            "network_lr": Dial("sample rate", sample, 0.0, 0.2, 0.005, "learning rate of the samples (the network)"),
+            "prototype_lr": Dial("prototype rate", prototype, 0.0, 0.5, 0.01, "learning rate of the prototypes"),
         }
         self.identities = Dial("identities", world.num_identities, 2, 12, 1, "how many people; starts anew")
         self.shape = choice("world", [("circle", 2), ("sphere", 3)], "dimensions of an embedding; starts anew",
@@ -174,6 +176,9 @@ class Playground(Panel):
             for name in _WEIGHTS:
                 self.dials[name].value = getattr(loss, name)
             self.asynchronous.value = loss.asynchronous
+            self.dials["warmup_steps"].value = 0
+            for name, rate in _RATES.items():
+                self.rates[name].value = rate
         self._taking = False
         self.show()
 
@@ -190,7 +195,7 @@ def _said(loss: LossConfig, now: Mapping[str, float | int]) -> str:
     if not loss.asynchronous:
         return f"the prototypes give way to the samples' loss; {gap}"
     if loss.mask_value < 1 and loss.sas_weight:
-        return f"without mask L_sa cannot stay below log 2 = 0.69, here {now['sa_softmax']:.2f}; {gap}"
+        return f"no mask: L_sa {now['sa_softmax']:.2f}, at least log 2 where prototypes coincide; {gap}"
     if not loss.sas_weight:
         return f"samples come nearer to the other spectrum; {gap}"
     return f"each sample is drawn to the other spectrum's prototype; {gap}"
