@@ -138,7 +138,7 @@ def _key(terms: Sequence[str]) -> dict[str, Any]:
 _TERMS = TERMS | {"own": ("your own", "#009E73", "longdash")}
 _PULLS = ("identity", "sa_softmax", "absolute", "own")
 _HEIGHT, _SHORTEST, _BOUNDS = 570, 0.08, (-1.1, 1.5)
-_NAMES = {"x": "1st coordinate", "y": "2nd coordinate", "z": "3rd coordinate"}
+_NAMES = {"x": "axis 1", "y": "axis 2", "z": "axis 3"}
 _PAPER = {"xref": "paper", "yref": "paper", "showarrow": False, "xanchor": "left", "align": "left"}
 _OVER = {"yanchor": "bottom", "font": {"size": 14}, **_PAPER}
 _CAPTIONS = [

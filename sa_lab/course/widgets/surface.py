@@ -36,7 +36,7 @@ class SurfaceBrowser(Panel):
     def __init__(self, surface: Surface, store: ImageStore) -> None:
         self.surface, self.store, self._lock = surface, store, threading.RLock()
         self._choosing = False
-        wide = {"style": {"description_width": "112px"}, "layout": {"width": "236px"}}
+        wide = {"style": {"description_width": "112px"}, "layout": {"width": "236px"}, "readout": False}
         self.mask = ipywidgets.SelectionSlider(
             options=surface.masks, value=surface.masks[-1], description="mask value",
             tooltip="Feature Mask, taken off the own logit", **wide,
