@@ -80,6 +80,7 @@ def toy_spec(
         )  # fmt: skip
     losses = [_curve(rows, term, f"{name} loss", 2, colour, dash) for term, (name, colour, dash) in _TERMS.items()]
     overlap = [_curve(rows, one, name, 3, COLOURS[4 + i], DASHES[i]) for i, (one, name) in enumerate(_OVERLAP.items())]
+    last = max([1, *(row["step"] for row in rows[-1:])])  # by itself the axis would make room for the names
     reach = 1.5 * radius
     while reach < float(np.abs(prototypes).max()):
         reach *= 1.5
@@ -89,7 +90,7 @@ def toy_spec(
         "title": {"text": title, "x": 0.02, "font": {"size": 16}}, "template": TEMPLATE.to_plotly_json(),
         "height": _HEIGHT, "width": 860, "margin": {"l": 50, "r": 140, "t": 60, "b": 120}, "showlegend": False,
         "uirevision": "same", "annotations": [*_CAPTIONS[flat:], _key(terms), *names], **_map_axes(flat, reach),
-        "xaxis2": {"anchor": "y2", "domain": [0.64, 1], "title": {"text": "step"}, "rangemode": "nonnegative"},
+        "xaxis2": {"anchor": "y2", "domain": [0.64, 1], "title": {"text": "step"}, "range": [0, last]},
         "xaxis3": {"anchor": "y3", "domain": [0.64, 1], "matches": "x2", "title": {"text": "step"}},
         "yaxis2": {"anchor": "x2", "domain": [0.6, 1], "title": {"text": unit}},
         "yaxis3": {"anchor": "x3", "domain": [0, 0.4], "title": {"text": "cosine, ratio"}, "range": [*_BOUNDS]},

@@ -67,8 +67,8 @@ class LiveTraining(Panel):
         self._halt = threading.Event()
         self.buttons = {
             "start": button("Start", "train, or go on", self.start, "play"),
-            "pause": button("Pause", "stop after this step; Start goes on", self.pause, "pause"),
-            "stop": button("Stop", "end; Start begins anew", self.stop, "stop"),
+            "pause": button("Pause", "stop after this step; Go on continues", self.pause, "pause"),
+            "stop": button("Stop", "end; Start anew begins again", self.stop, "stop"),
         }
         super().__init__([self.figure, *self._below()], [*self.buttons.values(), *self.dials.values()], [self.message])
         self._enable()
