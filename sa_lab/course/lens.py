@@ -17,6 +17,7 @@ from sa_lab.data.store import ImageStore
 from sa_lab.evaluation.validation import first_people
 from sa_lab.losses import SASoftmaxLoss, cross_prototype, own_prototype, prototype_logits
 from sa_lab.model import Features
+from sa_lab.plots import SPECTRA
 from sa_lab.training import objective
 
 
@@ -105,6 +106,12 @@ class Lens:
             terms, _ = self._look(loss, slice(i, i + 1))
             values.append(sum(weight * float(terms[name].detach()) for name, weight in weights.items()))
         return np.array(values)
+
+    def names(self, reading: Reading) -> list[str]:
+        """What each prototype of a reading is: own, cross or another identity, and its spectrum."""
+        count = len(self.person_ids)
+        kinds = ["own", "cross", *(f"id {self.person_ids[row % count]}" for row in reading.rows[2:])]
+        return [f"{kind}, {SPECTRA[row // count]}" for kind, row in zip(kinds, reading.rows, strict=True)]
 
     def read(self, sample: int, loss: LossConfig, num_others: int = 4) -> Reading:
         """Look at one sample.

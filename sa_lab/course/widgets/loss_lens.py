@@ -51,14 +51,12 @@ class LossLens(Panel):
             self.figure.show(self._draw())
 
     def _draw(self) -> go.Figure:
-        i, loss, count = self.sample.value, self.loss, len(self.lens.person_ids)
+        i, loss = self.sample.value, self.loss
         reading = self.lens.read(i, loss)
         person = self.lens.person_ids[int(self.lens.labels[i])]
         spectrum = plots.SPECTRA[int(self.lens.modality[i])]
-        kinds = ["own", "cross", *(f"id {self.lens.person_ids[row % count]}" for row in reading.rows[2:])]
-        names = [f"{kind}, {plots.SPECTRA[row // count]}" for kind, row in zip(kinds, reading.rows, strict=True)]
         return figures.loss_lens(
-            self.lens.images[i], names, reading.logits, reading.probabilities, reading.gradients,
+            self.lens.images[i], self.lens.names(reading), reading.logits, reading.probabilities, reading.gradients,
             self.lens.gradients(loss),
             title=f"Identity {person}, {spectrum}: L_sa {reading.losses['sa_softmax']:.3f}, "
             f"L_as {reading.losses['absolute']:.3f}, L_id {reading.losses['identity']:.3f} nats, "
