@@ -111,6 +111,7 @@ def test_playground(lab: Lab) -> None:
     notebook.number("identities").fill("12")
     notebook.number("identities").press("Tab")
     figure.wait_for(lambda f: len(f.curve("visible prototype, with its identity", "x")) == 12)
+    figure.wait_for(lambda f: f.graph.evaluate("g => g.querySelectorAll('.textpoint').length") == 24)
     notebook.button("Coincide").click()
     times = figure.time_presses()
     for key in ("ArrowLeft", "ArrowRight") * 5:

@@ -55,6 +55,18 @@ def test_who_skips_is_told_and_may_still_choose() -> None:
     assert "You chose after seeing it" in again.line.value
 
 
+def test_who_chose_late_predicts_anew_in_a_kernel_that_has_not_shown_the_result() -> None:
+    predictions.ask("02.1", "few", "many")
+    predictions.came("02.1", 0)
+    predictions._ASKED["02.1"].buttons.value = "many"
+    anew = predictions.ask("02.1", "few", "many")
+    assert "Choose another answer, or run on" in anew.line.value
+    anew.buttons.value = "few"
+    assert not anew.late
+    assert predictions.came("02.1", 0).data == "**As you predicted:** few."
+    assert not predictions.ask("02.1", "few", "many").late, "it is kept so"
+
+
 def test_a_table_that_is_shown_follows_a_late_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[tuple[Markdown, str]] = []
     for name in ("display", "update_display"):

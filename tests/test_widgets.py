@@ -151,6 +151,18 @@ def test_a_dial_of_a_new_playground_moves_its_figure(dial: str) -> None:
     assert json.loads(playground.figure.drawn)["data"] != before
 
 
+def test_a_preset_puts_all_dials_of_the_playground_back() -> None:
+    playground = Playground()
+    dials = [*playground.dials.values(), *playground.rates.values()]
+    before = [dial.value for dial in dials]
+    for dial in dials:
+        dial.value = dial.value / 2 + 5
+    playground.asynchronous.value = False
+    playground.preset.value = "complete"
+    assert [dial.value for dial in dials] == before
+    assert playground.asynchronous.value
+
+
 def test_playground_dials_change_the_pulls_at_once_and_in_proportion() -> None:
     playground = Playground()
     playground.dials["warmup_steps"].value = 0
@@ -331,6 +343,9 @@ def test_live_training_pauses_follows_the_dials_and_repeats_from_its_log(
 
 def test_live_training_stops_begins_anew_and_tells_what_failed(config: ExperimentConfig, tmp_path: Path) -> None:
     live = LiveTraining(config, tmp_path / "live")
+    live.dials["mask_value"].value = 3.0
+    live.usual()
+    assert live.loss == replace(config.loss, warmup_steps=live.loss.warmup_steps)
     live.start()
     assert waited(lambda: len(live.rows) >= 1)
     live.stop()
