@@ -190,7 +190,7 @@ def test_playground_steps_resets_and_takes_presets() -> None:
         playground.preset.value = name
         assert replace(playground.loss, warmup_steps=loss.warmup_steps) == loss
     playground.dials["mask_value"].value = 7.0
-    assert playground.preset.value == "as the dials stand"
+    assert playground.preset.value == "changed by hand"
     playground.identities.value = 5
     assert playground.toy.world.num_identities == 5
     assert not playground.toy.rows
@@ -451,7 +451,7 @@ def test_a_loss_of_ones_own_moves_the_playground() -> None:
     playground.preset.value = "your own"
     playground.step()
     assert "own" in playground.toy.rows[-1]
-    playground.preset.value = "as the dials stand"
+    playground.preset.value = "changed by hand"
     assert not playground.dials["mask_value"].slider.disabled
     assert "your loss" not in playground.figure.layout.title.text
 

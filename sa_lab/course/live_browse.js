@@ -82,7 +82,7 @@
       const foot = 46 + 3 * (tall + 18);
       return svg(wide, foot + 8, "lengths of the gradients of all images", '<text class="title" x="0" y="14">length of the '
         + `weighted gradient</text>${lanes.join("")}<text class="tick" x="${left}" y="${foot}">0</text><text class="tick" `
-        + `x="${wide - 4}" y="${foot}" text-anchor="end">${short(top, 3)} nats a unit of embedding</text>`)
+        + `x="${wide - 4}" y="${foot}" text-anchor="end">${short(top, 3)} nats per unit of embedding</text>`)
         + '<p class="says">Thick: this image. Thin: all images.</p>';
     };
     part.append(title, make("div", {class: "panes"},

@@ -146,18 +146,19 @@ class Toy:
         self.learner.prototype_optimizer.param_groups[0]["lr"] = prototype_lr * 2 * self.world.num_identities
 
     def step(self, loss: LossConfig) -> LogRow:
-        """One iteration of the library on all samples; the row has its losses and the overlap it led to.
+        """One iteration of the library on all samples; the row has its losses and the overlap before it.
 
         Raises:
             NonFiniteLossError: the learning rates are too high; no row is logged.
         """
+        before = self.overlap()
         try:
             row = steps.iteration(self.learner, self.batch, loss, len(self.rows)).row()
         finally:
             with torch.no_grad():
                 points = self._table.points
                 points.copy_(self.world.radius * functional.normalize(points, dim=1))
-        self.rows.append({"step": len(self.rows), **row, **self.overlap()})
+        self.rows.append({"step": len(self.rows), **row, **before})
         return self.rows[-1]
 
     def overlap(self) -> dict[str, float]:

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.colors import qualitative
 
-COLOURS = qualitative.Safe
+COLOURS = [*qualitative.Safe, "rgb(0, 90, 181)"]
 SYMBOLS = ("circle", "diamond")
 SPECTRA = ("visible", "infrared")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")

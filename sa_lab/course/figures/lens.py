@@ -39,7 +39,7 @@ def loss_lens(
         2, 4, specs=[[{}, None, {}, {}], [{"colspan": 4}, None, None, None]],  # the gap is for the prototypes' names
         column_widths=[0.15, 0.08, 0.43, 0.34], row_heights=[0.52, 0.48], horizontal_spacing=0.05, vertical_spacing=0.2,
         subplot_titles=["the sample", "logit, mean over the parts", "probability after the mask",
-                        "gradient on the embedding, all samples; lines: this sample"],
+                        "gradient on the embedding, all samples; vertical lines: this sample"],
     )  # fmt: skip
     height, width = image.shape[1:]
     figure.add_layout_image(source=data_uri(image), x=0, y=0, sizex=width, sizey=height, xref="x", yref="y",
@@ -69,7 +69,10 @@ def loss_lens(
             marker={"size": 8, "color": colour, "symbol": symbol}, name=f"{name}, this sample", row=2, col=1,
         )  # fmt: skip
     figure.update_yaxes(title="samples", row=2, col=1).update_xaxes(
-        title="length of the weighted gradient, nats a unit of embedding", range=[-0.01 * top, 1.02 * top], row=2, col=1
+        title="length of the weighted gradient, nats per unit of embedding",
+        range=[-0.01 * top, 1.02 * top],
+        row=2,
+        col=1,
     )
     finish(figure, title, height=600, width=820)
     return figure.update_layout(legend={"orientation": "h", "y": -0.13}, margin={"t": 80})

@@ -132,7 +132,7 @@ class PictureSearch(Panel):
         """Who asks and who comes back, in a row; a frame says right (solid, a tick) or wrong (dashed, a cross)."""
         found = self.found
         person = None if self._own else found.query.embeddings.person_ids[0]
-        shown = [_figure(found.query.image(0), "<b>asks</b>")]
+        shown = [_figure(found.query.image(0), "<b>query</b>")]
         for place, row in enumerate(found.best[0]):
             answer, mark, frame = found.gallery.embeddings.person_ids[row], "", ""
             if person is not None:
@@ -146,7 +146,7 @@ class PictureSearch(Panel):
         """Where the similarity to the chosen place lies, and what each part adds, exactly."""
         place = min(self.place.value, self.found.best.shape[1]) - 1
         why, similar = self.found.why(0, place), self.found.similarity[0, place]
-        pairs = zip(why.images, why.shares, ("asks", f"place {place + 1}"), strict=True)
+        pairs = zip(why.images, why.shares, ("query", f"place {place + 1}"), strict=True)
         shown = [
             figure
             for pixels, shares, name in pairs

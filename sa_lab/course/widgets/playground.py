@@ -15,9 +15,11 @@ from sa_lab.course.widgets.live_figure import LiveFigure
 from sa_lab.provenance import function_name
 from sa_lab.training.objective import OwnLoss
 
-OWN, AS_THEY_STAND = "your own", "as the dials stand"
+OWN, AS_THEY_STAND = "your own", "changed by hand"
 _WEIGHTS = ("sas_weight", "similarity_weight", "mask_value")
 _RATES = {"network_lr": 0.03, "prototype_lr": 0.1}
+_MET = 0.05
+"""A modality gap as small as this: the spectra of a person lie on each other."""
 
 
 class Playground(Panel):
@@ -195,7 +197,9 @@ def _said(loss: LossConfig, now: Mapping[str, float | int]) -> str:
     if not loss.asynchronous:
         return f"the prototypes give way to the samples' loss; {gap}"
     if loss.mask_value < 1 and loss.sas_weight:
-        return f"no mask: L_sa {now['sa_softmax']:.2f}, at least log 2 where prototypes coincide; {gap}"
+        return f"no mask: L_sa {now['sa_softmax']:.2f}, floor log 2 only while prototypes coincide; {gap}"
     if not loss.sas_weight:
         return f"samples come nearer to the other spectrum; {gap}"
+    if now["stranger_ratio"] < _MET:
+        return f"the two spectra of each person have met; {gap}"
     return f"each sample is drawn to the other spectrum's prototype; {gap}"
