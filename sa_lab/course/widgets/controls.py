@@ -67,7 +67,7 @@ class Dial(ipywidgets.VBox):
         even = all(float(number).is_integer() for number in (low, high, step))
         self._kind: type[int] | type[float] = int if whole else float
         self._on_slider: type[int] | type[float] = int if even else float
-        self._limits = low, high
+        self._limits, self._first = (low, high), value
         about = {"step": step, "tooltip": f"{label}: {tooltip}"}
         slider, box = (
             (ipywidgets.IntSlider if even else ipywidgets.FloatSlider),
@@ -91,6 +91,10 @@ class Dial(ipywidgets.VBox):
     def _slid(self) -> None:
         if self.slider.value != self._place(self.value):
             self.value = self.slider.value
+
+    def reset(self) -> None:
+        """Back to the value it began with."""
+        self.value = self._first
 
     def enable(self, on: bool) -> None:
         """Whether it can be moved; else it is grey."""

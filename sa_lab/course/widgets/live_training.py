@@ -60,7 +60,6 @@ class LiveTraining(Panel):
         self._iteration: Iterator[LogRow] | None = None
         self._measure: Callable[[], LogRow] = dict
         self.dials = loss_dials(config.loss)
-        self._usual = {name: dial.value for name, dial in self.dials.items()}
         self.figure = LiveFigure(figures.live_training([], title="Press Start to train"), least=600)
         self.message = ipywidgets.HTML()
         self.worker = Worker(self._advance, self._failed)
@@ -100,8 +99,8 @@ class LiveTraining(Panel):
 
     def usual(self) -> None:
         """Put the dials back to where they were at the beginning."""
-        for name, value in self._usual.items():
-            self.dials[name].value = value
+        for dial in self.dials.values():
+            dial.reset()
 
     def pause(self) -> None:
         """Stop after the step in hand and write the log."""

@@ -17,7 +17,6 @@ from sa_lab.training.objective import OwnLoss
 
 OWN, AS_THEY_STAND = "your own", "changed by hand"
 _WEIGHTS = ("sas_weight", "similarity_weight", "mask_value")
-_RATES = {"network_lr": 0.03, "prototype_lr": 0.1}
 _MET = 0.05
 """A modality gap as small as this: the spectra of a person lie on each other."""
 
@@ -51,10 +50,9 @@ class Playground(Panel):
         self.preset = choice("preset", presets, "sets loss, warm-up and rates; each can be changed", value=preset)
         warmup = Dial("warm-up steps", 0, 0, 200, 5, "first steps, in which samples follow the identity loss alone")
         self.dials = loss_dials(LossConfig()) | {"warmup_steps": warmup}
-        sample, prototype = _RATES.values()
         self.rates = {
-            "network_lr": Dial("sample rate", sample, 0.0, 0.2, 0.005, "learning rate of the samples (the network)"),
-            "prototype_lr": Dial("prototype rate", prototype, 0.0, 0.5, 0.01, "learning rate of the prototypes"),
+            "network_lr": Dial("sample rate", 0.03, 0.0, 0.2, 0.005, "learning rate of the samples (the network)"),
+            "prototype_lr": Dial("prototype rate", 0.1, 0.0, 0.5, 0.01, "learning rate of the prototypes"),
         }
         self.identities = Dial("identities", world.num_identities, 2, 12, 1, "how many people; starts anew")
         self.shape = choice("world", [("circle", 2), ("sphere", 3)], "dimensions of an embedding; starts anew",
@@ -178,9 +176,8 @@ class Playground(Panel):
             for name in _WEIGHTS:
                 self.dials[name].value = getattr(loss, name)
             self.asynchronous.value = loss.asynchronous
-            self.dials["warmup_steps"].value = 0
-            for name, rate in _RATES.items():
-                self.rates[name].value = rate
+            for dial in (self.dials["warmup_steps"], *self.rates.values()):
+                dial.reset()
         self._taking = False
         self.show()
 
