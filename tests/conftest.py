@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import Future
+from types import CodeType
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads than cores wait for each other
 
-import beartype  # noqa: F401  before the hook, under which Python compiles anew whatever is imported
+import beartype  # before the hook, under which Python compiles anew whatever is imported
 import jaxtyping
 import pytest
 import sklearn  # noqa: F401
@@ -20,7 +22,21 @@ from lab_notebook import lab  # noqa: F401
 if TYPE_CHECKING:
     from sa_lab.config import ExperimentConfig
 
-jaxtyping.install_import_hook("sa_lab", "beartype.beartype")
+_checked: set[CodeType] = set()
+
+
+def checked(function: Callable) -> Callable:
+    """Checks what its signature says; of a function within a function, the first: each call of the outer one makes
+    another, and to wrap it takes longer than to call it."""
+    code = getattr(function, "__code__", None)
+    if code in _checked:
+        return function
+    if code:
+        _checked.add(code)
+    return beartype.beartype(function)
+
+
+jaxtyping.install_import_hook("sa_lab", "conftest.checked")
 
 os.environ["SA_LAB_HOME"] = tempfile.mkdtemp(prefix="sa-lab-test-")
 

@@ -547,7 +547,7 @@ def test_a_picture_of_ones_own_asks_and_test_images_answer(runs: dict[str, Path]
     search.upload.value = ({**file, "name": "<me>.png", "content": buffer.getvalue()},)
     assert search.found.query.embeddings.paths == ("<me>.png",)
     np.testing.assert_array_equal(search.found.best, expected, "the same picture, as a file")
-    assert "Who comes back for your picture" in search.shown.value
+    assert "Found for your picture" in search.shown.value
     assert "✗" not in search.shown.value, "nobody knows who is right"
     search.place.value = 2
     assert f"place 2 has the similarity {search.found.similarity[0, 1]:.3f}" in search.shown.value
@@ -555,7 +555,7 @@ def test_a_picture_of_ones_own_asks_and_test_images_answer(runs: dict[str, Path]
         assert f"part {part + 1}: {share:+.3f}" in search.shown.value
     search.upload.value = ({**file, "name": "<b>.png", "content": b"no image"},)
     assert "&lt;b&gt;.png" in search.told.value
-    assert "Who comes back for identity" in search.shown.value, "test images ask again"
+    assert "Found for identity" in search.shown.value, "test images ask again"
     person = search.found.query.embeddings.person_ids[0]
     right = [one == person for one in search.found.gallery.embeddings.person_ids[search.found.best[0]]]
     assert search.shown.value.count("✓") == 2 * sum(right), "in the caption and in the alternative text"

@@ -3,7 +3,8 @@
 STILL = "This figure is live"
 """Beginning of the line that replaces a widget in a notebook without a kernel."""
 STYLE = """<style>
-[data-jp-theme-light="false"] .js-plotly-plot { filter: invert(0.92) hue-rotate(180deg) brightness(1.2) }
+[data-jp-theme-light="false"] :is(.js-plotly-plot, .plot-img)
+  { filter: invert(0.92) hue-rotate(180deg) brightness(1.2) }
 [data-jp-theme-light="false"] :is(
   .imagelayer image, .heatmaplayer > *, .js-plotly-plot:has(.heatmaplayer image) .cbfills)
   { filter: brightness(0.8) invert(1) hue-rotate(180deg) }

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from sa_lab.analysis import DEFINITIONS
 from sa_lab.evaluation.paired import differences, pairs
@@ -72,26 +71,28 @@ def relation(
     Returns:
         None where the study lacks one of the two, or one does not vary.
     """
-    columns = list(result["variants"].values())
-    if not all(measure in one and target in one for one in columns):
+    variants = list(result["variants"].values())
+    if not all(measure in one and target in one for one in variants):
         return None
-    pairs = [np.array([one[name]["values"] for one in columns]) for name in (measure, target)]  # (variants, seeds)
-    x, y = ((values - values.mean(axis=1, keepdims=True) * within).ravel() for values in pairs)
+    pairs = [np.array([one[name]["values"] for one in variants]) for name in (measure, target)]  # (variants, seeds)
+    columns = [(values - values.mean(axis=1, keepdims=True) * within).ravel() for values in pairs]
+    below = np.array([np.greater.outer(one, one) + 0.5 * np.equal.outer(one, one) for one in columns])
 
     def correlation(weights: np.ndarray) -> float:
-        drawn = weights.astype(int)
-        first, second = np.repeat(x, drawn), np.repeat(y, drawn)
-        if min(len(np.unique(first)), len(np.unique(second))) < 2:
+        drawn = weights > 0
+        ranks = (below @ weights)[:, drawn]  # ties share their mean rank; half below the usual one
+        if not np.ptp(ranks, axis=1).all():
             return np.nan
-        return float(np.corrcoef(stats.rankdata(np.stack([first, second]), axis=1))[0, 1])
+        (xx, xy), (_, yy) = np.cov(ranks, fweights=weights[drawn].astype(int))
+        return float(xy / np.sqrt(xx * yy))
 
-    value = correlation(np.ones(len(x)))
+    value = correlation(np.ones(below.shape[1]))
     if np.isnan(value):
         return None
     if not within:
         return Interval(value, np.nan, np.nan)
     rng = np.random.default_rng(seed)
-    return bootstrap_statistic(correlation, len(x), rng, num_samples=1000, limits=(-1.0, 1.0))
+    return bootstrap_statistic(correlation, below.shape[1], rng, num_samples=1000, limits=(-1.0, 1.0))
 
 
 @dataclass(frozen=True)

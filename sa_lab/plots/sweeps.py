@@ -73,7 +73,7 @@ def response_surface(points: Sequence[Point], x: str, y: str, *, measure: str, t
     )  # fmt: skip
     best = max(at, key=lambda key: at[key].mean)
     i, j = columns.index(best[0]), rows.index(best[1])
-    figure.add_shape(type="rect", x0=i - 0.5, x1=i + 0.5, y0=j - 0.5, y1=j + 0.5, line={"color": "white", "width": 4})
+    figure.add_shape(type="rect", x0=i - 0.5, x1=i + 0.5, y0=j - 0.5, y1=j + 0.5, line={"color": "black", "width": 4})
     figure.update_xaxes(title=_short(x), type="category", constrain="domain")
     figure.update_yaxes(title=_short(y), type="category")
     return finish(figure, title)

@@ -76,6 +76,8 @@ def live_training(
 ) -> go.Figure:
     """One training as it goes: loss terms, the weights in use, retrieval on validation identities, overlap.
 
+    A panel without a value says so.
+
     Args:
         rows: one per step; measures of validation and overlap where they were taken.
         title: says what is seen.
@@ -113,8 +115,11 @@ def live_training(
             )  # fmt: skip
         figure.update_yaxes(title=unit, **place).update_xaxes(title="step", range=[0, max(until, 1)], **place)
         lines = [trace.to_plotly_json() for trace in figure.select_traces(**place)]
-        names = end_labels([line for line in lines if len(line["x"]) and line["name"]], None, 180)
-        figure.layout.annotations += tuple(names)
+        known = [line for line in lines if len(line["x"]) and line["name"]]
+        figure.layout.annotations += tuple(end_labels(known, None, 180))
+        if not known:
+            middle = {"xref": "x domain", "yref": "y domain", "x": 0.5, "y": 0.5, **place}
+            figure.add_annotation(text="not measured yet", showarrow=False, font={"color": "grey"}, **middle)
     finish(figure, title, height=560, width=860)
     return figure.update_layout(margin={"t": 80, "r": 140}, showlegend=False, uirevision="same")
 

@@ -105,6 +105,7 @@ class PictureSearch(Panel):
                 self._own = ranking.pictures(self._run.folder, [file], SPECTRA[self.spectra.value], progress=False)
                 self.told.value = ""
             except (ValueError, OSError, Refusal) as error:
+                self.upload.value = ()  # its button counts pictures
                 self.told.value = escape(str(error).replace(f"{folder}/", ""))
 
     @property
@@ -140,7 +141,7 @@ class PictureSearch(Panel):
             told = f"{place + 1}: {found.similarity[0, place]:.3f}{mark}<br>id {answer}"
             shown.append(_figure(found.gallery.image(int(row)), told, frame))
         who = "your picture" if self._own else f"identity {person}"
-        return f"<h4>Who comes back for {who}: place, similarity, identity</h4>{_row(shown)}"
+        return f"<h4>Found for {who}: place, similarity, identity</h4>{_row(shown)}"
 
     def _explained(self) -> str:
         """Where the similarity to the chosen place lies, and what each part adds, exactly."""
