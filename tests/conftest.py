@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from types import CodeType
@@ -42,8 +43,9 @@ os.environ["SA_LAB_HOME"] = tempfile.mkdtemp(prefix="sa-lab-test-")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first: with --no-loadscope-reorder two processes end at about the same time."""
-    items.sort(key=lambda item: item.path.name != "test_course_browser.py")
+    """The longest files first: with --no-loadscope-reorder two processes end at about the same time."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (item.path.name != "test_course_browser.py", -slow[item.path]))
 
 
 @pytest.fixture(autouse=True)

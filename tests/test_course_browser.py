@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import statistics
 from pathlib import Path
 
@@ -83,6 +84,8 @@ Rank-1 of 0.01 and a mAP of 0.03."""
 def test_main_job(tmp_path: Path) -> None:
     """Its numbers are those of a training that works, within wide bounds; nbval leaves them out."""
     run_main_job(tmp_path / "out")
+    told = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert re.search(r"- near-infrared cameras, .* points \[.*\] \(5 seeds\)", told)
     for loss, bounds in BOUNDS.items():
         (folder,) = (place_of_runs() / "runs").glob(f"thermal-{loss}-seed0-*")
         run = Run(folder)

@@ -556,6 +556,7 @@ def test_a_picture_of_ones_own_asks_and_test_images_answer(runs: dict[str, Path]
     search.upload.value = ({**file, "name": "<b>.png", "content": b"no image"},)
     assert "&lt;b&gt;.png" in search.told.value
     assert "Found for identity" in search.shown.value, "test images ask again"
+    assert not search.upload.value, "its button counts no picture"
     person = search.found.query.embeddings.person_ids[0]
     right = [one == person for one in search.found.gallery.embeddings.person_ids[search.found.best[0]]]
     assert search.shown.value.count("✓") == 2 * sum(right), "in the caption and in the alternative text"

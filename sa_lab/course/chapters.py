@@ -86,9 +86,7 @@ def bring_results() -> None:
 def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Path | None = None) -> str:
     """The main job: train softmax and ``loss`` side by side, execute the whole series with them, and compare the two.
 
-    If a batch has more identities than there are to train on, it is made smaller, with a note. Besides people seen by a
-    thermal camera, the two losses are compared on people seen by near-infrared cameras, whose images have more in
-    common with visible ones.
+    If a batch has more identities than there are to train on, it is made smaller, with a note.
 
     Args:
         config: dials of all trainings.
@@ -123,18 +121,15 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
     bring_results()
     out = out or home() / "executed" / _name(config, loss)
     configs = [split for name in ("softmax", loss) for split in experiment.of_every_split(variant(config, name))]
-    other = [one.replace("data.dataset", "synthetic") for one in configs if data.dataset == "thermal"]
     jobs = 1 if torch.cuda.is_available() else 2
     say(
-        f"First {len(configs) + len(other)} networks are trained ({_named([*configs, *other])}), {jobs} at a time, "
-        f"{epochs} epochs each; then {len(chapters())} chapters are executed, two at a time. What is finished is kept: "
-        f"after Ctrl-C the same command goes on.{_expected(config, loss)}"
+        f"First {len(configs)} networks are trained ({_named(configs)}), {jobs} at a time, {epochs} epochs each; "
+        f"then {len(chapters())} chapters are executed, two at a time. What is finished is kept: after Ctrl-C the same "
+        f"command goes on.{_expected(config, loss)}"
     )
-    trained = study.run_all([*configs, *other], jobs)  # the chapters find the first of them
+    trained = study.run_all(configs, jobs)  # the chapters find the first of them
     execute(out, parameters_of(config, loss))
-    text = _told(trained[: len(configs)], loss)
-    if other:
-        text += f"\n\n# The same people before near-infrared cameras\n\n{_told(trained[len(configs) :], loss)}"
+    text = _told(trained, loss)
     write_text(out / "report.md", text)
     return (
         f"{text}\n\nThe executed chapters and this text (report.md) are in {out}\n"
@@ -153,10 +148,29 @@ def _expected(config: ExperimentConfig, loss: str) -> str:
 
 
 def _told(runs: Sequence[Run], loss: str) -> str:
-    """The tables of some runs, softmax first, and what they show; of several splits the first."""
+    """What some runs show, softmax first, of several splits the first; what studies find; and the runs' tables."""
     folders = [run.folder for run in runs]
     gain = claims.gain(folders[0], folders[len(folders) // 2], ("softmax", loss))
-    return f"{gain}\n\n{comparison.tables_of(folders)}"
+    drawn = runs[0].config.data.dataset in ("synthetic", "thermal")
+    studied = _studied() if drawn and loss == "complete" else []
+    return "\n\n".join([gain, *studied, comparison.tables_of(folders)])
+
+
+def _studied() -> list[str]:
+    """What the studies in the repository find with several seeds, before each kind of camera."""
+    cameras = {
+        "thermal": "thermal cameras",
+        "synthetic": "near-infrared cameras, whose images resemble visible ones more",
+    }
+    lines = []
+    for dataset, seen_by in cameras.items():
+        file = home() / "results" / f"main-{dataset}.json"
+        if file.is_file():
+            found = read_json(file)
+            gain = claims.span(claims.paired(found, "complete", "softmax", "mean_ap"), "mean_ap", " points")
+            lines.append(f"- {seen_by}: {gain} ({len(found['seeds'])} seeds)")
+    told = "Several seeds, each with other people (`make study`), mAP of complete minus that of softmax:"
+    return ["\n".join([told, *lines])] if lines else []
 
 
 def _named(configs: Sequence[ExperimentConfig]) -> str:

@@ -91,6 +91,7 @@ class PictureSearch(Panel):
     def _forget(self) -> None:
         with self._lock:
             self.upload.value = ()
+            self._changed()
 
     def _read(self) -> None:
         """Describe the picture that was uploaded; one that cannot be read is told, and test images ask."""
@@ -105,7 +106,7 @@ class PictureSearch(Panel):
                 self._own = ranking.pictures(self._run.folder, [file], SPECTRA[self.spectra.value], progress=False)
                 self.told.value = ""
             except (ValueError, OSError, Refusal) as error:
-                self.upload.value = ()  # its button counts pictures
+                self.upload.value, self.clear.disabled = (), False  # its button counts pictures
                 self.told.value = escape(str(error).replace(f"{folder}/", ""))
 
     @property
