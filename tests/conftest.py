@@ -132,11 +132,16 @@ def people_config(tmp_path_factory: pytest.TempPathFactory):
     )
 
 
-@pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+def narrowed(patch: pytest.MonkeyPatch) -> None:
     """MobileNetV2 is a tenth as wide in this process: a run of a few steps takes half a second."""
     whole = torchvision.models.MobileNetV2
-    monkeypatch.setattr(torchvision.models, "mobilenet_v2", lambda weights=None: whole(width_mult=0.1))
+    patch.setattr(torchvision.models, "mobilenet_v2", lambda weights=None: whole(width_mult=0.1))
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See `narrowed`."""
+    narrowed(monkeypatch)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torchvision
+from conftest import narrowed
 
 from sa_lab import cli, experiment
 from sa_lab.config import ExperimentConfig
@@ -67,7 +67,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 def made(people_config: ExperimentConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run with all its files."""
     with pytest.MonkeyPatch.context() as patch:
-        _narrow(patch)
+        narrowed(patch)
         folder = tmp_path_factory.mktemp("made") / "run"
         experiment.run(_config(people_config), folder, progress=False, keep_checkpoint=True)
         measure_folder(folder)
@@ -76,11 +76,6 @@ def made(people_config: ExperimentConfig, tmp_path_factory: pytest.TempPathFacto
 
 def _config(people_config: ExperimentConfig) -> ExperimentConfig:
     return people_config.replace({"model.backbone": "mobilenet_v2", "train.num_probes": 2, "train.num_epochs": 1})
-
-
-def _narrow(patch: pytest.MonkeyPatch) -> None:
-    narrow = torchvision.models.MobileNetV2
-    patch.setattr(torchvision.models, "mobilenet_v2", lambda weights=None: narrow(width_mult=0.1))
 
 
 CONCERNED = {
