@@ -27,12 +27,14 @@ help: ## what there is
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "sa_lab needs Python 3.11 or newer, this is %d.%d; choose one: make PYTHON=python3.12" % v[:2])'
 	echo "The packages are installed into $(VENV): about 7 GB, some minutes."
+	# at a terminal pip shows how far it is
+	if test -t 1; then quiet=""; else quiet=--quiet; fi
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	# the pip of an older Python (23.0 with Debian's 3.11) never finishes resolving the exact versions
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'
 	# the exact versions were resolved on Python 3.11; elsewhere the lower bounds of pyproject.toml hold
 	if $(VENV)/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then pins="-c .ci/constraints.txt"; else pins=""; fi
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $$pins -e '.[notebooks,offline,test]'
+	$(VENV)/bin/python -m pip install $$quiet --disable-pip-version-check $$pins -e '.[notebooks,offline,test]'
 	touch $(STAMP)
 
 run: $(STAMP) ## the main job: train softmax and SA-Softmax, evaluate, analyse, execute the course (DATASET=roadscene ROOT=folder)

@@ -62,7 +62,7 @@ def test_a_processor_is_set_beside_a_seed() -> None:
 def test_two_runs_show_what_their_interval_shows(
     low: float, high: float, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = SimpleNamespace(queries={"person_id": np.array([1, 1, 2])})
+    report = SimpleNamespace(queries={"person_id": np.array([1, 1, 2])}, title="thermal, infrared to visible")
     monkeypatch.setattr(claims, "pairs", lambda *_: [(report, report)])
     change = Difference((low + high) / 2, low, high, 0.5)
     monkeypatch.setattr(claims, "differences", lambda *_: {"mean_ap": change})
@@ -71,6 +71,7 @@ def test_two_runs_show_what_their_interval_shows(
     text = claims.gain(Path("a"), Path("b"), ("softmax", "mine"))
     assert said in text
     assert f"[{100 * low:+.1f}, {100 * high:+.1f}]" in text
+    assert "the same queries (thermal, infrared to visible)" in text
     assert "over 2 people who were not trained on" in text
     assert "Modality gap of unseen people: 0.80 and 0.80." in text
     assert "What it does not" in text

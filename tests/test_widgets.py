@@ -249,6 +249,9 @@ def test_playground_may_be_reset_while_it_runs() -> None:
     playground.run()
     assert waited(lambda: len(playground.toy.rows) >= 2)
     playground.identities.value = 3
+    assert playground.toy.world.num_identities == 3
+    assert waited(lambda: len(playground.toy.rows) >= 2), "it goes on with other people"
+    playground.reset()
     assert not playground.worker.running
     assert (len(playground.toy.rows), playground.toy.world.num_identities) == (0, 3)
 

@@ -98,6 +98,7 @@ def sweep(
     import hashlib
 
     from sa_lab import study as studies
+    from sa_lab.evaluation.reports import SHARES
     from sa_lab.reporting.studies import sweep_table
     from sa_lab.study.sweeps import value_of
     from sa_lab.training.objective import from_file
@@ -118,7 +119,7 @@ def sweep(
         record.chapter_of(notebook)
     own = from_file(own_loss) if own_loss else None
     result = studies.sweep(config, grid, loss, seeds, jobs, place, random, array, True, own, scheduler, validation)
-    say(sweep_table(result, style, best=best))
+    say(sweep_table(result, style, (*SHARES, "stranger_ratio"), best))
     note = say if style == "console" else tell  # what is printed in another style may go into a file
     runs = "1 run is" if len(result.rows) == 1 else f"{len(result.rows)} runs are"
     note(f"{runs} in {place / 'table.csv'}")

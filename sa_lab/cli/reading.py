@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -43,4 +42,4 @@ def lab(folder: Annotated[Path | None, tyro.conf.Positional] = None) -> None:
     command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--notebook-dir={chosen}", files]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
-    sys.exit(subprocess.run(command).returncode)
+    os.execv(sys.executable, command)  # so that a signal meets the server itself

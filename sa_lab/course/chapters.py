@@ -8,9 +8,10 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from contextlib import chdir
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +123,13 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
     out = out or home() / "executed" / _name(config, loss)
     configs = [split for name in ("softmax", loss) for split in experiment.of_every_split(variant(config, name))]
     jobs = 1 if torch.cuda.is_available() else 2
+    if missing := [one for one in configs if not (experiment.run_folder(one) / "report.json").is_file()]:
+        begin = f"First {_named(missing)} are trained, {jobs} at a time, {epochs} epochs each; then"
+    else:
+        begin = f"{_named(configs)} are trained already;"
     say(
-        f"First {len(configs)} networks are trained ({_named(configs)}), {jobs} at a time, {epochs} epochs each; "
-        f"then {len(chapters())} chapters are executed, two at a time. What is finished is kept: after Ctrl-C the same "
-        f"command goes on.{_expected(config, loss)}"
+        f"{begin} {len(chapters())} chapters are executed, two at a time. Trained networks are kept: after Ctrl-C the "
+        f"same command goes on with them.{_expected(config, loss) if missing else ''}"
     )
     trained = study.run_all(configs, jobs)  # the chapters find the first of them
     execute(out, parameters_of(config, loss))
@@ -169,13 +173,13 @@ def _studied() -> list[str]:
             found = read_json(file)
             gain = claims.span(claims.paired(found, "complete", "softmax", "mean_ap"), "mean_ap", " points")
             lines.append(f"- {seen_by}: {gain} ({len(found['seeds'])} seeds)")
-    told = "Several seeds, each with other people (`make study`), mAP of complete minus that of softmax:"
+    told = "Studies in the repository (`make study`), several seeds with other people; mAP of complete minus softmax:"
     return ["\n".join([told, *lines])] if lines else []
 
 
 def _named(configs: Sequence[ExperimentConfig]) -> str:
     """Data set and loss of each training."""
-    return ", ".join(dict.fromkeys(f"{one.data.dataset} {loss_name(one)}" for one in configs))
+    return " and ".join(dict.fromkeys(f"{one.data.dataset} {loss_name(one)}" for one in configs))
 
 
 def _name(config: ExperimentConfig, loss: str) -> str:
@@ -235,7 +239,8 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
             nbformat.write(done, temporary)
 
     with (
-        tqdm(total=len(chosen), unit="chapter") as bar,
+        tqdm(total=len(chosen), unit="chapter", bar_format="{desc}: {bar} {n_fmt}/{total_fmt} [{elapsed}]") as bar,
+        ticking(bar),
         chdir(folder),  # once for all: papermill's own argument would go there and back under another one's feet
         local_file_io_cwd(str(folder)),  # what papermill's threads find here, each puts back
         Kernels(max(1, processes.cores() // jobs)) as kernels,
@@ -250,6 +255,24 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
             kernels.fail()
             raise
     return [out / path.name for path in chosen]
+
+
+@contextmanager
+def ticking(bar: tqdm) -> Iterator[None]:
+    """The clock of a bar goes on every second, also while a long chapter is executed."""
+    done = threading.Event()
+
+    def tick() -> None:
+        while not done.wait(1):
+            bar.refresh()
+
+    clock = threading.Thread(target=tick, daemon=True)
+    clock.start()
+    try:
+        yield
+    finally:
+        done.set()
+        clock.join()
 
 
 def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:

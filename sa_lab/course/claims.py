@@ -248,10 +248,10 @@ def gain(first: Path, second: Path, names: Sequence[str], seed: int = 0) -> str:
     each = " and ".join(f"{gap.mean:.2f}" for gap in gaps if gap)
     nearer = [f"Modality gap of unseen people: {each}."] if all(gaps) else []
     return "\n".join([
-        f"What it shows: mAP of {names[1]} minus that of {names[0]}, the same queries: {span}: {shown} "
-        f"(95 % bootstrap over {people} people who were not trained on).", *nearer,
+        f"What it shows: mAP of {names[1]} minus that of {names[0]}, the same queries ({before.title}): {span}: "
+        f"{shown} (95 % bootstrap over {people} people who were not trained on).", *nearer,
         "What it does not: one training of each says nothing of other trainings, of other people that are drawn, or of "
-        "real images; the guide to the results has several seeds and another set.",
+        "real images; notebooks/guides/results.md has several seeds and other images.",
     ])  # fmt: skip
 
 

@@ -74,7 +74,8 @@ SYMBOLS = (
     Symbol("prototypes' step", "$f$ held fixed", _MODULE.prototype_loss, "labels).detach()"),
     Symbol("warm-up", "$w_{sas} = w_{as} = 0$", steps.loss_at, "return LossConfig(0.0, 0.0, loss.mask_value)"),
     Symbol("prototype cosine", r"$\hat W_c \cdot \hat W_{c + C}$", analysis.prototype_alignment, "unit[:, 0] * unit"),
-    Symbol("modality gap", r"$d_{own} / \bar d_{strangers}$", analysis.modality_gap, "stranger_ratio=np.divide("),
+    Symbol("modality gap (`stranger_ratio`)", r"$d_{own} / \bar d_{strangers}$", analysis.modality_gap,
+           "stranger_ratio=np.divide("),
     Symbol("Rank-k", r"share of $r_1 \le k$", RetrievalResult.cmc, "cumsum() / len(ranks)"),
     Symbol("hetero-center", r"$\lVert c_{k,0} - c_{k,1} \rVert^2$", baselines.hetero_center, "gap.square().sum(2)"),
 )  # fmt: skip

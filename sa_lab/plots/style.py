@@ -14,6 +14,7 @@ import plotly.io as pio
 from plotly.colors import qualitative
 
 COLOURS = [*qualitative.Safe, "rgb(0, 90, 181)"]
+COLOURS[0], COLOURS[2] = "rgb(74, 156, 199)", "rgb(168, 138, 40)"  # darker: a thin line has to be seen on white
 SYMBOLS = ("circle", "diamond")
 SPECTRA = ("visible", "infrared")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")

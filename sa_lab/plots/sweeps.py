@@ -157,7 +157,7 @@ def pareto(points: Sequence[Point], *, measure: str, title: str) -> go.Figure:
         x=[p.seconds for p in front], y=[p.mean for p in front], name="not beaten in both", mode="lines",
         line={"color": "black", "width": 1, "shape": "hv"}, hoverinfo="skip",
     )  # fmt: skip
-    figure.update_xaxes(title="seconds of a training", rangemode="tozero")
+    figure.update_xaxes(title="seconds of a training")
     figure.update_yaxes(title=measure)
     return finish(figure, title)
 

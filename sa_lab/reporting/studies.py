@@ -146,7 +146,8 @@ def _caption(result: Sweep) -> str:
         if all(name in row for row in result.rows)
     }
     told = [f"{title} {names[name]}" for name, title in _TITLES.items() if name in names]
-    return "; ".join([*told, "mean over runs [95 % of Student's t], one run has no interval"]) + "."
+    single = ", one run has no interval" if any(one["runs"] == 1 for one in result.means(())) else ""
+    return "; ".join([*told, f"mean over runs [95 % of Student's t]{single}"]) + "."
 
 
 def sweep_points(result: Sweep, measure: str = "mean_ap") -> list[Point]:

@@ -84,7 +84,7 @@ def toy_spec(
     reach = 1.5 * radius
     while reach < float(np.abs(prototypes).max()):
         reach *= 1.5
-    terms, unit = (("identity", "own"), "loss") if "own" in pulls else (_PULLS[:3], "nats")
+    terms, unit = (("identity", "own"), "loss") if any("own" in row for row in rows[-1:]) else (_PULLS[:3], "nats")
     names = [*end_labels(losses, None, _HEIGHT // 3), *end_labels(overlap, _BOUNDS, _HEIGHT // 3)]
     layout = {
         "title": {"text": title, "x": 0.02, "font": {"size": 16}}, "template": TEMPLATE.to_plotly_json(),

@@ -96,6 +96,11 @@ class Dial(ipywidgets.VBox):
         """Back to the value it began with."""
         self.value = self._first
 
+    @property
+    def moved(self) -> bool:
+        """Whether it has another value than it began with."""
+        return bool(self.value != self._first)
+
     def enable(self, on: bool) -> None:
         """Whether it can be moved; else it is grey."""
         self.slider.disabled = self.box.disabled = not on

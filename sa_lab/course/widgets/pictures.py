@@ -120,7 +120,9 @@ class PictureSearch(Panel):
         return self._tested[key]
 
     def _limit(self) -> None:
-        self.query.limit(1 if self._own else len(self._of(SPECTRA[self.spectra.value]).embeddings.paths))
+        count = 1 if self._own else len(self._of(SPECTRA[self.spectra.value]).embeddings.paths)
+        if count != self.query.slider.max:  # else another network is asked for the same image
+            self.query.limit(count)
 
     def _ranked(self) -> Ranking:
         asked = SPECTRA[self.spectra.value]

@@ -147,18 +147,27 @@ class Playground(Panel):
         for dial in self.rates.values():
             dial.observe(lambda _: self._take_rates(), "value")
         for start in (self.identities, self.shape):
-            start.observe(lambda _: self.reset(), "value")
+            start.observe(lambda _: self._restart(), "value")
+
+    def _restart(self) -> None:
+        """Other people: from the start, and on if it was running."""
+        running = self.worker.running
+        self.reset()
+        if running:
+            self.run()
 
     def _take_rates(self) -> None:
         with self.worker.lock:
             self.toy.set_rates(*(dial.value for dial in self.rates.values()))
+        self._moved()
 
     def _moved(self) -> None:
-        """A loss that is no preset's any more is called so, and the preset can be chosen again."""
+        """What is no preset's any more is called so, and the preset can be chosen again."""
         named = toy.PRESETS.get(self.preset.value)
         if self._taking:
             return
-        if named and any(getattr(named, name) != getattr(self.loss, name) for name in (*_WEIGHTS, "asynchronous")):
+        if named and (any(getattr(named, name) != getattr(self.loss, name) for name in (*_WEIGHTS, "asynchronous"))
+                      or any(dial.moved for dial in (self.dials["warmup_steps"], *self.rates.values()))):  # fmt: skip
             self.preset.value = AS_THEY_STAND
         self.show()
 
@@ -185,18 +194,19 @@ class Playground(Panel):
 def _said(loss: LossConfig, now: Mapping[str, float | int]) -> str:
     """What happens in the world, in words."""
     gap = f"gap {now['stranger_ratio']:.2f}"
+    pulled = f"L_sa {now['sa_softmax']:.2f}, {gap}" if "sa_softmax" in now else gap
     if now["step"] < loss.warmup_steps:
-        return f"warm-up, samples follow the identity loss alone; {gap}"
+        return f"warm-up, samples follow the identity loss alone; {pulled}"
     if loss.terms:
         return f"your loss {now['own']:.2f}; {gap}"
     if not loss.sas_weight and not loss.similarity_weight:
         return f"only L_id, which does not ask the two spectra to meet; {gap}"
     if not loss.asynchronous:
-        return f"the prototypes give way to the samples' loss; {gap}"
+        return f"the prototypes follow the samples' losses, too; {gap}"
     if loss.mask_value < 1 and loss.sas_weight:
-        return f"no mask: L_sa {now['sa_softmax']:.2f}, floor log 2 only while prototypes coincide; {gap}"
+        return f"no mask: L_sa {now['sa_softmax']:.2f}; while prototypes coincide, log 2 at least; {gap}"
     if not loss.sas_weight:
         return f"samples come nearer to the other spectrum; {gap}"
     if now["stranger_ratio"] < _MET:
         return f"the two spectra of each person have met; {gap}"
-    return f"each sample is drawn to the other spectrum's prototype; {gap}"
+    return f"each sample is drawn to the other spectrum's prototype; {pulled}"
