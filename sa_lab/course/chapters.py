@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -239,7 +240,7 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
             nbformat.write(done, temporary)
 
     with (
-        tqdm(total=len(chosen), unit="chapter", bar_format="{desc}: {bar} {n_fmt}/{total_fmt} [{elapsed}]") as bar,
+        tqdm(total=len(chosen), unit="chapter", bar_format="{desc}{bar} {n_fmt}/{total_fmt} [{elapsed}]") as bar,
         ticking(bar),
         chdir(folder),  # once for all: papermill's own argument would go there and back under another one's feet
         local_file_io_cwd(str(folder)),  # what papermill's threads find here, each puts back
@@ -259,11 +260,11 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
 
 @contextmanager
 def ticking(bar: tqdm) -> Iterator[None]:
-    """The clock of a bar goes on every second, also while a long chapter is executed."""
+    """At a terminal the clock of a bar goes on every second, also while a long chapter is executed."""
     done = threading.Event()
 
     def tick() -> None:
-        while not done.wait(1):
+        while not done.wait(1) and sys.stderr.isatty():
             bar.refresh()
 
     clock = threading.Thread(target=tick, daemon=True)
