@@ -48,7 +48,7 @@ check: $(STAMP) ## lint, types, imports, unit tests
 
 test: $(STAMP) ## everything that CI checks
 	@echo "Checks style, types and imports, then runs all tests (trainings and the course in a browser among them) and every"
-	echo "cell of the chapters; about thirty-five minutes on two cores. Tests that need a GPU are skipped where there is none."
+	echo "cell of the chapters; about twenty-five minutes on two cores. Tests that need a GPU are skipped where there is none."
 	ruff check . && ruff format --check .
 	mypy sa_lab
 	lint-imports

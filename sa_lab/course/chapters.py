@@ -241,7 +241,7 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
 
     with (
         tqdm(total=len(chosen), unit="chapter", bar_format="{desc}{bar} {n_fmt}/{total_fmt} [{elapsed}]") as bar,
-        ticking(bar),
+        _ticking(bar),
         chdir(folder),  # once for all: papermill's own argument would go there and back under another one's feet
         local_file_io_cwd(str(folder)),  # what papermill's threads find here, each puts back
         Kernels(max(1, processes.cores() // jobs)) as kernels,
@@ -259,7 +259,7 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
 
 
 @contextmanager
-def ticking(bar: tqdm) -> Iterator[None]:
+def _ticking(bar: tqdm) -> Iterator[None]:
     """At a terminal the clock of a bar goes on every second, also while a long chapter is executed."""
     done = threading.Event()
 

@@ -91,7 +91,7 @@ class PictureSearch(Panel):
     def _forget(self) -> None:
         with self._lock:
             self.upload.value = ()
-            self._changed()
+            self._changed()  # also where nothing could be read
 
     def _read(self) -> None:
         """Describe the picture that was uploaded; one that cannot be read is told, and test images ask."""
