@@ -161,7 +161,8 @@ class _Board:
         self._looked = 0.0
         # what is there already says nothing of the time that the others take
         there = count - len(runs)
-        self._bar = tqdm(total=count, initial=there, unit="run", disable=not progress, smoothing=0)
+        told = f"runs, {there} there already" if there else "runs"
+        self._bar = tqdm(None, told, count, initial=there, unit="run", disable=not progress, smoothing=0)
 
     def __enter__(self) -> _Board:
         return self

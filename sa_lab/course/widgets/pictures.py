@@ -90,8 +90,10 @@ class PictureSearch(Panel):
 
     def _forget(self) -> None:
         with self._lock:
-            self.upload.value = ()
-            self._changed()  # also where nothing could be read
+            if self.upload.value:
+                self.upload.value = ()
+            else:  # what was uploaded could not be read
+                self._changed()
 
     def _read(self) -> None:
         """Describe the picture that was uploaded; one that cannot be read is told, and test images ask."""
