@@ -121,8 +121,8 @@ def _map_axes(flat: bool, reach: float) -> dict[str, Any]:
     unread = {"range": [-reach, reach], "showgrid": False, "showline": True, "linecolor": "#B0B0B0", "zeroline": False,
               "showticklabels": False, "showspikes": False}  # fmt: skip
     axes = {f"{x}axis": {"title": {"text": name}, **unread} for x, name in _NAMES.items()}
-    camera = {"eye": {"x": 1.6, "y": 2.1, "z": 1.2}, "center": {"x": 0.13, "y": -0.1, "z": -0.2}}
-    return {"scene": {"domain": {"x": [0, 0.54], "y": [0, 1]}, "aspectmode": "cube", "camera": camera, **axes}}
+    camera = {"eye": {"x": 2.0, "y": 2.6, "z": 1.5}, "center": {"x": 0.13, "y": -0.1, "z": -0.2}}
+    return {"scene": {"domain": {"x": [0, 0.52], "y": [0, 1]}, "aspectmode": "cube", "camera": camera, **axes}}
 
 
 def _key(terms: Sequence[str]) -> dict[str, Any]:
