@@ -18,7 +18,7 @@ from sa_lab.data import copies
 from sa_lab.disk import read_json
 from sa_lab.plots.sweeps import over_dial, response_surface
 from sa_lab.reporting import comparison, pictures
-from sa_lab.reporting.studies import sweep_points, sweep_table
+from sa_lab.reporting.studies import sweep_gains, sweep_points, sweep_table
 from sa_lab.runs import Run
 from sa_lab.study import Sweep, cells, engines, sweeps, tuning, workers
 from sa_lab.study.sweeps import value_of
@@ -286,6 +286,20 @@ def test_a_table_names_the_dials_that_differ_and_the_best() -> None:
     assert r"\textbf{" in sweep_table(drawn_sweep(), "latex", best=True)
     assert "**" not in sweep_table(drawn_sweep(), "csv", best=True)
     assert sweep_table(Sweep(())) == "No run is finished."
+
+
+def test_gains_over_softmax_are_paired_by_seed() -> None:
+    rows = [{**row, "mean_ap": row["mean_ap"] + row["seed"] ** 2 / 10} for row in drawn_sweep().rows]
+    head, *lines = sweep_gains(Sweep(drawn_sweep().dials, rows)).splitlines()
+    assert "paired by seed" in head
+    assert lines == ["- complete, mask_value 50.0: +5.0 [+5.0, +5.0]"], (
+        "what both have of a seed cancels; one pair is none"
+    )
+    assert sweep_gains(Sweep(drawn_sweep().dials, [row for row in rows if row["loss"] == "complete"])) == ""
+    wide = [{**row, "train.head_lr": lr} for row in rows for lr in (1e-3, 2e-3)]
+    assert len(sweep_gains(Sweep(drawn_sweep().dials, wide)).splitlines()) == 3, "softmax of the same rate"
+    splits = [{**row, "split": split} for row in rows for split in (1, 2)]
+    assert "[+5.0, +5.0]" in sweep_gains(Sweep(drawn_sweep().dials, splits))
 
 
 def test_a_caption_tells_protocol_and_seeds() -> None:

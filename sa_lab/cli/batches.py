@@ -99,7 +99,7 @@ def sweep(
 
     from sa_lab import study as studies
     from sa_lab.evaluation.reports import SHARES
-    from sa_lab.reporting.studies import sweep_table
+    from sa_lab.reporting.studies import sweep_gains, sweep_table
     from sa_lab.study.sweeps import value_of
     from sa_lab.training.objective import from_file
 
@@ -122,6 +122,8 @@ def sweep(
     say(sweep_table(result, style, (*SHARES, "stranger_ratio"), best))
     note = say if style == "console" else tell  # what is printed in another style may go into a file
     runs = "1 run is" if len(result.rows) == 1 else f"{len(result.rows)} runs are"
+    if gains := sweep_gains(result):
+        note(gains)
     note(f"{runs} in {place / 'table.csv'}")
     if result.rows and find_spec("plotly"):
         from sa_lab.reporting import pictures
