@@ -104,8 +104,8 @@ def commands_of(path: Path) -> list[str]:
     """The lines of the shell blocks of a page, without those that need what is not here."""
     blocks = re.findall(r"```sh\n(.*?)```", path.read_text(encoding="utf-8"), re.S)
     lines = re.sub(r"\\\n\s*", "", "".join(blocks)).splitlines()
-    told = [line for line in lines if not any(word in line.partition("#")[2] for word in ELSEWHERE)]
-    return [line for line in told if not line.startswith("#")]
+    kept = (line for line in lines if not line.startswith("#"))
+    return [line for line in kept if not any(word in line.partition("#")[2] for word in ELSEWHERE)]
 
 
 def run(line: str) -> None:

@@ -9,10 +9,9 @@ import multiprocessing
 import os
 import shutil
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from contextlib import chdir, contextmanager
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,8 @@ SIZE_LIMIT = 500_000
 """Bytes that a committed notebook may have."""
 FIGURE = "application/vnd.plotly.v1+json"
 """Kind of the output that holds a figure as data."""
+_CAMERAS = {"thermal": "thermal cameras", "synthetic": "near-infrared cameras, whose images resemble visible ones more"}
+"""What sees the people of the drawn data sets."""
 _COLOURS_OF_A_DRAWING = 6000  # lines, text and their soft edges have fewer; photographs have more
 
 
@@ -103,7 +104,7 @@ def run_course(config: ExperimentConfig, loss: VariantName = "complete", out: Pa
         ValueError: a root for drawn images, epochs that do not outlast the warm-up, or a cell that failed.
     """
     data = config.data
-    if data.root and data.dataset in ("synthetic", "thermal"):
+    if data.root and data.dataset in _CAMERAS:
         raise ValueError(f"--root is {data.root!r}, expected none: {data.dataset} images are drawn, not read")
     epochs, steps = config.train.num_epochs, config.train.steps_per_epoch
     if steps and config.loss.warmup_steps >= epochs * steps:
@@ -156,19 +157,14 @@ def _told(runs: Sequence[Run], loss: str) -> str:
     """What some runs show, softmax first, of several splits the first; what studies find; and the runs' tables."""
     folders = [run.folder for run in runs]
     gain = claims.gain(folders[0], folders[len(folders) // 2], ("softmax", loss))
-    drawn = runs[0].config.data.dataset in ("synthetic", "thermal")
-    studied = _studied() if drawn and loss == "complete" else []
+    studied = _studied() if runs[0].config.data.dataset in _CAMERAS and loss == "complete" else []
     return "\n\n".join([gain, *studied, comparison.tables_of(folders)])
 
 
 def _studied() -> list[str]:
     """What the studies in the repository find with several seeds, before each kind of camera."""
-    cameras = {
-        "thermal": "thermal cameras",
-        "synthetic": "near-infrared cameras, whose images resemble visible ones more",
-    }
     lines = []
-    for dataset, seen_by in cameras.items():
+    for dataset, seen_by in _CAMERAS.items():
         file = home() / "results" / f"main-{dataset}.json"
         if file.is_file():
             found = read_json(file)
@@ -241,39 +237,24 @@ def execute(out: Path, parameters: Mapping[str, Any], only: Sequence[str] = (), 
 
     with (
         tqdm(total=len(chosen), unit="chapter", bar_format="{desc}{bar} {n_fmt}/{total_fmt} [{elapsed}]") as bar,
-        _ticking(bar),
         chdir(folder),  # once for all: papermill's own argument would go there and back under another one's feet
         local_file_io_cwd(str(folder)),  # what papermill's threads find here, each puts back
         Kernels(max(1, processes.cores() // jobs)) as kernels,
         ThreadPoolExecutor(jobs) as pool,
     ):
         try:
-            for future in as_completed([pool.submit(one, path) for path in reversed(chosen)]):  # the last take longest
-                future.result()
-                bar.update()
-                tell_running()
+            waiting = {pool.submit(one, path) for path in reversed(chosen)}  # the last take longest
+            while waiting:
+                done, waiting = wait(waiting, 1, FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                    bar.update()
+                if done or sys.stderr.isatty():  # at a terminal its clock goes on
+                    tell_running()
         except BaseException:
             kernels.fail()
             raise
     return [out / path.name for path in chosen]
-
-
-@contextmanager
-def _ticking(bar: tqdm) -> Iterator[None]:
-    """At a terminal the clock of a bar goes on every second, also while a long chapter is executed."""
-    done = threading.Event()
-
-    def tick() -> None:
-        while not done.wait(1) and sys.stderr.isatty():
-            bar.refresh()
-
-    clock = threading.Thread(target=tick, daemon=True)
-    clock.start()
-    try:
-        yield
-    finally:
-        done.set()
-        clock.join()
 
 
 def render(only: Sequence[str] = (), folder: Path = NOTEBOOKS) -> None:

@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.colors import qualitative
 
-COLOURS = [*qualitative.Safe, "rgb(0, 90, 181)"]
-COLOURS[0], COLOURS[2] = "rgb(74, 156, 199)", "rgb(168, 138, 40)"  # darker: a thin line has to be seen on white
+# two are darker than in the set: a thin line has to be seen on white
+COLOURS = ["rgb(74, 156, 199)", qualitative.Safe[1], "rgb(168, 138, 40)", *qualitative.Safe[3:], "rgb(0, 90, 181)"]
 SYMBOLS = ("circle", "diamond")
 SPECTRA = ("visible", "infrared")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")

@@ -8,15 +8,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sa_lab.analysis import DEFINITIONS
 from sa_lab.analysis.descriptors import QUICK
 from sa_lab.config import ExperimentConfig, Style
 from sa_lab.dials import markdown
 from sa_lab.evaluation import reports
 from sa_lab.evaluation.reports import SHARES
-from sa_lab.intervals import student_interval
 from sa_lab.reporting import tables
 
 TITLES = {name: reports.TITLES[name] for name in SHARES} | {name: DEFINITIONS[name].title for name in QUICK}
@@ -130,7 +127,7 @@ def sweep_table(result: Sweep, style: Style = "markdown", names: Sequence[str] =
     table = tables.render(rows, style)
     for mark, bold in zip("⟪⟫", _BOLD.get(style, ("", "")), strict=True):
         table = table.replace(mark, bold)
-    caption = _caption(result)
+    caption = _caption(result, single=any(one["runs"] == 1 for one in means))
     if style == "csv":
         return table
     if style == "html":
@@ -142,43 +139,30 @@ def sweep_table(result: Sweep, style: Style = "markdown", names: Sequence[str] =
 
 
 def sweep_gains(result: Sweep) -> str:
-    """How many points of mAP each row of a sweep has more than softmax on the same images with the same seed, and the
-    same dials as far as softmax has them; with several splits the seeds of each are averaged. Empty without two pairs.
-    """
+    """`sa_lab.study.Sweep.gains` in points of mAP, a line each, with the dials that differ; empty without any."""
     differing = [name for name in result.dials if len({str(row[name]) for row in result.rows}) > 1]
-    several = len({row["dataset"] for row in result.rows}) > 1
-    changes: dict[str, dict[Any, list[float]]] = {}
-    for row in (row for row in result.rows if row["loss"] != "softmax"):
-        beside = [
-            one["mean_ap"] for one in result.rows
-            if one["loss"] == "softmax" and all(one.get(name) == row.get(name) for name in ("dataset", "split", "seed"))
-            and all(one[name] in (None, row[name]) for name in result.dials)
-        ]  # fmt: skip
-        if len(beside) == 1:
-            dials = [f"{name.split('.')[-1]} {row[name]}" for name in differing if row[name] is not None]
-            words = ", ".join([*([row["dataset"]] if several else []), row["loss"], *dials])
-            changes.setdefault(words, {}).setdefault(row.get("split"), []).append(row["mean_ap"] - beside[0])
+    sets = ["dataset"] if len({row["dataset"] for row in result.rows}) > 1 else []
     lines = []
-    for words, of_split in changes.items():
-        first, *others = of_split.values()
-        values = [float(np.mean(one)) for one in (first, *others)] if others else first
-        if len(values) > 1:
-            mean, low, high = (100 * one for one in student_interval(np.array(values)).values())
-            lines.append(f"- {words}: {mean:+.1f} [{low:+.1f}, {high:+.1f}]")
+    for one in result.gains():
+        dials = [f"{name.split('.')[-1]} {one[name]}" for name in differing if one[name] is not None]
+        mean, low, high = (100 * one["mean_ap"][key] for key in ("mean", "low", "high"))
+        words = ", ".join([*(one[name] for name in sets), one["loss"], *dials])
+        lines.append(f"- {words}: {mean:+.1f} [{low:+.1f}, {high:+.1f}]")
     told = "mAP minus that of softmax, paired by seed, points [95 % of Student's t]:"
     return "\n".join([told, *lines]) if lines else ""
 
 
-def _caption(result: Sweep) -> str:
-    """Under which protocol a sweep was measured, with which seeds, and what its brackets are."""
+def _caption(result: Sweep, single: bool) -> str:
+    """Under which protocol a sweep was measured, with which seeds, and what its brackets are; ``single``: a row has one
+    run."""
     names = {
         name: ", ".join(str(value) for value in dict.fromkeys(row[name] for row in result.rows))
         for name in ("dataset", "protocol", "seed")
         if all(name in row for row in result.rows)
     }
     told = [f"{title} {names[name]}" for name, title in _TITLES.items() if name in names]
-    single = ", one run has no interval" if any(one["runs"] == 1 for one in result.means(())) else ""
-    return "; ".join([*told, f"mean over runs [95 % of Student's t]{single}"]) + "."
+    lacking = ", one run has no interval" if single else ""
+    return "; ".join([*told, f"mean over runs [95 % of Student's t]{lacking}"]) + "."
 
 
 def sweep_points(result: Sweep, measure: str = "mean_ap") -> list[Point]:

@@ -88,12 +88,8 @@ class Sweep:
 
         With one run of a kind there is no interval: low and high are NaN.
         """
-        groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-        for row in self.rows:
-            groups.setdefault(tuple(row[name] for name in ("loss", *self.dials, "dataset")), []).append(row)
         found = []
-        for group in groups.values():
-            kept = {name: group[0][name] for name in ("loss", *self.dials, "dataset")}
+        for kept, group in self._groups():
             measures = {
                 name: _interval(_by_split(group, name), limits_of(name))
                 for name in names
@@ -103,6 +99,30 @@ class Sweep:
             cost = {"seconds": float(np.mean(seconds))} if seconds else {}
             found.append({**kept, "runs": len(group), **measures, **cost})
         return found
+
+    def gains(self, name: str = "mean_ap") -> list[dict[str, Any]]:
+        """Rows as in `means`, but for softmax: how much more of a share they have than softmax on the same images with
+        the same seed, and the same dials as far as softmax has them; without those that have less than two pairs."""
+        found, same = [], ("dataset", "split", "seed")
+        softmax = [row for row in self.rows if row["loss"] == "softmax"]
+        for kept, group in self._groups():
+            changes = [
+                {**row, name: row[name] - base[name]} for row in group for base in softmax
+                if all(base.get(key) == row.get(key) for key in same)
+                and all(base[dial] in (None, row[dial]) for dial in self.dials)
+            ]  # fmt: skip
+            values = _by_split(changes, name)
+            if kept["loss"] != "softmax" and len(values) > 1:
+                found.append({**kept, name: student_interval(np.array(values), (-1.0, 1.0))})
+        return found
+
+    def _groups(self) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """The rows of each loss and values of the dials, with these."""
+        groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        names = ("loss", *self.dials, "dataset")
+        for row in self.rows:
+            groups.setdefault(tuple(row[name] for name in names), []).append(row)
+        return [(dict(zip(names, key, strict=True)), group) for key, group in groups.items()]
 
 
 def _by_split(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
